@@ -1,0 +1,2 @@
+DROP FUNCTION message_row_id(uuid, uuid);
+DROP TABLE messages;

@@ -1,0 +1,1 @@
+ALTER TABLE chat_sessions DROP CONSTRAINT chat_sessions_user_fkey;
