@@ -1,0 +1,64 @@
+//! Documents.
+
+use super::time_to_pb;
+use crate::{
+    api::{page, pb},
+    auth::Caller,
+    domain::{
+        Check, Path,
+        document::{Document, DocumentFilter, NewDocument},
+        page::Fingerprint,
+    },
+};
+
+pub(in crate::api) fn document_to_pb(document: Document) -> pb::Document {
+    let fields = document.fields;
+    pb::Document {
+        id: fields.id,
+        title: fields.title,
+        source_uri: fields.source_uri,
+        mime_type: fields.mime_type,
+        content_hash: fields.content_hash,
+        metadata_json: fields.metadata,
+        create_time: Some(time_to_pb(document.created_at)),
+        update_time: Some(time_to_pb(document.updated_at)),
+    }
+}
+
+pub(in crate::api) fn new_document(check: &mut Check<'_>, request: pb::UpsertDocumentRequest) -> NewDocument {
+    let root = Path::ROOT;
+    let at = root.field("document");
+    let document = request.document.unwrap_or_default();
+    let new = NewDocument {
+        id: document.id,
+        title: document.title,
+        source_uri: document.source_uri,
+        mime_type: document.mime_type,
+        content_hash: document.content_hash,
+        metadata: check.json(&at.field("metadata_json"), document.metadata_json),
+    };
+    new.validate(check, &at);
+    new
+}
+
+pub(in crate::api) fn document_filter(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: pb::ListDocumentsRequest,
+) -> (DocumentFilter, Fingerprint) {
+    let root = Path::ROOT;
+    let (page, list) = page::read(check, caller, &request);
+    if let Some(title) = &request.title_contains {
+        check.text_chars(&root.field("title_contains"), title, 500);
+    }
+    let contains = check.optional_json(
+        &root.field("metadata_contains_json"),
+        request.metadata_contains_json,
+    );
+    let filter = DocumentFilter {
+        page,
+        title_contains: request.title_contains,
+        metadata_contains: contains,
+    };
+    (filter, list)
+}

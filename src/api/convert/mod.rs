@@ -1,0 +1,139 @@
+//! Between the contract's types and the domain's, in both directions. The only place that knows both.
+//!
+//! Towards the domain, a [`Check`] collects what is wrong with a request; towards the contract, nothing can
+//! go wrong.
+
+mod citation;
+mod document;
+mod message;
+mod profile;
+mod session;
+mod user;
+
+pub(super) use citation::{citation_filter, citations_to_add, placed_citation_to_pb};
+pub(super) use document::{document_filter, document_to_pb, new_document};
+pub(super) use message::{
+    message_change, message_filter, message_to_pb, new_message, new_messages, receipt_to_pb, search,
+    search_hit_to_pb,
+};
+pub(super) use profile::{profile_change, profile_filter, profile_to_pb};
+pub(super) use session::{claim, new_session, session_change, session_filter, session_to_pb};
+pub(super) use user::{new_user, user_change, user_filter, user_key, user_to_pb};
+
+use jiff::Timestamp;
+use prost_types::FieldMask;
+use uuid::Uuid;
+
+use super::pb;
+use crate::domain::{Check, JsonMode, Path};
+
+/// An id that the client chose, or a new one.
+fn id_or_new(check: &mut Check<'_>, at: &Path<'_>, text: Option<&str>) -> Uuid {
+    check.optional_uuid(at, text).unwrap_or_else(Uuid::now_v7)
+}
+
+pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
+    .normalized()
+}
+
+/// To the microsecond, which is what the database keeps.
+pub(super) fn time(
+    check: &mut Check<'_>,
+    at: &Path<'_>,
+    time: Option<prost_types::Timestamp>,
+) -> Option<Timestamp> {
+    let time = time?;
+    let read = (0..1_000_000_000)
+        .contains(&time.nanos)
+        .then(|| Timestamp::new(time.seconds, time.nanos / 1000 * 1000).ok())
+        .flatten();
+    if read.is_none() {
+        check.violation(
+            at,
+            "must be a time between the years 1 and 9999, with 0 to 999,999,999 nanos",
+        );
+    }
+    read
+}
+
+fn json_mode(check: &mut Check<'_>, at: &Path<'_>, mode: i32) -> JsonMode {
+    match pb::JsonMode::try_from(mode) {
+        Ok(pb::JsonMode::Unspecified | pb::JsonMode::Merge) => JsonMode::Merge,
+        Ok(pb::JsonMode::Replace) => JsonMode::Replace,
+        Err(_) => {
+            check.violation(at, format!("must be a JsonMode, is {mode}"));
+            JsonMode::Merge
+        }
+    }
+}
+
+/// Which of the fields that can be updated are, by an update mask.
+struct Mask {
+    paths: Option<Vec<String>>,
+}
+
+impl Mask {
+    /// Reads a mask whose paths must be among `known`.
+    fn read(check: &mut Check<'_>, mask: Option<FieldMask>, known: &[&str]) -> Mask {
+        let paths = mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+        for path in paths.iter().flatten() {
+            if path != "*" && !known.contains(&path.as_str()) {
+                check.violation(
+                    &Path::ROOT.field("update_mask"),
+                    format!("names {path:?}; it can name {} or *", known.join(", ")),
+                );
+            }
+        }
+        Mask { paths }
+    }
+
+    /// The new value of a field: `None` leaves it as it is, `Some(None)` clears it.
+    fn apply<T>(&self, field: &str, value: Option<T>) -> Option<Option<T>> {
+        let named = match &self.paths {
+            None => value.is_some(),
+            Some(paths) => paths.iter().any(|path| path == field || path == "*"),
+        };
+        named.then_some(value)
+    }
+
+    /// The new value of a field that can't be cleared; with `*` it may be left out.
+    fn apply_required<T>(&self, check: &mut Check<'_>, field: &str, value: Option<T>) -> Option<T> {
+        let by_name = self.paths.iter().flatten().any(|path| path == field);
+        if by_name && value.is_none() {
+            check.violation(
+                &Path::ROOT.field(field),
+                "is named in update_mask, and can't be cleared",
+            );
+        }
+        self.apply(field, value).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Limits;
+
+    #[test]
+    fn times_survive_to_the_microsecond() {
+        let limits = Limits::default();
+        let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
+        let at = Path::ROOT.field("t");
+        for (seconds, nanos, kept) in [
+            (0, 0, 0),
+            (-1, 999_999_999, 999_999_000),
+            (1_700_000_000, 1_999, 1_000),
+        ] {
+            let given = prost_types::Timestamp { seconds, nanos };
+            let read = time(&mut check, &at, Some(given)).expect("a time");
+            assert_eq!(time_to_pb(read), prost_types::Timestamp { seconds, nanos: kept });
+        }
+        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (i64::MAX, 0), (i64::MIN, 0)] {
+            assert!(time(&mut check, &at, Some(prost_types::Timestamp { seconds, nanos })).is_none());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Sessions.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::{Mask, id_or_new, json_mode, time_to_pb};
+use crate::{
+    api::{
+        page,
+        pb::{self, list_sessions_request},
+    },
+    auth::Caller,
+    domain::{
+        Check, Path,
+        page::Fingerprint,
+        session::{
+            MAX_CLAIMS, NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder, check_title,
+        },
+    },
+};
+
+pub(in crate::api) fn session_to_pb(session: Session) -> pb::Session {
+    pb::Session {
+        id: session.id.to_string(),
+        user_id: session.user_id.map(|id| id.to_string()),
+        title: session.title,
+        metadata_json: session.metadata,
+        last_seq: session.last_seq,
+        create_time: Some(time_to_pb(session.created_at)),
+        update_time: Some(time_to_pb(session.updated_at)),
+        last_message_time: session.last_message_at.map(time_to_pb),
+    }
+}
+
+pub(in crate::api) fn new_session(check: &mut Check<'_>, request: pb::CreateSessionRequest) -> NewSession {
+    let root = Path::ROOT;
+    if let Some(title) = &request.title {
+        check_title(check, &root.field("title"), title);
+    }
+    NewSession {
+        id: id_or_new(check, &root.field("session_id"), request.session_id.as_deref()),
+        user_id: check.optional_uuid(&root.field("user_id"), request.user_id.as_deref()),
+        title: request.title,
+        metadata: check.json(&root.field("metadata_json"), request.metadata_json),
+    }
+}
+
+pub(in crate::api) fn session_change(
+    check: &mut Check<'_>,
+    request: pb::UpdateSessionRequest,
+) -> SessionChange {
+    let root = Path::ROOT;
+    let id = check.uuid(&root.field("session_id"), &request.session_id);
+    let mask = Mask::read(check, request.update_mask, &["title", "metadata_json"]);
+    if let Some(title) = &request.title {
+        check_title(check, &root.field("title"), title);
+    }
+    let metadata = check.optional_json(&root.field("metadata_json"), request.metadata_json);
+    SessionChange {
+        id,
+        title: mask.apply("title", request.title).map(Option::unwrap_or_default),
+        metadata: mask
+            .apply("metadata_json", metadata)
+            .map(Option::unwrap_or_default),
+        metadata_mode: json_mode(check, &root.field("metadata_mode"), request.metadata_mode),
+    }
+}
+
+pub(in crate::api) fn session_filter(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: pb::ListSessionsRequest,
+) -> (SessionFilter, Fingerprint) {
+    let root = Path::ROOT;
+    let (page, list) = page::read(check, caller, &request);
+    let owner = owner(check, request.owner);
+    let order = order(check, owner, request.order_by);
+    let contains = check.optional_json(
+        &root.field("metadata_contains_json"),
+        request.metadata_contains_json,
+    );
+    if let Some(title) = &request.title_contains {
+        check_title(check, &root.field("title_contains"), title);
+    }
+    let filter = SessionFilter {
+        page,
+        owner,
+        order,
+        metadata_contains: contains,
+        title_contains: request.title_contains,
+    };
+    (filter, list)
+}
+
+fn owner(check: &mut Check<'_>, owner: Option<list_sessions_request::Owner>) -> Owner {
+    let root = Path::ROOT;
+    match owner {
+        Some(list_sessions_request::Owner::UserId(id)) => {
+            Owner::User(check.uuid(&root.field("user_id"), &id))
+        }
+        Some(list_sessions_request::Owner::Anonymous(true)) => Owner::Anonymous,
+        Some(list_sessions_request::Owner::Anonymous(false)) => {
+            check.violation(&root.field("anonymous"), "must be true, or else user_id be given");
+            Owner::Anonymous
+        }
+        None => {
+            check.violation(&root.field("owner"), "is required: user_id or anonymous");
+            Owner::Anonymous
+        }
+    }
+}
+
+fn order(check: &mut Check<'_>, owner: Owner, order: i32) -> SessionOrder {
+    let at = Path::ROOT.field("order_by");
+    match (pb::SessionOrder::try_from(order), owner) {
+        (Ok(pb::SessionOrder::CreatedDesc), _) | (Ok(pb::SessionOrder::Unspecified), Owner::Anonymous) => {
+            SessionOrder::Created
+        }
+        (Ok(pb::SessionOrder::Unspecified | pb::SessionOrder::LastActiveDesc), Owner::User(_)) => {
+            SessionOrder::LastActive
+        }
+        (Ok(pb::SessionOrder::LastActiveDesc), Owner::Anonymous) => {
+            check.violation(&at, "must be SESSION_ORDER_CREATED_DESC for anonymous sessions");
+            SessionOrder::Created
+        }
+        (Err(_), _) => {
+            check.violation(&at, format!("must be a SessionOrder, is {order}"));
+            SessionOrder::Created
+        }
+    }
+}
+
+/// The user, and the sessions that the user claims.
+pub(in crate::api) fn claim(check: &mut Check<'_>, request: &pb::ClaimSessionsRequest) -> (Uuid, Vec<Uuid>) {
+    let root = Path::ROOT;
+    let user_id = check.uuid(&root.field("user_id"), &request.user_id);
+    let given = &request.session_ids;
+    if given.len() > MAX_CLAIMS {
+        check.violation(
+            &root.field("session_ids"),
+            format!("must have at most {MAX_CLAIMS} elements, has {}", given.len()),
+        );
+        return (user_id, Vec::new());
+    }
+    let mut seen = HashSet::new();
+    let mut ids = Vec::with_capacity(given.len());
+    for (i, text) in given.iter().enumerate() {
+        let at = root.item("session_ids", i);
+        let id = check.uuid(&at, text);
+        if !id.is_nil() && !seen.insert(id) {
+            check.violation(&at, "is given twice");
+        }
+        ids.push(id);
+    }
+    (user_id, ids)
+}

@@ -1,0 +1,212 @@
+//! `MessageService`.
+
+use std::pin::Pin;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use super::{Api, caller, convert, page, pb};
+use crate::{
+    auth::Caller,
+    domain::{
+        Error, Path,
+        message::{NewMessage, Receipt},
+        page::MAX_PAGE_BYTES,
+    },
+    ledger::{self, Unit},
+};
+
+/// `MessageService`.
+#[derive(Clone, Debug)]
+pub struct MessageApi(pub Api);
+
+impl MessageApi {
+    async fn append(
+        &self,
+        caller: Caller,
+        session_id: Uuid,
+        messages: Vec<NewMessage>,
+        expected_last_seq: Option<i64>,
+    ) -> Result<Vec<Receipt>, Error> {
+        let deadline = caller.deadline;
+        let unit = Unit {
+            caller,
+            session_id,
+            messages,
+            expected_last_seq,
+        };
+        let outcomes = ledger::append(self.0.store.db(), &[unit], deadline).await;
+        outcomes.into_iter().next().unwrap_or(Err(Error::Internal))
+    }
+
+    /// The session and the message that a request names.
+    fn key(&self, session_id: &str, message_id: &str) -> Result<(Uuid, Uuid), Error> {
+        let mut check = self.0.check();
+        let session_id = check.uuid(&Path::ROOT.field("session_id"), session_id);
+        let message_id = check.uuid(&Path::ROOT.field("message_id"), message_id);
+        check.finish((session_id, message_id))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::message_service_server::MessageService for MessageApi {
+    type StreamAppendMessagesStream =
+        Pin<Box<dyn Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send>>;
+    type WatchMessagesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchMessagesResponse, Status>> + Send>>;
+
+    async fn append_message(
+        &self,
+        request: Request<pb::AppendMessageRequest>,
+    ) -> Result<Response<pb::AppendMessageResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let mut check = self.0.check();
+        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
+        let message = convert::new_message(&mut check, &Path::ROOT.field("message"), request.message);
+        let message = check.finish(message)?;
+        let receipts = self.append(caller, session_id, vec![message], None).await?;
+        let receipt = receipts.into_iter().next().map(convert::receipt_to_pb);
+        Ok(Response::new(pb::AppendMessageResponse { receipt }))
+    }
+
+    async fn batch_append_messages(
+        &self,
+        request: Request<pb::BatchAppendMessagesRequest>,
+    ) -> Result<Response<pb::BatchAppendMessagesResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.into_inner();
+        let mut check = self.0.check();
+        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
+        let messages = convert::new_messages(&mut check, request.messages);
+        if request.expected_last_seq.is_some_and(|seq| seq < 0) {
+            check.violation(&Path::ROOT.field("expected_last_seq"), "must not be negative");
+        }
+        let messages = check.finish(messages)?;
+        let receipts = self
+            .append(caller, session_id, messages, request.expected_last_seq)
+            .await?;
+        let receipts = receipts.into_iter().map(convert::receipt_to_pb).collect();
+        Ok(Response::new(pb::BatchAppendMessagesResponse { receipts }))
+    }
+
+    async fn stream_append_messages(
+        &self,
+        _: Request<Streaming<pb::StreamAppendMessagesRequest>>,
+    ) -> Result<Response<Self::StreamAppendMessagesStream>, Status> {
+        Err(Error::NotImplemented("StreamAppendMessages").into())
+    }
+
+    async fn get_message(
+        &self,
+        request: Request<pb::GetMessageRequest>,
+    ) -> Result<Response<pb::GetMessageResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.get_ref();
+        let (session_id, message_id) = self.key(&request.session_id, &request.message_id)?;
+        let message = self.0.store.message(&caller, session_id, message_id).await?;
+        Ok(Response::new(pb::GetMessageResponse {
+            message: Some(convert::message_to_pb(message)),
+        }))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<pb::ListMessagesRequest>,
+    ) -> Result<Response<pb::ListMessagesResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let read = convert::message_filter(&mut check, &caller, request.get_ref());
+        let (filter, list) = check.finish(read)?;
+        let found = self
+            .0
+            .store
+            .list_messages(&caller, &filter, MAX_PAGE_BYTES)
+            .await?;
+        let mut page = page::finish(
+            list,
+            filter.page.size,
+            found.messages,
+            found.available,
+            |message| (message.seq,),
+            convert::message_to_pb,
+        );
+        if filter.descending && filter.chronological {
+            page.rows.reverse();
+        }
+        Ok(Response::new(pb::ListMessagesResponse {
+            messages: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update_message(
+        &self,
+        request: Request<pb::UpdateMessageRequest>,
+    ) -> Result<Response<pb::UpdateMessageResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let change = convert::message_change(&mut check, request.into_inner());
+        let change = check.finish(change)?;
+        let message = self.0.store.update_message(&caller, &change).await?;
+        Ok(Response::new(pb::UpdateMessageResponse {
+            message: Some(convert::message_to_pb(message)),
+        }))
+    }
+
+    async fn delete_message(
+        &self,
+        request: Request<pb::DeleteMessageRequest>,
+    ) -> Result<Response<pb::DeleteMessageResponse>, Status> {
+        let caller = caller(&request);
+        let request = request.get_ref();
+        let (session_id, message_id) = self.key(&request.session_id, &request.message_id)?;
+        self.0
+            .store
+            .delete_message(&caller, session_id, message_id)
+            .await?;
+        Ok(Response::new(pb::DeleteMessageResponse {}))
+    }
+
+    async fn clear_messages(
+        &self,
+        request: Request<pb::ClearMessagesRequest>,
+    ) -> Result<Response<pb::ClearMessagesResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
+        let session_id = check.finish(session_id)?;
+        let deleted_count = self.0.store.clear_messages(&caller, session_id).await?;
+        Ok(Response::new(pb::ClearMessagesResponse { deleted_count }))
+    }
+
+    async fn search_messages(
+        &self,
+        request: Request<pb::SearchMessagesRequest>,
+    ) -> Result<Response<pb::SearchMessagesResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let read = convert::search(&mut check, &caller, request.into_inner());
+        let (search, list) = check.finish(read)?;
+        let found = self.0.store.search_messages(&caller, &search).await?;
+        let page = page::finish(
+            list,
+            search.page.size,
+            found.hits,
+            found.available,
+            |hit| (hit.rank.to_bits(), hit.message.session_id, hit.message.seq),
+            convert::search_hit_to_pb,
+        );
+        Ok(Response::new(pb::SearchMessagesResponse {
+            hits: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn watch_messages(
+        &self,
+        _: Request<pb::WatchMessagesRequest>,
+    ) -> Result<Response<Self::WatchMessagesStream>, Status> {
+        Err(Error::NotImplemented("WatchMessages").into())
+    }
+}

@@ -1,0 +1,67 @@
+//! The gRPC services: decode, call, encode, and nothing else. One file a service.
+//!
+//! [`convert`] is the only place that knows both prost's types and the domain's, and [`status`] the only
+//! one that turns an error into a status.
+
+mod analytics;
+mod citation;
+mod convert;
+mod document;
+mod message;
+mod page;
+mod profile;
+mod session;
+pub mod status;
+mod user;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tonic::Request;
+
+pub use analytics::AnalyticsApi;
+pub use citation::CitationApi;
+pub use document::DocumentApi;
+pub use message::MessageApi;
+pub use profile::ProfileApi;
+pub use session::SessionApi;
+pub use user::UserApi;
+
+use crate::{
+    auth::Caller,
+    domain::{Check, Limits},
+    store::Store,
+};
+
+/// The generated types of the contract, clients included.
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod pb {
+    tonic::include_proto!("chatledger.v1");
+}
+
+/// The descriptors of the contract, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// When a request must be answered; the server's layers put it into the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub tokio::time::Instant);
+
+/// What all services share.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The rows.
+    pub store: Store,
+    /// How large the parts of a request may be.
+    pub limits: Arc<Limits>,
+}
+
+impl Api {
+    fn check(&self) -> Check<'_> {
+        Check::new(&self.limits, Timestamp::now())
+    }
+}
+
+/// Who sends a request.
+fn caller<T>(request: &Request<T>) -> Caller {
+    Caller::local_service(request.extensions().get::<Deadline>().map(|deadline| deadline.0))
+}

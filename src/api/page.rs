@@ -1,0 +1,108 @@
+//! Pages of a list: the request's size and token, and the response's rows and token.
+
+use prost::Message;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    auth::Caller,
+    domain::{
+        Check, Path,
+        page::{self, Fingerprint, MAX_PAGE_BYTES, Page},
+    },
+};
+
+/// A request for a page of a list.
+pub(super) trait ListRequest: Message + Clone + Default {
+    /// The RPC.
+    const RPC: &'static str;
+
+    /// The fields that say which page: size and token.
+    fn page_fields(&mut self) -> (&mut i32, &mut String);
+}
+
+/// Implements [`ListRequest`] for requests that have the fields of that name.
+macro_rules! list_requests {
+    ($($request:ident),* $(,)?) => {$(
+        impl ListRequest for super::pb::$request {
+            const RPC: &'static str = stringify!($request);
+
+            fn page_fields(&mut self) -> (&mut i32, &mut String) {
+                (&mut self.page_size, &mut self.page_token)
+            }
+        }
+    )*};
+}
+
+list_requests!(
+    ListUsersRequest,
+    ListProfilesRequest,
+    ListSessionsRequest,
+    ListMessagesRequest,
+    SearchMessagesRequest,
+    ListCitationsRequest,
+    ListDocumentsRequest,
+    ListUserActivityRequest,
+);
+
+/// Takes the page out of a request, and what the next page's token is bound to.
+pub(super) fn read<R: ListRequest, K: DeserializeOwned>(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: &R,
+) -> (Page<K>, Fingerprint) {
+    let mut filters = request.clone();
+    let (size, token) = filters.page_fields();
+    let (size, token) = (std::mem::take(size), std::mem::take(token));
+    let user = caller.end_user.map(|user| user.into_bytes());
+    let list = Fingerprint::of(&[
+        R::RPC.as_bytes(),
+        caller.tenant.as_bytes(),
+        user.as_ref().map_or(&[], |user| user.as_slice()),
+        &filters.encode_to_vec(),
+    ]);
+    let size = page::size(check, &Path::ROOT.field("page_size"), size);
+    let after = page::decode(list, &token).unwrap_or_else(|description| {
+        check.violation(&Path::ROOT.field("page_token"), description);
+        None
+    });
+    (Page { size, after }, list)
+}
+
+/// The rows of a page and the token of the next.
+pub(super) struct Finished<T> {
+    pub(super) rows: Vec<T>,
+    pub(super) next_page_token: String,
+}
+
+/// Ends a page where it is full, in rows or in bytes. `available` is how many rows there are for it, all of
+/// which, or the first of which, are `rows`.
+pub(super) fn finish<R, T: Message, K: Serialize>(
+    list: Fingerprint,
+    size: usize,
+    rows: Vec<R>,
+    available: usize,
+    key: impl Fn(&R) -> K,
+    encode: impl Fn(R) -> T,
+) -> Finished<T> {
+    let mut finished = Finished {
+        rows: Vec::new(),
+        next_page_token: String::new(),
+    };
+    let (mut bytes, mut last_key) = (0, None);
+    for row in rows.into_iter().take(size) {
+        let row_key = key(&row);
+        let row = encode(row);
+        bytes += row.encoded_len();
+        if bytes > MAX_PAGE_BYTES && last_key.is_some() {
+            break;
+        }
+        last_key = Some(row_key);
+        finished.rows.push(row);
+    }
+    if finished.rows.len() < available
+        && let Some(key) = last_key
+    {
+        finished.next_page_token = page::encode(list, &key);
+    }
+    finished
+}

@@ -1,0 +1,104 @@
+//! `SessionService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Api, caller, convert, page, pb};
+use crate::domain::Path;
+
+/// `SessionService`.
+#[derive(Clone, Debug)]
+pub struct SessionApi(pub Api);
+
+#[tonic::async_trait]
+impl pb::session_service_server::SessionService for SessionApi {
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let new = convert::new_session(&mut check, request.into_inner());
+        let new = check.finish(new)?;
+        let session = self.0.store.create_session(&caller, &new).await?;
+        Ok(Response::new(pb::CreateSessionResponse {
+            session: Some(convert::session_to_pb(session)),
+        }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
+        let id = check.finish(id)?;
+        let session = self.0.store.session(&caller, id).await?;
+        Ok(Response::new(pb::GetSessionResponse {
+            session: Some(convert::session_to_pb(session)),
+        }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let read = convert::session_filter(&mut check, &caller, request.into_inner());
+        let (filter, list) = check.finish(read)?;
+        let sessions = self.0.store.list_sessions(&caller, &filter).await?;
+        let found = sessions.len();
+        let page = page::finish(
+            list,
+            filter.page.size,
+            sessions,
+            found,
+            |session| (filter.order.time(session).as_microsecond(), session.id),
+            convert::session_to_pb,
+        );
+        Ok(Response::new(pb::ListSessionsResponse {
+            sessions: page.rows,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update_session(
+        &self,
+        request: Request<pb::UpdateSessionRequest>,
+    ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let change = convert::session_change(&mut check, request.into_inner());
+        let change = check.finish(change)?;
+        let session = self.0.store.update_session(&caller, &change).await?;
+        Ok(Response::new(pb::UpdateSessionResponse {
+            session: Some(convert::session_to_pb(session)),
+        }))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<pb::DeleteSessionRequest>,
+    ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
+        let id = check.finish(id)?;
+        self.0.store.delete_session(&caller, id).await?;
+        Ok(Response::new(pb::DeleteSessionResponse {}))
+    }
+
+    async fn claim_sessions(
+        &self,
+        request: Request<pb::ClaimSessionsRequest>,
+    ) -> Result<Response<pb::ClaimSessionsResponse>, Status> {
+        let caller = caller(&request);
+        let mut check = self.0.check();
+        let read = convert::claim(&mut check, request.get_ref());
+        let (user_id, ids) = check.finish(read)?;
+        let claimed = self.0.store.claim_sessions(&caller, user_id, &ids).await?;
+        let claimed_session_ids = claimed.iter().map(ToString::to_string).collect();
+        Ok(Response::new(pb::ClaimSessionsResponse { claimed_session_ids }))
+    }
+}

@@ -1,0 +1,151 @@
+//! Errors as gRPC statuses: code, reason and details. The only place where one becomes the other.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::{Error, Resource};
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "chatledger";
+
+/// An error as a program sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The status code.
+    pub code: Code,
+    /// The `ErrorInfo`'s reason.
+    pub reason: String,
+    /// The `ErrorInfo`'s metadata.
+    pub metadata: HashMap<String, String>,
+}
+
+/// An error's code, reason and metadata.
+#[must_use]
+pub fn describe(error: &Error) -> Described {
+    let mut metadata = HashMap::new();
+    let (code, reason) = match error {
+        Error::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
+        Error::NotFound(resource) => (Code::NotFound, not_found(*resource)),
+        Error::EmailTaken => (Code::AlreadyExists, "EMAIL_TAKEN"),
+        Error::ExternalIdTaken => (Code::AlreadyExists, "EXTERNAL_ID_TAKEN"),
+        Error::IdTaken(_) => (Code::AlreadyExists, "ID_TAKEN"),
+        Error::CitationIndexTaken(index) => {
+            metadata.insert("citation_index".to_owned(), index.to_string());
+            (Code::AlreadyExists, "CITATION_INDEX_TAKEN")
+        }
+        Error::MessageIdReused(_) => (Code::AlreadyExists, "MESSAGE_ID_REUSED"),
+        Error::MessageDeleted => (Code::FailedPrecondition, "MESSAGE_DELETED"),
+        Error::SequenceConflict { last_seq } => {
+            metadata.insert("last_seq".to_owned(), last_seq.to_string());
+            (Code::Aborted, "SEQUENCE_CONFLICT")
+        }
+        Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
+        Error::ScopeNotServed => (Code::Unimplemented, "SCOPE_NOT_SERVED"),
+        Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
+        Error::DatabaseUnavailable => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+        Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        Error::NotImplemented(_) => (Code::Unimplemented, "NOT_IMPLEMENTED"),
+        Error::Internal => (Code::Internal, "INTERNAL"),
+    };
+    Described {
+        code,
+        reason: reason.to_owned(),
+        metadata,
+    }
+}
+
+fn not_found(resource: Resource) -> &'static str {
+    match resource {
+        Resource::User => "USER_NOT_FOUND",
+        Resource::Profile => "PROFILE_NOT_FOUND",
+        Resource::Session => "SESSION_NOT_FOUND",
+        Resource::Message => "MESSAGE_NOT_FOUND",
+        Resource::Citation => "CITATION_NOT_FOUND",
+        Resource::Document => "DOCUMENT_NOT_FOUND",
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Status {
+        let Described {
+            code,
+            reason,
+            metadata,
+        } = describe(&error);
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+        if let Error::Invalid(violations) = &error {
+            for violation in violations {
+                details.add_bad_request_violation(&violation.field, &violation.description);
+            }
+        }
+        if let Some(delay) = error.retry_after() {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// A status that the gRPC library made, with the details that every error of this service carries. One
+/// that has details already is left as it is.
+#[must_use]
+pub fn complete(status: Status, max_request_bytes: usize) -> Status {
+    if !status.details().is_empty() || status.code() == Code::Ok {
+        return status;
+    }
+    if status.code() == Code::OutOfRange {
+        // tonic's word for a request that is larger than the limit on decoding.
+        return Error::invalid("request", format!("must have at most {max_request_bytes} bytes")).into();
+    }
+    // The codes' own names, as in Code::Unimplemented: UNIMPLEMENTED.
+    let reason = format!("{:?}", status.code())
+        .chars()
+        .fold(String::new(), |mut name, c| {
+            if c.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_uppercase());
+            name
+        });
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(status.code(), status.message(), details)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn passing_errors_say_when_to_try_again() {
+        let status = Status::from(Error::DatabaseUnavailable);
+        let retry = status.get_details_retry_info().expect("RetryInfo");
+        assert_eq!(retry.retry_delay, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn statuses_of_the_library_get_details() {
+        let status = complete(Status::unimplemented(""), 1);
+        assert_eq!(
+            status.get_details_error_info().expect("ErrorInfo").reason,
+            "UNIMPLEMENTED"
+        );
+        let status = complete(Status::invalid_argument("x"), 1);
+        assert_eq!(
+            status.get_details_error_info().expect("ErrorInfo").reason,
+            "INVALID_ARGUMENT"
+        );
+        let status = complete(Status::out_of_range("too large"), 8);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(
+            status
+                .get_details_bad_request()
+                .expect("BadRequest")
+                .field_violations[0]
+                .field,
+            "request"
+        );
+    }
+}

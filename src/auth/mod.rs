@@ -1,0 +1,42 @@
+//! Who calls, and whose rows they may see.
+
+mod password;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+pub use password::{Passwords, Verdict};
+
+/// Who a request comes from. Every statement of the store filters by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose data: rows of other tenants don't exist for the caller.
+    pub tenant: Arc<str>,
+    /// The end user, where the caller is one: other users' rows don't exist then either.
+    pub end_user: Option<Uuid>,
+    /// When the caller stops waiting for an answer.
+    pub deadline: Option<Instant>,
+}
+
+/// The tenant of a server that knows of only one; also the columns' default.
+const DEFAULT_TENANT: &str = "default";
+
+impl Caller {
+    /// The service beside which this server runs: until callers are authenticated, every caller is it.
+    #[must_use]
+    pub fn local_service(deadline: Option<Instant>) -> Self {
+        Caller {
+            tenant: Arc::from(DEFAULT_TENANT),
+            end_user: None,
+            deadline,
+        }
+    }
+
+    /// Whether two requests see the same rows.
+    #[must_use]
+    pub fn sees_as(&self, other: &Caller) -> bool {
+        self.tenant == other.tenant && self.end_user == other.end_user
+    }
+}

@@ -1,0 +1,34 @@
+//! The commands, one file each.
+
+mod serve;
+mod signals;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ServeConfig;
+
+/// Keeps the users, sessions, messages and citations of RAG chatbots in PostgreSQL, over gRPC.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC
+    Serve(Box<ServeConfig>),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever ended it; to be shown as one line.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(config) => serve::run(&config),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `chatledger serve`: a database, its schema, and the server over it.
+
+use std::{io::IsTerminal, net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use super::signals::Stop;
+use crate::{
+    config::{LogFormat, ServeConfig},
+    migrate,
+    postgres::{
+        Db, DbOptions,
+        connect::Connector,
+        embedded::{self, Cluster},
+        url::DatabaseUrl,
+    },
+    server::{self, Service},
+    store::Store,
+};
+
+/// What is logged where RUST_LOG says nothing.
+const DEFAULT_LOG: &str = "info";
+
+pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
+    config.validate()?;
+    start_logging(config.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}
+
+async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    // The port first: where it is taken, nothing else is worth starting.
+    let listener = bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    let database = tokio::select! {
+        opened = Database::open(config) => opened?,
+        () = stop.asked() => return Ok(()),
+    };
+    let served = async {
+        let service = service(config, &database)?;
+        announce(address, &database);
+        tokio::select! {
+            served = server::run(listener, service, stop_asked(stop)) => served,
+            reason = database.exited() => Err(anyhow::anyhow!("the embedded PostgreSQL has ended: {reason}")),
+        }
+    }
+    .await;
+    database.close().await;
+    served
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address}"))
+}
+
+/// Ends when a signal asks the server to stop. A second signal ends the process.
+async fn stop_asked(mut stop: Stop) {
+    stop.asked().await;
+    tracing::info!("stopping; requests under way are being finished");
+    tokio::spawn(stop.insisted());
+}
+
+fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service> {
+    let limits = Arc::new(config.limits.clone());
+    let db = Db::new(database.connector.clone(), database.options.clone())?;
+    Ok(Service {
+        store: Store::new(db, Arc::clone(&limits), config.scope, &config.search_config),
+        limits,
+        scope: config.scope,
+        request_timeout: config.request_timeout,
+        max_requests: usize::try_from(config.max_requests).unwrap_or(usize::MAX),
+        shutdown_grace: config.shutdown_grace,
+    })
+}
+
+/// The one line on stdout, for people and for scripts that wait for it.
+fn announce(address: SocketAddr, database: &Database) {
+    println!(
+        "chatledger {} serving on {address} ({})",
+        env!("CARGO_PKG_VERSION"),
+        database.description
+    );
+}
+
+/// A database with the scope's schema.
+struct Database {
+    connector: Connector,
+    options: DbOptions,
+    /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
+    description: String,
+    cluster: Option<Cluster>,
+}
+
+impl Database {
+    async fn open(config: &ServeConfig) -> anyhow::Result<Database> {
+        let settings = &config.database;
+        let (url, direct_url, cluster) = match settings.external()? {
+            Some(external) => (external.url, external.direct_url, None),
+            None => {
+                let cluster = start_cluster(config).await?;
+                let url = DatabaseUrl::parse(cluster.url())?;
+                (url.clone(), url, Some(cluster))
+            }
+        };
+        let direct = Connector::new(&direct_url)?;
+        let version = migrate::prepare(
+            &direct,
+            config.scope,
+            &config.search_config,
+            settings.connect_timeout,
+        )
+        .await
+        .with_context(|| format!("database {}", direct_url.display()))?;
+        let place = match &cluster {
+            Some(cluster) => format!("embedded at {}", cluster.data_dir().display()),
+            None => url.display(),
+        };
+        Ok(Database {
+            connector: Connector::new(&url)?,
+            options: settings.options(&url),
+            description: format!("PostgreSQL {version}, {place}"),
+            cluster,
+        })
+    }
+
+    /// Ends when the embedded PostgreSQL has ended by itself; never, without one.
+    async fn exited(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => cluster.exited().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(self) {
+        if let Some(cluster) = self.cluster
+            && let Err(error) = cluster.stop().await
+        {
+            tracing::warn!(%error, "the embedded PostgreSQL did not stop as it should");
+        }
+    }
+}
+
+async fn start_cluster(config: &ServeConfig) -> anyhow::Result<Cluster> {
+    let data_dir = match &config.database.data_dir {
+        Some(dir) => dir.clone(),
+        None => embedded::default_data_dir()?,
+    };
+    let options = embedded::Options {
+        data_dir,
+        pg_bin: config.database.pg_bin.clone(),
+        settings: Vec::new(),
+    };
+    Ok(Cluster::start(&options).await?)
+}

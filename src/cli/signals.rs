@@ -1,0 +1,36 @@
+//! SIGTERM and Ctrl-C.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The exit code of a program that Ctrl-C ended, by the shells' convention: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// The two signals that ask the server to stop.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// From here on, the signals don't end the process.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Stop {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them.
+    pub(super) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for another one, and ends the process at once.
+    pub(super) async fn insisted(mut self) {
+        self.asked().await;
+        std::process::exit(INTERRUPTED);
+    }
+}

@@ -1,0 +1,243 @@
+//! Flags and environment variables, validated.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use crate::{
+    domain::Limits,
+    postgres::{DbOptions, url::DatabaseUrl},
+    store::Scope,
+};
+
+/// The configuration of `chatledger serve`.
+#[derive(Debug, Args)]
+pub struct ServeConfig {
+    /// Where to listen; port 0: any free one
+    #[arg(
+        long,
+        env = "CHATLEDGER_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub listen: SocketAddr,
+    /// Listen beyond this machine, without TLS and without authentication
+    #[arg(long, env = "CHATLEDGER_INSECURE")]
+    pub insecure: bool,
+    /// What to keep and serve
+    #[arg(long, env = "CHATLEDGER_SCOPE", value_enum, default_value_t = Scope::All)]
+    pub scope: Scope,
+    /// How to log, to stderr; RUST_LOG says what
+    #[arg(long, env = "CHATLEDGER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// The longest that a request may take
+    #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub request_timeout: Duration,
+    /// The most requests at a time; more are told to come back
+    #[arg(long, env = "CHATLEDGER_MAX_REQUESTS", value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_requests: u32,
+    /// How long requests under way may take to end at shutdown
+    #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub shutdown_grace: Duration,
+    /// The text search configuration of SearchMessages
+    #[arg(
+        long,
+        env = "CHATLEDGER_SEARCH_CONFIG",
+        value_name = "NAME",
+        default_value = "english"
+    )]
+    pub search_config: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// How large requests may be.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which database, and how to use it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseConfig {
+    /// The PostgreSQL database, as a URL; without one (and without NEON_DATABASE_URL), an embedded PostgreSQL
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<Secret>,
+    /// The same database without a pooler between, for migrations
+    #[arg(long, env = "DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
+    pub database_direct_url: Option<Secret>,
+    /// What Neon calls its URL; used where DATABASE_URL is not given.
+    #[arg(
+        long,
+        env = "NEON_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        hide = true
+    )]
+    pub neon_database_url: Option<Secret>,
+    /// Whether the URL's endpoint is a transaction pooler such as PgBouncer; auto: by its name
+    #[arg(long, env = "CHATLEDGER_POOLER", value_enum, default_value_t = Pooler::Auto)]
+    pub pooler: Pooler,
+    /// The most connections
+    #[arg(long, env = "CHATLEDGER_POOL_SIZE", value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pool_size: u32,
+    /// How long a request waits for a connection while all are in use
+    #[arg(long, env = "CHATLEDGER_POOL_WAIT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub pool_wait_timeout: Duration,
+    /// How long to go on trying to connect to a database that is away or waking up
+    #[arg(long, env = "CHATLEDGER_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub connect_timeout: Duration,
+    /// Where the embedded PostgreSQL keeps its data [default: $XDG_DATA_HOME/chatledger; as root /var/lib/chatledger]
+    #[arg(long, env = "CHATLEDGER_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the embedded PostgreSQL's programs are [default: wherever they are found]
+    #[arg(long, env = "CHATLEDGER_PG_BIN", value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+}
+
+/// Whether there is a transaction pooler between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pooler {
+    /// As the URL's host name, port or parameters suggest.
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// A text that must not be shown. Its `Debug` doesn't.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Secret(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// An external database: the endpoint of the pool, and the one without a pooler.
+#[derive(Clone, Debug)]
+pub struct External {
+    /// Where statements go.
+    pub url: DatabaseUrl,
+    /// Where migrations go.
+    pub direct_url: DatabaseUrl,
+}
+
+impl DatabaseConfig {
+    /// The external database, if one is given. An empty variable is one that isn't set.
+    ///
+    /// # Errors
+    /// A URL that can't be read, with the flag that it came by, and never the URL.
+    pub fn external(&self) -> anyhow::Result<Option<External>> {
+        let url = match parse("--database-url (DATABASE_URL)", self.database_url.as_ref())? {
+            Some(url) => Some(url),
+            None => parse("NEON_DATABASE_URL", self.neon_database_url.as_ref())?,
+        };
+        let direct = parse(
+            "--database-direct-url (DATABASE_DIRECT_URL)",
+            self.database_direct_url.as_ref(),
+        )?;
+        match (url, direct) {
+            (Some(url), direct) => {
+                let direct_url = direct.unwrap_or_else(|| url.clone());
+                Ok(Some(External { url, direct_url }))
+            }
+            (None, Some(url)) => Ok(Some(External {
+                url: url.clone(),
+                direct_url: url,
+            })),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// How the pool over `url` behaves.
+    #[must_use]
+    pub fn options(&self, url: &DatabaseUrl) -> DbOptions {
+        DbOptions {
+            // A u32 fits wherever this runs.
+            pool_size: usize::try_from(self.pool_size).unwrap_or(usize::MAX),
+            wait_timeout: self.pool_wait_timeout,
+            connect_for: self.connect_timeout,
+            pooled: match self.pooler {
+                Pooler::Auto => url.is_pooled(),
+                Pooler::On => true,
+                Pooler::Off => false,
+            },
+        }
+    }
+}
+
+fn parse(flag: &str, url: Option<&Secret>) -> anyhow::Result<Option<DatabaseUrl>> {
+    url.filter(|url| !url.0.is_empty())
+        .map(|url| DatabaseUrl::parse(&url.0))
+        .transpose()
+        .with_context(|| flag.to_owned())
+}
+
+impl ServeConfig {
+    /// Checks what one flag alone can't tell.
+    ///
+    /// # Errors
+    /// An address beyond this machine without `--insecure`.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.insecure || self.listen.ip().is_loopback(),
+            "--listen {}: refusing to listen beyond this machine without TLS and authentication; \
+             --insecure does it all the same",
+            self.listen
+        );
+        Ok(())
+    }
+}
+
+/// A duration such as `500ms`, `10s` or `2m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok());
+    duration
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be a positive duration such as 500ms, 10s or 2m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "0s", "-1s", "5", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let secret: Secret = "postgres://u:hunter2@h/d".parse().expect("never fails");
+        assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,65 @@
+//! Documents: what the sources are called.
+
+use jiff::Timestamp;
+
+use super::{Check, JsonObject, Path, page::Page};
+
+/// What is known of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What can be given.
+    pub fields: DocumentFields<String>,
+    /// When it was first registered.
+    pub created_at: Timestamp,
+    /// When it was last upserted.
+    pub updated_at: Timestamp,
+}
+
+/// The fields of a document; `J` is its metadata, before or after it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentFields<J> {
+    /// The key that citations use.
+    pub id: String,
+    /// What people call it.
+    pub title: String,
+    /// Where it is.
+    pub source_uri: String,
+    /// Its media type.
+    pub mime_type: String,
+    /// A hash of its content.
+    pub content_hash: String,
+    /// A JSON object.
+    pub metadata: J,
+}
+
+/// A document to register.
+pub type NewDocument = DocumentFields<JsonObject>;
+
+/// The longest title, in characters.
+const MAX_TITLE: usize = 500;
+/// The longest URI, in bytes: what browsers and servers agree to take.
+const MAX_URI: usize = 2048;
+/// The longest media type or hash, in bytes.
+const MAX_SHORT: usize = 255;
+
+impl NewDocument {
+    /// Checks the texts.
+    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
+        check.document_id(&at.field("id"), &self.id);
+        check.text_chars(&at.field("title"), &self.title, MAX_TITLE);
+        check.text_bytes(&at.field("source_uri"), &self.source_uri, MAX_URI);
+        check.text_bytes(&at.field("mime_type"), &self.mime_type, MAX_SHORT);
+        check.text_bytes(&at.field("content_hash"), &self.content_hash, MAX_SHORT);
+    }
+}
+
+/// Which documents to list, by id.
+#[derive(Debug)]
+pub struct DocumentFilter {
+    /// Which page.
+    pub page: Page<(String,)>,
+    /// What the title must contain, whatever its case.
+    pub title_contains: Option<String>,
+    /// What the metadata must contain.
+    pub metadata_contains: Option<JsonObject>,
+}

@@ -1,0 +1,32 @@
+//! What the service is about, in plain types: no prost, no SQL, no tonic.
+//!
+//! One file a resource: what is stored, what a request may ask for, and which values are allowed. What
+//! they share: [`check`] collects the violations of a request, [`error`] is the one error enum, [`json`]
+//! and [`page`] are the JSON fields and the page tokens.
+
+pub mod analytics;
+pub mod check;
+pub mod citation;
+pub mod document;
+pub mod error;
+pub mod json;
+pub mod limits;
+pub mod message;
+pub mod page;
+pub mod profile;
+pub mod session;
+pub mod user;
+
+pub use check::{Check, Path};
+pub use error::{Error, Resource, Result, Violation};
+pub use json::JsonObject;
+pub use limits::Limits;
+
+/// What an update does with a JSON field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonMode {
+    /// Sets the given keys and removes those whose given value is null.
+    Merge,
+    /// Replaces the whole object.
+    Replace,
+}

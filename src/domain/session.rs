@@ -1,0 +1,115 @@
+//! Sessions: conversations.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Check, JsonMode, JsonObject, Path, page::Page};
+
+/// A conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The key.
+    pub id: Uuid,
+    /// Whose it is; `None`: nobody's.
+    pub user_id: Option<Uuid>,
+    /// What it is called; may be empty.
+    pub title: String,
+    /// A JSON object.
+    pub metadata: String,
+    /// The seq of the last message.
+    pub last_seq: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed or appended to.
+    pub updated_at: Timestamp,
+    /// The time of the last message.
+    pub last_message_at: Option<Timestamp>,
+}
+
+impl Session {
+    /// What the order of last activity goes by.
+    #[must_use]
+    pub fn last_active_at(&self) -> Timestamp {
+        self.last_message_at.unwrap_or(self.created_at)
+    }
+}
+
+/// A session to create.
+#[derive(Debug)]
+pub struct NewSession {
+    /// The key: the client's, or a new UUIDv7.
+    pub id: Uuid,
+    /// Whose it is.
+    pub user_id: Option<Uuid>,
+    /// What it is called.
+    pub title: Option<String>,
+    /// A JSON object.
+    pub metadata: JsonObject,
+}
+
+/// Whose sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A user's.
+    User(Uuid),
+    /// Nobody's.
+    Anonymous,
+}
+
+/// The order of a list of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionOrder {
+    /// By last activity, newest first; a user's only.
+    LastActive,
+    /// By creation, newest first.
+    Created,
+}
+
+impl SessionOrder {
+    /// The time that the order goes by.
+    #[must_use]
+    pub fn time(self, session: &Session) -> Timestamp {
+        match self {
+            SessionOrder::LastActive => session.last_active_at(),
+            SessionOrder::Created => session.created_at,
+        }
+    }
+}
+
+/// Which sessions to list.
+#[derive(Debug)]
+pub struct SessionFilter {
+    /// Which page, by time (in microseconds since 1970) and id.
+    pub page: Page<(i64, Uuid)>,
+    /// Whose.
+    pub owner: Owner,
+    /// In which order.
+    pub order: SessionOrder,
+    /// What the metadata must contain.
+    pub metadata_contains: Option<JsonObject>,
+    /// What the title must contain, whatever its case.
+    pub title_contains: Option<String>,
+}
+
+/// What an update changes; `None` leaves a field as it is.
+#[derive(Debug)]
+pub struct SessionChange {
+    /// Which session.
+    pub id: Uuid,
+    /// The new title.
+    pub title: Option<String>,
+    /// The new metadata, or what is merged into it.
+    pub metadata: Option<JsonObject>,
+    /// What is done with the metadata.
+    pub metadata_mode: JsonMode,
+}
+
+/// The most sessions that are claimed at once: a person has a few.
+pub const MAX_CLAIMS: usize = 500;
+/// The longest title, in characters.
+const MAX_TITLE: usize = 500;
+
+/// A title.
+pub fn check_title(check: &mut Check<'_>, at: &Path<'_>, title: &str) {
+    check.text_chars(at, title, MAX_TITLE);
+}

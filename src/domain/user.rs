@@ -1,0 +1,112 @@
+//! Users.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Check, Path, page::Page, profile::ProfileFields};
+
+/// A person who chats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The key.
+    pub id: Uuid,
+    /// Unique within the tenant, without regard to case.
+    pub email: String,
+    /// The id that an identity provider gives; unique within the tenant.
+    pub external_id: Option<String>,
+    /// What the user is called; may be empty.
+    pub name: String,
+    /// Whether the user may sign in.
+    pub is_active: bool,
+    /// When the user was created.
+    pub created_at: Timestamp,
+    /// When the user was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A user to create.
+#[derive(Debug)]
+pub struct NewUser {
+    /// The key: the client's, or a new UUIDv7.
+    pub id: Uuid,
+    /// The email.
+    pub email: String,
+    /// The identity provider's id.
+    pub external_id: Option<String>,
+    /// What the user is called.
+    pub name: Option<String>,
+    /// The profile to create with the user.
+    pub profile: Option<ProfileFields>,
+}
+
+/// What finds one user.
+#[derive(Debug)]
+pub enum UserKey {
+    /// The id.
+    Id(Uuid),
+    /// The email, whatever its case.
+    Email(String),
+    /// The identity provider's id.
+    ExternalId(String),
+}
+
+/// What an update changes; `None` leaves a field as it is.
+#[derive(Debug, Default)]
+pub struct UserChange {
+    /// The new email.
+    pub email: Option<String>,
+    /// The new external id, or none.
+    pub external_id: Option<Option<String>>,
+    /// The new name.
+    pub name: Option<String>,
+    /// Whether the user may sign in.
+    pub is_active: Option<bool>,
+}
+
+/// Which users to list, by id.
+#[derive(Debug)]
+pub struct UserFilter {
+    /// Which page.
+    pub page: Page<(Uuid,)>,
+    /// How the email must begin, whatever its case.
+    pub email_prefix: Option<String>,
+    /// Whether the user must be active.
+    pub is_active: Option<bool>,
+}
+
+/// The longest email, external id or name, in characters.
+const MAX_TEXT: usize = 255;
+/// The longest password, in bytes: hashing takes time with the length, and nobody types more.
+const MAX_PASSWORD: usize = 1024;
+
+/// An email: something on both sides of one `@`, without white space. Whether mail arrives there is for
+/// the application to find out.
+pub fn check_email(check: &mut Check<'_>, at: &Path<'_>, email: &str) {
+    check.required_chars(at, email, MAX_TEXT);
+    let parts = email.split_once('@');
+    let good =
+        parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+    if !email.is_empty() && (!good || email.contains(|c: char| c.is_whitespace() || c.is_control())) {
+        check.violation(at, "must be an email address such as ada@example.com");
+    }
+}
+
+/// An identity provider's id.
+pub fn check_external_id(check: &mut Check<'_>, at: &Path<'_>, external_id: &str) {
+    check.required_chars(at, external_id, MAX_TEXT);
+}
+
+/// A name.
+pub fn check_name(check: &mut Check<'_>, at: &Path<'_>, name: &str) {
+    check.text_chars(at, name, MAX_TEXT);
+}
+
+/// A password.
+pub fn check_password(check: &mut Check<'_>, at: &Path<'_>, password: &str) {
+    if password.is_empty() {
+        check.violation(at, "is required");
+    } else if password.len() > MAX_PASSWORD {
+        // Not the given length: it would tell a little of a secret.
+        check.violation(at, format!("must have at most {MAX_PASSWORD} bytes"));
+    }
+}

@@ -1,0 +1,45 @@
+-- Appends messages to sessions: locks the sessions in id order, bumps their counters, inserts messages and
+-- citations. A session that doesn't exist, or isn't the caller's, simply returns no row.
+--
+-- Each session once: $1 id, $2 tenant, $3 end user or NULL, $4 how many messages, $5 whether any of them is
+-- timed by the server, $6 the latest time of those that aren't (imports).
+-- Each message: $7 its session's place in $1 (from 1), $8 its place among the session's messages (from 1),
+-- $9 id, $10 role, $11 content, $12 selected_text, $13 metadata, $14 payload, $15 import time, $16 given_id.
+-- Each citation: $17 its session's place, $18 message id, $19 import time, $20 document_id, $21 chunk_id,
+-- $22 score, $23 citation_index.
+WITH target AS (
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6)
+        WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, place)
+), locked AS MATERIALIZED (
+    SELECT s.id, t.place, greatest(clock_timestamp(), s.last_message_at + interval '1 microsecond') AS starts_at
+    FROM chat_sessions s JOIN target t ON t.session_id = s.id
+    WHERE s.tenant_id = t.tenant_id AND (t.user_id IS NULL OR t.user_id = s.user_id)
+    ORDER BY s.id FOR NO KEY UPDATE OF s
+), bumped AS (
+    UPDATE chat_sessions s SET
+        last_seq = s.last_seq + t.count,
+        last_message_at = greatest(
+            s.last_message_at,
+            CASE WHEN t.timed THEN l.starts_at + (t.count - 1) * interval '1 microsecond' END,
+            t.imported_at),
+        updated_at = clock_timestamp()
+    FROM locked l JOIN target t ON t.place = l.place
+    WHERE s.id = l.id
+    RETURNING t.place, s.id, s.tenant_id, s.last_seq - t.count AS base, l.starts_at
+), stored AS (
+    INSERT INTO messages (id, session_id, seq, role, content, selected_text, metadata, payload, created_at, given_id)
+    SELECT m.id, b.id, b.base + m.number, m.role, m.content, m.selected_text, m.metadata::jsonb, m.payload,
+        coalesce(m.imported_at, b.starts_at + (m.number - 1) * interval '1 microsecond'), m.given_id
+    FROM unnest($7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        AS m (place, number, id, role, content, selected_text, metadata, payload, imported_at, given_id)
+    JOIN bumped b ON b.place = m.place
+), cited AS (
+    INSERT INTO message_citations
+        (tenant_id, message_id, session_id, document_id, chunk_id, score, citation_index, created_at)
+    SELECT b.tenant_id, c.message_id, b.id, c.document_id, c.chunk_id, c.score, c.citation_index,
+        coalesce(c.imported_at, b.starts_at)
+    FROM unnest($17, $18, $19, $20, $21, $22, $23)
+        AS c (place, message_id, imported_at, document_id, chunk_id, score, citation_index)
+    JOIN bumped b ON b.place = c.place
+)
+SELECT place, base, starts_at FROM bumped

@@ -1,0 +1,42 @@
+//! chatledger: a ledger of chats. A stateless gRPC server in front of PostgreSQL.
+//!
+//! # How a request flows
+//!
+//! A request walks straight down through these rooms, and its answer straight up:
+//!
+//! 1. [`server`]: the listener and the layers around every RPC: admission, the deadline, and details on
+//!    every error. Also health, reflection and shutdown.
+//! 2. [`api`]: one file a gRPC service. A handler decodes the request ([`api`]'s `convert` collects all
+//!    that is wrong with it), calls one function, and encodes the answer. Errors become statuses in
+//!    [`api::status`], and only there.
+//! 3. [`domain`]: plain types, which values are allowed, and the one error enum. No prost, no SQL, no tonic.
+//! 4. [`store`]: one file a table, with its SQL beside the functions that run it; or
+//!    [`ledger`]: the append path, which gives messages their place in a session.
+//! 5. [`postgres`]: the pool and its connections, URLs and TLS, and the embedded cluster.
+//!
+//! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] brings the schema up to
+//! date at boot, and [`auth`] says who calls and checks passwords.
+//!
+//! # The rules of the house
+//!
+//! - SQL lives in `store/`, `ledger/`, `migrate/` and `migrations/`; parameters are always bound. Every
+//!   statement filters by the [`Caller`](auth::Caller).
+//! - prost's types stay in `api/`, tonic's in `api/` and `server/`.
+//! - There is one error enum, [`domain::Error`], mapped to a status in one function. A constraint is mapped
+//!   to a domain error by its name, in `store/error.rs`.
+//! - No trait with a single implementation; no file above 500 lines; every constant says why it has its
+//!   value.
+//! - An append is acknowledged only after COMMIT, and nothing that was acknowledged is lost, doubled or out
+//!   of order.
+//! - No panic is reachable from a request. Secrets are neither logged nor shown.
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod ledger;
+pub mod migrate;
+pub mod postgres;
+pub mod server;
+pub mod store;

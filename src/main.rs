@@ -1,0 +1,16 @@
+//! Parses the command line, dispatches, and chooses the exit code: 0, 1 for what went wrong, 2 for a wrong
+//! command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match chatledger::cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chatledger: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

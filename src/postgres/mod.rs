@@ -1,0 +1,15 @@
+//! Getting at PostgreSQL: URLs, TLS, connections, the pool, and a cluster of our own.
+//!
+//! - [`url`] reads what people paste, [`tls`] and [`connect`] make a connection of it.
+//! - [`db`] is the pool, and the only way that the rest of the service runs a statement ([`sql`]).
+//! - [`embedded`] runs a real PostgreSQL as a child process when there is no URL.
+
+pub mod connect;
+pub mod db;
+pub mod embedded;
+pub mod sql;
+pub mod tls;
+pub mod url;
+
+pub use db::{Conn, Db, DbError, DbOptions, Tx};
+pub use sql::Sql;

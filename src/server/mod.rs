@@ -1,0 +1,173 @@
+//! The gRPC server: the listener, the layers, the services of the scope, health, reflection and shutdown.
+
+mod front;
+mod health;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, sync::Notify, time};
+use tonic::{
+    Request, Status,
+    codec::CompressionEncoding,
+    service::{Routes, RoutesBuilder, interceptor::InterceptedService},
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{
+    api::{
+        AnalyticsApi, Api, CitationApi, DESCRIPTORS, DocumentApi, MessageApi, ProfileApi, SessionApi,
+        UserApi,
+        pb::{
+            analytics_service_server::AnalyticsServiceServer, citation_service_server::CitationServiceServer,
+            document_service_server::DocumentServiceServer, message_service_server::MessageServiceServer,
+            profile_service_server::ProfileServiceServer, session_service_server::SessionServiceServer,
+            user_service_server::UserServiceServer,
+        },
+    },
+    auth::Passwords,
+    domain::{Error, Limits},
+    store::{Scope, Store},
+};
+
+/// What is served, and how.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The rows.
+    pub store: Store,
+    /// How large the parts of a request may be.
+    pub limits: Arc<Limits>,
+    /// Which services.
+    pub scope: Scope,
+    /// The longest that a request may take.
+    pub request_timeout: Duration,
+    /// The most requests at a time.
+    pub max_requests: usize,
+    /// How long requests under way may take to end at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+/// How often idle connections to the database are looked through.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a client may take to answer a ping.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves until `shutdown` ends; then takes no more requests, finishes those under way (for the grace
+/// period at most), and returns.
+///
+/// # Errors
+/// A listener that can't be used.
+pub async fn run(
+    listener: TcpListener,
+    service: Service,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut routes = Routes::builder();
+    routes.add_service(health);
+    add_reflection(&mut routes)?;
+    add_services(&mut routes, &service)?;
+
+    let health = health::Health::new(reporter, service.store.db().clone(), service.scope);
+    health.serving().await;
+    let background = [
+        tokio::spawn(health.clone().follow()),
+        tokio::spawn(prune(service.clone())),
+    ];
+
+    // Told apart from the server's own future, which ends only when the last connection has.
+    let stopping = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stopping);
+    let serving = server(&service)
+        .layer(front::FrontLayer::new(&service))
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(incoming(listener), async move { stopped.notified().await });
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = shutdown => {
+            health.not_serving().await;
+            stopping.notify_one();
+            time::timeout(service.shutdown_grace, serving).await.unwrap_or_else(|_| {
+                tracing::warn!("requests were still under way when the grace period ended");
+                Ok(())
+            })
+        }
+    };
+    for task in background {
+        task.abort();
+    }
+    ended.context("serving")
+}
+
+fn server(_: &Service) -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// Without Nagle's algorithm, which would hold back small answers.
+fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
+/// Both versions of reflection: some clients' tools know only the older one.
+fn add_reflection(routes: &mut RoutesBuilder) -> anyhow::Result<()> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes.add_service(builder().build_v1()?);
+    routes.add_service(builder().build_v1alpha()?);
+    Ok(())
+}
+
+fn add_services(routes: &mut RoutesBuilder, service: &Service) -> anyhow::Result<()> {
+    /// Adds a service, or, where it isn't served, one that refuses every call of it.
+    macro_rules! add {
+        ($served:expr, $server:ident, $api:expr) => {
+            let server = $server::new($api)
+                .max_decoding_message_size(service.limits.max_request_bytes)
+                .accept_compressed(CompressionEncoding::Gzip);
+            if $served {
+                routes.add_service(server);
+            } else {
+                routes.add_service(InterceptedService::new(server, not_served));
+            }
+        };
+    }
+
+    let api = Api {
+        store: service.store.clone(),
+        limits: Arc::clone(&service.limits),
+    };
+    let (auth, chat) = (service.scope.has_auth(), service.scope.has_chat());
+    let user = UserApi {
+        api: api.clone(),
+        passwords: Passwords::new()?,
+    };
+    add!(auth, UserServiceServer, user);
+    add!(auth, ProfileServiceServer, ProfileApi(api.clone()));
+    add!(chat, SessionServiceServer, SessionApi(api.clone()));
+    add!(chat, MessageServiceServer, MessageApi(api.clone()));
+    add!(chat, CitationServiceServer, CitationApi(api.clone()));
+    add!(chat, DocumentServiceServer, DocumentApi(api.clone()));
+    add!(chat, AnalyticsServiceServer, AnalyticsApi(api));
+    Ok(())
+}
+
+// tonic's interceptors answer a Status by value.
+#[allow(clippy::result_large_err, clippy::needless_pass_by_value)]
+fn not_served(_: Request<()>) -> Result<Request<()>, Status> {
+    Err(Error::ScopeNotServed.into())
+}
+
+async fn prune(service: Service) {
+    loop {
+        time::sleep(PRUNE_INTERVAL).await;
+        service.store.db().prune();
+    }
+}

@@ -1,0 +1,184 @@
+//! Short words for common requests, and for what is in a status.
+
+use std::{collections::HashMap, fmt::Debug};
+
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+use super::{TestServer, pb};
+
+/// A new UUID as text.
+pub fn id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// A user with some email.
+pub async fn new_user(server: &TestServer) -> pb::User {
+    let request = pb::CreateUserRequest {
+        email: format!("{}@example.com", id()),
+        ..Default::default()
+    };
+    let response = server.users().create_user(request).await.expect("a user");
+    response.into_inner().user.expect("a user")
+}
+
+/// A session of nobody; its id.
+pub async fn new_session(server: &TestServer) -> String {
+    new_session_of(server, None).await.id
+}
+
+/// A session of a user, or of nobody.
+pub async fn new_session_of(server: &TestServer, user_id: Option<&str>) -> pb::Session {
+    let request = pb::CreateSessionRequest {
+        user_id: user_id.map(str::to_owned),
+        ..Default::default()
+    };
+    let response = server
+        .sessions()
+        .create_session(request)
+        .await
+        .expect("a session");
+    response.into_inner().session.expect("a session")
+}
+
+/// A message of the user, without an id.
+pub fn text(content: &str) -> pb::NewMessage {
+    pb::NewMessage {
+        role: pb::Role::User.into(),
+        content: content.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A message of the user with an id.
+pub fn text_with_id(message_id: &str, content: &str) -> pb::NewMessage {
+    pb::NewMessage {
+        message_id: Some(message_id.to_owned()),
+        ..text(content)
+    }
+}
+
+pub fn citation(document_id: &str, chunk_id: &str, score: f64) -> pb::Citation {
+    pb::Citation {
+        document_id: document_id.to_owned(),
+        chunk_id: chunk_id.to_owned(),
+        score,
+        ..Default::default()
+    }
+}
+
+/// Appends one message.
+pub async fn append(
+    server: &TestServer,
+    session_id: &str,
+    message: pb::NewMessage,
+) -> Result<pb::Receipt, Status> {
+    let request = pb::AppendMessageRequest {
+        session_id: session_id.to_owned(),
+        message: Some(message),
+    };
+    let response = server.messages().append_message(request).await?;
+    Ok(response.into_inner().receipt.expect("a receipt"))
+}
+
+/// Appends several messages together.
+pub async fn append_batch(
+    server: &TestServer,
+    session_id: &str,
+    messages: Vec<pb::NewMessage>,
+    expected_last_seq: Option<i64>,
+) -> Result<Vec<pb::Receipt>, Status> {
+    let request = pb::BatchAppendMessagesRequest {
+        session_id: session_id.to_owned(),
+        messages,
+        expected_last_seq,
+    };
+    Ok(server
+        .messages()
+        .batch_append_messages(request)
+        .await?
+        .into_inner()
+        .receipts)
+}
+
+/// All messages of a session, by seq.
+pub async fn messages_of(server: &TestServer, session_id: &str) -> Vec<pb::Message> {
+    let mut messages = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListMessagesRequest {
+            session_id: session_id.to_owned(),
+            page_size: 500,
+            page_token,
+            ..Default::default()
+        };
+        let page = server
+            .messages()
+            .list_messages(request)
+            .await
+            .expect("a page")
+            .into_inner();
+        messages.extend(page.messages);
+        if page.next_page_token.is_empty() {
+            return messages;
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+/// What a program reads in a status. Every error has all of its domain's details.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: Code,
+    pub reason: String,
+    pub metadata: HashMap<String, String>,
+    /// The fields of the BadRequest, in order.
+    pub fields: Vec<String>,
+    /// Whether there is a RetryInfo.
+    pub retry: bool,
+}
+
+/// The error of a call that must fail.
+pub fn refusal<T: Debug>(result: Result<T, Status>) -> Refusal {
+    let status = result.expect_err("a refusal");
+    refusal_of(&status)
+}
+
+/// The parts of a status.
+pub fn refusal_of(status: &Status) -> Refusal {
+    let info = status
+        .get_details_error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "chatledger");
+    let bad = status.get_details_bad_request();
+    Refusal {
+        code: status.code(),
+        reason: info.reason,
+        metadata: info.metadata,
+        fields: bad
+            .into_iter()
+            .flat_map(|bad| bad.field_violations)
+            .map(|violation| violation.field)
+            .collect(),
+        retry: status.get_details_retry_info().is_some(),
+    }
+}
+
+/// Asserts that a call fails with a code and a reason.
+#[track_caller]
+pub fn assert_refused<T: Debug>(result: Result<Response<T>, Status>, code: Code, reason: &str) {
+    let refusal = refusal(result.map(Response::into_inner));
+    assert_eq!((refusal.code, refusal.reason.as_str()), (code, reason));
+}
+
+/// Asserts that a call fails since these fields are bad, and no others.
+#[track_caller]
+pub fn assert_invalid<T: Debug>(result: Result<Response<T>, Status>, fields: &[&str]) {
+    let refusal = refusal(result.map(Response::into_inner));
+    assert_eq!(
+        (refusal.code, refusal.reason.as_str()),
+        (Code::InvalidArgument, "INVALID_FIELD")
+    );
+    assert_eq!(refusal.fields, fields);
+}

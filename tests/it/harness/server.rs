@@ -1,0 +1,118 @@
+//! A server in this process, on a port of its own, and clients of it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use chatledger::{
+    domain::Limits,
+    postgres::{Db, DbOptions, connect::Connector},
+    server::{self, Service},
+    store::{Scope, Store},
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{TestDatabase, pb};
+
+/// What a test may want otherwise.
+pub struct Options {
+    pub connector: Connector,
+    pub scope: Scope,
+    pub limits: Limits,
+    pub db: DbOptions,
+    pub request_timeout: Duration,
+    pub max_requests: usize,
+    pub shutdown_grace: Duration,
+}
+
+/// A running server. It is stopped when this is dropped.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub channel: Channel,
+    pub db: Db,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A server over a database.
+pub async fn start(database: &TestDatabase) -> TestServer {
+    start_with(database, |_| {}).await
+}
+
+/// A server over a database, with other options than the usual ones.
+pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Options)) -> TestServer {
+    let mut options = Options {
+        connector: database.connector(),
+        scope: Scope::All,
+        limits: Limits::default(),
+        db: DbOptions {
+            pool_size: 8,
+            wait_timeout: Duration::from_secs(10),
+            connect_for: Duration::from_secs(10),
+            pooled: false,
+        },
+        request_timeout: Duration::from_secs(30),
+        max_requests: 1024,
+        shutdown_grace: Duration::from_secs(10),
+    };
+    change(&mut options);
+    let db = Db::new(options.connector, options.db).expect("a pool");
+    let limits = Arc::new(options.limits);
+    let service = Service {
+        store: Store::new(db.clone(), Arc::clone(&limits), options.scope, "english"),
+        limits,
+        scope: options.scope,
+        request_timeout: options.request_timeout,
+        max_requests: options.max_requests,
+        shutdown_grace: options.shutdown_grace,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(server::run(listener, service, async {
+        drop(stopped.await);
+    }));
+    let channel = Endpoint::from_shared(format!("http://{address}"))
+        .expect("an endpoint")
+        .connect_lazy();
+    TestServer {
+        address,
+        channel,
+        db,
+        stop: Some(stop),
+        task,
+    }
+}
+
+macro_rules! clients {
+    ($($name:ident: $module:ident::$client:ident),* $(,)?) => {$(
+        pub fn $name(&self) -> pb::$module::$client<Channel> {
+            // Answers are read whatever their size: the tests check the sizes themselves.
+            pb::$module::$client::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+        }
+    )*};
+}
+
+impl TestServer {
+    clients!(
+        users: user_service_client::UserServiceClient,
+        profiles: profile_service_client::ProfileServiceClient,
+        sessions: session_service_client::SessionServiceClient,
+        messages: message_service_client::MessageServiceClient,
+        citations: citation_service_client::CitationServiceClient,
+        documents: document_service_client::DocumentServiceClient,
+        analytics: analytics_service_client::AnalyticsServiceClient,
+    );
+
+    /// Asks the server to stop; the task ends when it has.
+    pub fn ask_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Stops the server and waits until it has stopped.
+    pub async fn stop(mut self) {
+        self.ask_to_stop();
+        self.task.await.expect("no panic").expect("a good end");
+    }
+}
