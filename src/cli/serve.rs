@@ -20,8 +20,8 @@ use crate::{
     store::Store,
 };
 
-/// What is logged where RUST_LOG says nothing.
-const DEFAULT_LOG: &str = "info";
+/// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
+const DEFAULT_LOG: &str = "info,refinery_core=warn";
 
 pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
     config.validate()?;

@@ -11,8 +11,7 @@ use tokio_postgres::{Client, types::Type};
 use crate::{
     postgres::{
         Db, Sql,
-        connect::{self, Connector},
-        db::describe,
+        connect::{self, Connector, describe},
     },
     store::Scope,
 };
@@ -151,6 +150,8 @@ impl Set {
             // A newer server has been here: its schema is one that this one can use, until a release says
             // otherwise.
             .set_abort_missing(false)
+            // One transaction a set: all of it or nothing, and one flush to disk.
+            .set_grouped(true)
             .run_async(client)
             .await
             .map_err(|error| anyhow::anyhow!(chain(&error)))

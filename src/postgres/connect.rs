@@ -40,7 +40,7 @@ mod probe;
 mod session;
 
 use fail::io_error;
-pub use outage::{is_unavailable, may_succeed_later};
+pub use outage::{describe, is_unavailable, may_succeed_later};
 use probe::Probe;
 
 /// A connection that somebody has to drive, which whoever listens for notifications does himself.
@@ -162,7 +162,7 @@ impl Shared {
             match self.open_target(target, wanted).await {
                 Ok(opened) => return Ok(opened),
                 Err(error) => {
-                    tracing::debug!(host = %target, error = %chain(&error), "couldn't connect to PostgreSQL");
+                    tracing::debug!(host = %target, error = describe(&error), "couldn't connect to PostgreSQL");
                     let is_final = is_final(&error);
                     last = Some(error);
                     if is_final {
@@ -281,7 +281,7 @@ impl Shared {
         if !may_differ || was_plain_already {
             return Err(error);
         }
-        tracing::debug!(host = %target, error = %chain(&error), "trying the other kind of connection");
+        tracing::debug!(host = %target, error = describe(&error), "trying the other kind of connection");
         let second = self.attempt(target, second, &Probe::new(&self.tls)).await;
         // "No pg_hba.conf entry" or "no TLS" about the second kind would hide why the first failed.
         second.map_err(|second| match second.code() {
@@ -325,26 +325,14 @@ async fn drive(mut connection: RawConnection) {
             // connections: nothing to warn of, and who was waiting for an answer has got the error
             // as well.
             Some(Err(error)) if is_unavailable(&error) => {
-                tracing::debug!(error = %chain(&error), "the connection to PostgreSQL ended");
+                tracing::debug!(error = describe(&error), "the connection to PostgreSQL ended");
                 return;
             }
             Some(Err(error)) => {
-                tracing::warn!(error = %chain(&error), "the connection to PostgreSQL failed");
+                tracing::warn!(error = describe(&error), "the connection to PostgreSQL failed");
                 return;
             }
             None => return,
         }
     }
-}
-
-/// An error with its causes: `tokio_postgres` itself says only "db error".
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

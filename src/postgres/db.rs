@@ -183,7 +183,7 @@ impl Db {
             Err(error) => {
                 self.reachable.send_replace(false);
                 let reason = match error {
-                    PoolError::Backend(error) => describe(&error),
+                    PoolError::Backend(error) => connect::describe(&error),
                     error => error.to_string(),
                 };
                 tracing::warn!(reason, "can't connect to the database");
@@ -359,20 +359,4 @@ impl Tx {
         ended.map_err(|error| E::from(DbError::Sql(error)))?;
         Ok(value)
     }
-}
-
-/// An error with its causes, for the log. A statement's parameters are never part of it, nor is Postgres'
-/// DETAIL, which quotes rows.
-#[must_use]
-pub fn describe(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

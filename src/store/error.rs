@@ -6,7 +6,10 @@ use tokio_postgres::error::SqlState;
 
 use crate::{
     domain::{Error, Resource},
-    postgres::{DbError, connect, db::describe},
+    postgres::{
+        DbError,
+        connect::{self, describe},
+    },
 };
 
 impl From<DbError> for Error {

@@ -1,4 +1,4 @@
-//! The embedded cluster, with real programs: the ones that are found, or those in `CHATLEDGER_TEST_PG_BIN`.
+//! The embedded cluster, with real programs: the ones that are found, or those in `CHATLEDGER_PG_BIN`.
 
 use chatledger::postgres::embedded::{Cluster, EmbeddedError, Options, find_binaries};
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +23,7 @@ fn open_dir() -> TempDir {
 }
 
 fn options(data_dir: impl Into<PathBuf>) -> Options {
-    let pg_bin = std::env::var_os("CHATLEDGER_TEST_PG_BIN").map(PathBuf::from);
+    let pg_bin = std::env::var_os("CHATLEDGER_PG_BIN").map(PathBuf::from);
     Options {
         data_dir: data_dir.into(),
         pg_bin,

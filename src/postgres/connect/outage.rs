@@ -1,4 +1,5 @@
-//! Which errors mean that the database is away, and which may be gone at the next try.
+//! Which errors mean that the database is away, which may be gone at the next try, and what the log says of
+//! them.
 
 use std::error::Error as _;
 use std::io::{self, ErrorKind};
@@ -44,6 +45,22 @@ pub fn may_succeed_later(error: &Error) -> bool {
             .is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
     };
     is_unavailable(error) && !error.source().is_some_and(not_allowed)
+}
+
+/// An error with its causes, for the log. A statement's parameters are never part of it, nor is Postgres'
+/// DETAIL, which quotes rows.
+#[must_use]
+pub fn describe(error: &Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", db.message(), db.code().code());
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn is_outage(refusal: &DbError) -> bool {
