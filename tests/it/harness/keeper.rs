@@ -32,7 +32,7 @@ fn keep() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(async {
+    runtime.block_on(async move {
         drop(fs::remove_dir_all(place.data_dir()));
         // Nothing here outlives the run, so nothing needs to reach the disk.
         let settings = [
@@ -51,10 +51,13 @@ fn keep() {
         let cluster = Cluster::start(&options).await.expect("a cluster");
         fs::write(place.url_file(), format!("{}\n", cluster.url())).expect("the URL file");
         // Held from now on: whoever comes next waits until all is cleared away.
-        let _users = tokio::task::block_in_place(|| wait_until_unused(&place));
+        let users = tokio::task::block_in_place(|| wait_until_unused(&place));
         fs::remove_file(place.url_file()).expect("the URL file");
         cluster.stop().await.expect("a stop");
         drop(fs::remove_dir_all(place.data_dir()));
+        // In this order: who gets the users' lock must not find a keeper that is about to end.
+        drop(alone);
+        drop(users);
     });
 }
 
