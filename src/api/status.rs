@@ -94,8 +94,8 @@ pub fn complete(status: Status, max_request_bytes: usize) -> Status {
     if !status.details().is_empty() || status.code() == Code::Ok {
         return status;
     }
-    if status.code() == Code::OutOfRange {
-        // tonic's word for a request that is larger than the limit on decoding.
+    if matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) {
+        // tonic's words for a request that is larger than the limit on decoding, as it came or unpacked.
         return Error::invalid("request", format!("must have at most {max_request_bytes} bytes")).into();
     }
     // The codes' own names, as in Code::Unimplemented: UNIMPLEMENTED.
@@ -137,15 +137,14 @@ mod tests {
             status.get_details_error_info().expect("ErrorInfo").reason,
             "INVALID_ARGUMENT"
         );
-        let status = complete(Status::out_of_range("too large"), 8);
-        assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(
-            status
-                .get_details_bad_request()
-                .expect("BadRequest")
-                .field_violations[0]
-                .field,
-            "request"
-        );
+        for too_large in [
+            Status::out_of_range("too large"),
+            Status::resource_exhausted("too large"),
+        ] {
+            let status = complete(too_large, 8);
+            assert_eq!(status.code(), Code::InvalidArgument);
+            let bad = status.get_details_bad_request().expect("BadRequest");
+            assert_eq!(bad.field_violations[0].field, "request");
+        }
     }
 }

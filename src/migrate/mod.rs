@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
 use refinery::Runner;
+use tokio::time::{self, Instant};
 use tokio_postgres::{Client, types::Type};
 
 use crate::{
@@ -83,6 +84,10 @@ const LOCK_KEY: i64 = i64::from_be_bytes(*b"chatledg");
 /// that boot together ask no more than a few hundred times a second.
 const LOCK_POLL: Duration = Duration::from_millis(25);
 
+/// How long an attempt to connect that began in time may take when the time is over: enough for TLS to the
+/// other side of the world.
+const LAST_ATTEMPT: Duration = Duration::from_secs(1);
+
 /// Brings the schema of a scope up to date, checks that the text search configuration exists, and answers
 /// the server's version, such as `15.18`.
 ///
@@ -101,7 +106,7 @@ pub async fn prepare(
     let lock = connect(connector, patience).await?;
     lock.batch_execute("BEGIN").await.map_err(explain)?;
     while !try_lock(&lock).await? {
-        tokio::time::sleep(LOCK_POLL).await;
+        time::sleep(LOCK_POLL).await;
     }
     for set in sets(scope) {
         set.run(&mut client).await?;
@@ -114,19 +119,26 @@ pub async fn prepare(
     server_version(&client).await
 }
 
+/// Connects, and tries again for as long as `patience` lasts.
 async fn connect(connector: &Connector, patience: Duration) -> anyhow::Result<Client> {
+    let end = Instant::now() + patience;
     let pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(1))
         .with_jitter()
-        .without_max_times()
-        .with_total_delay(Some(patience));
-    let (client, _) = (|| connector.connect())
+        .without_max_times();
+    let mut reason = "no answer".to_owned();
+    let attempts = (|| connector.connect())
         .retry(pauses)
-        .when(connect::may_succeed_later)
-        .await
-        .map_err(|error| explain(error).context("can't connect"))?;
-    Ok(client)
+        .sleep(move |pause| time::sleep_until(end.min(Instant::now() + pause)))
+        .when(|error| connect::may_succeed_later(error) && Instant::now() < end)
+        .notify(|error, _| reason = describe(error));
+    match time::timeout_at(end + LAST_ATTEMPT, attempts).await {
+        Ok(Ok((client, _))) => return Ok(client),
+        Ok(Err(error)) => reason = describe(&error),
+        Err(_) => {}
+    }
+    anyhow::bail!("can't connect: {reason}")
 }
 
 /// A database's error with its causes: its own `Display` leaves them out.

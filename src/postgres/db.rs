@@ -18,7 +18,10 @@ use backon::{ExponentialBuilder, Retryable};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -77,6 +80,10 @@ const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '5s'";
 
 /// An answer that says UNAVAILABLE must leave before the caller stops listening.
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+
+/// Connecting takes a few milliseconds on a network nearby, and with TLS some more: the last attempt before
+/// a deadline begins as late as that allows.
+const LAST_ATTEMPT: Duration = Duration::from_millis(50);
 
 /// A connection that has been unused for this long is closed: a serverless database then has none.
 const MAX_IDLE: Duration = Duration::from_secs(5 * 60);
@@ -156,7 +163,9 @@ impl Db {
             let left = deadline.saturating_duration_since(Instant::now());
             left.saturating_sub(ANSWER_MARGIN).min(self.options.connect_for)
         });
-        let end = Instant::now() + patience;
+        let began = Instant::now();
+        let end = began + patience;
+        let last_chance = began + patience.saturating_sub(LAST_ATTEMPT);
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(1))
@@ -172,14 +181,20 @@ impl Db {
         };
         let found = attempt
             .retry(pauses)
+            // A pause that the deadline cuts short is followed by an attempt like any other.
+            .sleep(move |pause| time::sleep_until(last_chance.min(Instant::now() + pause)))
             .when(|error| {
                 let passing = matches!(error, PoolError::Backend(error) if connect::may_succeed_later(error));
-                passing && Instant::now() < end
+                passing && Instant::now() < last_chance
             })
             .await;
         match found {
             Ok(object) => Ok(self.checked_out(object)),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(DbError::Busy),
+            Err(PoolError::Timeout(TimeoutType::Wait)) if *self.reachable.borrow() => Err(DbError::Busy),
+            // The others aren't at work, they are trying to connect as well.
+            Err(PoolError::Timeout(TimeoutType::Wait)) => {
+                Err(DbError::Unavailable("others are waiting for it".to_owned()))
+            }
             Err(error) => {
                 self.reachable.send_replace(false);
                 let reason = match error {

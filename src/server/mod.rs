@@ -72,10 +72,8 @@ pub async fn run(
 
     let health = health::Health::new(reporter, service.store.db().clone(), service.scope);
     health.serving().await;
-    let background = [
-        tokio::spawn(health.clone().follow()),
-        tokio::spawn(prune(service.clone())),
-    ];
+    let following = tokio::spawn(health.clone().follow());
+    let pruning = tokio::spawn(prune(service.clone()));
 
     // Told apart from the server's own future, which ends only when the last connection has.
     let stopping = Arc::new(Notify::new());
@@ -88,6 +86,9 @@ pub async fn run(
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = shutdown => {
+            // First, or a database that comes back would make the server look well again.
+            following.abort();
+            let _ = following.await;
             health.not_serving().await;
             stopping.notify_one();
             time::timeout(service.shutdown_grace, serving).await.unwrap_or_else(|_| {
@@ -96,9 +97,7 @@ pub async fn run(
             })
         }
     };
-    for task in background {
-        task.abort();
-    }
+    pruning.abort();
     ended.context("serving")
 }
 

@@ -4,6 +4,10 @@
 pub mod cluster;
 pub mod database;
 pub mod keeper;
+pub mod locks;
+pub mod process;
+pub mod proxy;
+pub mod raw;
 pub mod requests;
 pub mod server;
 
@@ -14,6 +18,9 @@ use std::{
 
 pub use chatledger::api::pb;
 pub use database::TestDatabase;
+pub use locks::{HeldLock, waiting};
+pub use process::Process;
+pub use proxy::Proxy;
 pub use requests::*;
 pub use server::{TestServer, start, start_with};
 
