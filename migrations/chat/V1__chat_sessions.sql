@@ -9,6 +9,8 @@ CREATE TABLE chat_sessions (
         CONSTRAINT chat_sessions_metadata_check CHECK (jsonb_typeof(metadata) = 'object'),
     -- The seq of the last message: the counter that every append bumps, under this row's lock.
     last_seq bigint NOT NULL DEFAULT 0 CONSTRAINT chat_sessions_last_seq_check CHECK (last_seq >= 0),
+    -- Whether some message of it has a given_id: then its ids are looked up before an append.
+    has_given_ids boolean NOT NULL DEFAULT false,
     -- The newest created_at of the messages; the next one's is later.
     last_message_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),

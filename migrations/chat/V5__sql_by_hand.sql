@@ -33,7 +33,8 @@ BEGIN
     NEW.created_at := greatest(
         least(NEW.created_at, clock_timestamp()), session.last_message_at + interval '1 microsecond');
     UPDATE chat_sessions
-        SET last_seq = NEW.seq, last_message_at = NEW.created_at, updated_at = clock_timestamp()
+        SET last_seq = NEW.seq, last_message_at = NEW.created_at, updated_at = clock_timestamp(),
+            has_given_ids = session.has_given_ids OR NEW.given_id IS NOT NULL
         WHERE id = NEW.session_id;
     RETURN NEW;
 END $$;

@@ -106,13 +106,14 @@ impl<'a> Check<'a> {
         // Uuid's own parser also takes braces, URNs and 32 bare digits, which the contract doesn't.
         match Uuid::try_parse(text) {
             Ok(id) if text.len() == 36 => id,
+            // The stand-in is like no other id, so that two bad ids aren't called the same one as well.
             _ if text.is_empty() => {
                 self.violation(at, "is required");
-                Uuid::nil()
+                Uuid::now_v7()
             }
             _ => {
                 self.violation(at, "must be a UUID such as 0193b2a4-7c1e-7d2a-9f3b-5e8d1c0a4b6f");
-                Uuid::nil()
+                Uuid::now_v7()
             }
         }
     }

@@ -86,12 +86,12 @@ pub fn check_all(check: &mut Check<'_>, at: &Path<'_>, citations: &[Citation]) {
     }
 }
 
-/// Gives each citation without an index the lowest one that is free above `taken`, in order.
+/// Gives each citation without an index the lowest one that is free above `taken`, in order. Where there is
+/// none, the index stays 0.
 pub fn assign_indexes(citations: &mut [Citation], taken: i32) {
     let given: HashSet<i32> = citations.iter().map(|citation| citation.index).collect();
-    let mut free = (taken.saturating_add(1)..=i32::MAX).filter(|index| !given.contains(index));
+    let mut free = (taken..=i32::MAX).skip(1).filter(|index| !given.contains(index));
     for citation in citations.iter_mut().filter(|citation| citation.index == 0) {
-        // Runs out only where i32::MAX is taken; the index stays 0 then, and the schema refuses it.
         citation.index = free.next().unwrap_or(0);
     }
 }
@@ -107,6 +107,8 @@ mod tests {
             (vec![0, 1, 0], 0, vec![2, 1, 3]),
             (vec![0, 5, 0], 4, vec![6, 5, 7]),
             (vec![2, 0], 0, vec![2, 1]),
+            (vec![0, 0], i32::MAX - 1, vec![i32::MAX, 0]),
+            (vec![0, 1], i32::MAX, vec![0, 1]),
         ] {
             let mut citations: Vec<Citation> = given
                 .into_iter()

@@ -34,7 +34,7 @@ const MAX_ATTEMPTS: usize = 8;
 
 /// What to do about a failure of the database.
 enum Remedy {
-    /// An id is stored already, or two units disagree: decide under the locks.
+    /// An id is stored already, or may be under another row id: decide under the locks.
     Slowly,
     /// A seq is taken: raise the counters, then again.
     RaiseLastSeq,
@@ -66,6 +66,10 @@ pub async fn append(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Vec<O
         };
         match remedy(&error) {
             Remedy::OneByOne if units.len() > 1 => return one_by_one(db, units, deadline).await,
+            // Nobody interferes as often as that: a unit is in its own way.
+            Remedy::Slowly if attempt == MAX_ATTEMPTS && units.len() > 1 => {
+                return one_by_one(db, units, deadline).await;
+            }
             Remedy::OneByOne | Remedy::GiveUp => return fail_all(units, error),
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, error),
             Remedy::Slowly | Remedy::Again => slowly = true,
@@ -90,7 +94,7 @@ fn fast_path_suits(units: &[Unit]) -> bool {
 }
 
 async fn append_fast(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Result<Vec<Outcome>, DbError> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::optimistic();
     let no_row_ids = HashMap::new();
     let tickets: Vec<_> = units.iter().map(|unit| batch.add(unit, &no_row_ids)).collect();
     let appended = Appended::read(&db.write(deadline, &APPEND, &batch.params()).await?);
@@ -136,6 +140,9 @@ fn remedy(error: &DbError) -> Remedy {
             Remedy::RaiseLastSeq
         }
         Some(&SqlState::UNIQUE_VIOLATION) => Remedy::Slowly,
+        Some(&SqlState::CHECK_VIOLATION) if constraint == Some("chat_sessions_last_seq_check") => {
+            Remedy::Slowly
+        }
         Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => Remedy::Again,
         // Class 22: data exception; class 23: another constraint; 54: a limit of the program.
         Some(code) if matches!(code.code().get(..2), Some("22" | "23" | "54")) => Remedy::OneByOne,

@@ -41,6 +41,8 @@ pub(super) static APPEND: Sql = Sql {
         Type::TEXT_ARRAY,
         Type::FLOAT8_ARRAY,
         Type::INT4_ARRAY,
+        Type::BOOL_ARRAY,
+        Type::BOOL,
     ],
 };
 
@@ -51,6 +53,7 @@ pub(super) struct Batch<'a> {
     sessions: Sessions<'a>,
     messages: Messages<'a>,
     citations: Citations<'a>,
+    optimistic: bool,
 }
 
 #[derive(Default)]
@@ -61,6 +64,7 @@ struct Sessions<'a> {
     counts: Vec<i64>,
     timed: Vec<bool>,
     imported_at: Vec<Option<Timestamp>>,
+    given: Vec<bool>,
 }
 
 #[derive(Default)]
@@ -108,6 +112,14 @@ pub(super) struct Appended {
 }
 
 impl<'a> Batch<'a> {
+    /// A batch of which nobody has looked up what is stored.
+    pub(super) fn optimistic() -> Self {
+        Batch {
+            optimistic: true,
+            ..Batch::default()
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.messages.ids.is_empty()
     }
@@ -131,6 +143,7 @@ impl<'a> Batch<'a> {
             sessions.counts.push(0);
             sessions.timed.push(false);
             sessions.imported_at.push(None);
+            sessions.given.push(false);
             sessions.ids.len() - 1
         })
     }
@@ -141,6 +154,7 @@ impl<'a> Batch<'a> {
         let sessions = &mut self.sessions;
         sessions.counts[place] += 1;
         sessions.timed[place] |= message.created_at.is_none();
+        sessions.given[place] |= row_id.is_some();
         sessions.imported_at[place] = sessions.imported_at[place].max(message.created_at);
 
         let messages = &mut self.messages;
@@ -168,7 +182,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The parameters of [`APPEND`].
-    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 23] {
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 25] {
         let (s, m, c) = (&self.sessions, &self.messages, &self.citations);
         [
             &s.ids,
@@ -194,6 +208,8 @@ impl<'a> Batch<'a> {
             &c.chunks,
             &c.scores,
             &c.indexes,
+            &s.given,
+            &self.optimistic,
         ]
     }
 }

@@ -180,6 +180,8 @@ impl Store {
         let mut new = Vec::new();
         for citation in &citations {
             match stored.get(&citation.index) {
+                // None is free above the highest, which is taken.
+                None if citation.index == 0 => return Err(Error::CitationIndexTaken(i32::MAX)),
                 None => new.push(citation),
                 Some(placed) if placed.citation == *citation => {}
                 Some(_) => return Err(Error::CitationIndexTaken(citation.index)),

@@ -24,6 +24,14 @@ macro_rules! searched {
     };
 }
 
+/// Between the two texts: a word that nobody can search for, so far from them that no phrase goes from one to
+/// the other.
+macro_rules! gap {
+    () => {
+        "$$' ':1000$$::tsvector"
+    };
+}
+
 /// `$9`, `$10`: in the content, in the selected text. `$11` to `$13`: the rank, session and seq that the
 /// page's rows are below. `$15`: as for lists of messages.
 macro_rules! search {
@@ -38,7 +46,7 @@ macro_rules! search {
                 CROSS JOIN websearch_to_tsquery($3::text::regconfig, $4) AS q (query)
                 CROSS JOIN LATERAL (SELECT
                     CASE WHEN $9 THEN ", searched!("m.content"), " ELSE '' END
-                    || CASE WHEN $10 THEN ", searched!("coalesce(m.selected_text, '')"), " ELSE '' END
+                    || CASE WHEN $10 THEN ", gap!(), " || ", searched!("coalesce(m.selected_text, '')"), " ELSE '' END
                 ) AS texts (vector)
                 WHERE s.tenant_id = $1 AND ($2::uuid IS NULL OR s.user_id = $2)
                     AND ", $within, "

@@ -127,7 +127,7 @@ pub(in crate::api) fn new_messages(check: &mut Check<'_>, messages: Vec<pb::NewM
     for (i, message) in messages.into_iter().enumerate() {
         let at = root.item("messages", i);
         let message = new_message(check, &at, Some(message));
-        if !ids.insert(message.id) && !message.id.is_nil() {
+        if !ids.insert(message.id) {
             check.violation(&at.field("message_id"), "is given twice");
         }
         read.push(message);

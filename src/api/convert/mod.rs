@@ -40,6 +40,10 @@ pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
     .normalized()
 }
 
+/// The earliest second of a protobuf `Timestamp`: the beginning of the year 1. Postgres would take some
+/// earlier ones, and fail on others.
+const FIRST_SECOND: i64 = -62_135_596_800;
+
 /// To the microsecond, which is what the database keeps.
 pub(super) fn time(
     check: &mut Check<'_>,
@@ -47,8 +51,7 @@ pub(super) fn time(
     time: Option<prost_types::Timestamp>,
 ) -> Option<Timestamp> {
     let time = time?;
-    let read = (0..1_000_000_000)
-        .contains(&time.nanos)
+    let read = ((0..1_000_000_000).contains(&time.nanos) && time.seconds >= FIRST_SECOND)
         .then(|| Timestamp::new(time.seconds, time.nanos / 1000 * 1000).ok())
         .flatten();
     if read.is_none() {
@@ -132,7 +135,13 @@ mod tests {
             let read = time(&mut check, &at, Some(given)).expect("a time");
             assert_eq!(time_to_pb(read), prost_types::Timestamp { seconds, nanos: kept });
         }
-        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (i64::MAX, 0), (i64::MIN, 0)] {
+        for (seconds, nanos) in [
+            (0, -1),
+            (0, 1_000_000_000),
+            (FIRST_SECOND - 1, 0),
+            (i64::MAX, 0),
+            (i64::MIN, 0),
+        ] {
             assert!(time(&mut check, &at, Some(prost_types::Timestamp { seconds, nanos })).is_none());
         }
     }

@@ -148,7 +148,7 @@ pub(in crate::api) fn claim(check: &mut Check<'_>, request: &pb::ClaimSessionsRe
     for (i, text) in given.iter().enumerate() {
         let at = root.item("session_ids", i);
         let id = check.uuid(&at, text);
-        if !id.is_nil() && !seen.insert(id) {
+        if !seen.insert(id) {
             check.violation(&at, "is given twice");
         }
         ids.push(id);

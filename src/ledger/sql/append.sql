@@ -7,9 +7,12 @@
 -- $9 id, $10 role, $11 content, $12 selected_text, $13 metadata, $14 payload, $15 import time, $16 given_id.
 -- Each citation: $17 its session's place, $18 message id, $19 import time, $20 document_id, $21 chunk_id,
 -- $22 score, $23 citation_index.
+-- $24, each session: whether any of its messages has a given_id. $25: whether nobody has looked up which ids
+-- are stored; then a session that has messages with a given_id is refused (by chat_sessions_last_seq_check),
+-- since the key alone doesn't find those.
 WITH target AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6)
-        WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, place)
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $24)
+        WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, given, place)
 ), locked AS MATERIALIZED (
     SELECT s.id, t.place, greatest(clock_timestamp(), s.last_message_at + interval '1 microsecond') AS starts_at
     FROM chat_sessions s JOIN target t ON t.session_id = s.id
@@ -17,7 +20,8 @@ WITH target AS (
     ORDER BY s.id FOR NO KEY UPDATE OF s
 ), bumped AS (
     UPDATE chat_sessions s SET
-        last_seq = s.last_seq + t.count,
+        last_seq = CASE WHEN $25 AND s.has_given_ids THEN -1 ELSE s.last_seq + t.count END,
+        has_given_ids = s.has_given_ids OR t.given,
         last_message_at = greatest(
             s.last_message_at,
             CASE WHEN t.timed THEN l.starts_at + (t.count - 1) * interval '1 microsecond' END,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Debug};
 
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
@@ -127,6 +127,84 @@ pub async fn messages_of(server: &TestServer, session_id: &str) -> Vec<pb::Messa
     }
 }
 
+/// One message by its id.
+pub async fn get_message(
+    server: &TestServer,
+    session_id: &str,
+    message_id: &str,
+) -> Result<pb::Message, Status> {
+    let request = pb::GetMessageRequest {
+        session_id: session_id.to_owned(),
+        message_id: message_id.to_owned(),
+    };
+    let response = server.messages().get_message(request).await?;
+    Ok(response.into_inner().message.expect("a message"))
+}
+
+pub async fn delete_message(server: &TestServer, session_id: &str, message_id: &str) -> Result<(), Status> {
+    let request = pb::DeleteMessageRequest {
+        session_id: session_id.to_owned(),
+        message_id: message_id.to_owned(),
+    };
+    server.messages().delete_message(request).await.map(drop)
+}
+
+/// Erases all messages of a session; how many there were.
+pub async fn clear_messages(server: &TestServer, session_id: &str) -> Result<i64, Status> {
+    let request = pb::ClearMessagesRequest {
+        session_id: session_id.to_owned(),
+    };
+    let response = server.messages().clear_messages(request).await?;
+    Ok(response.into_inner().deleted_count)
+}
+
+/// Adds citations to a message, and answers them as stored.
+pub async fn add_citations(
+    server: &TestServer,
+    session_id: &str,
+    message_id: &str,
+    citations: Vec<pb::Citation>,
+) -> Result<Vec<pb::Citation>, Status> {
+    let request = pb::AddCitationsRequest {
+        session_id: session_id.to_owned(),
+        message_id: message_id.to_owned(),
+        citations,
+    };
+    let response = server.citations().add_citations(request).await?;
+    Ok(response.into_inner().citations)
+}
+
+/// A session by its id.
+pub async fn get_session(server: &TestServer, session_id: &str) -> pb::Session {
+    let request = pb::GetSessionRequest {
+        session_id: session_id.to_owned(),
+    };
+    let response = server.sessions().get_session(request).await.expect("a session");
+    response.into_inner().session.expect("a session")
+}
+
+/// The seqs of messages, in their order.
+pub fn seqs(messages: &[pb::Message]) -> Vec<i64> {
+    messages.iter().map(|message| message.seq).collect()
+}
+
+/// A time in microseconds, as the database keeps it.
+pub fn micros(time: Option<&prost_types::Timestamp>) -> i64 {
+    let time = time.expect("a time");
+    time.seconds * 1_000_000 + i64::from(time.nanos / 1000)
+}
+
+/// Asserts that messages are 1, 2, 3, ... and that each is later than the one before.
+#[track_caller]
+pub fn assert_gapless(messages: &[pb::Message]) {
+    assert_eq!(seqs(messages), (1..).take(messages.len()).collect::<Vec<i64>>());
+    let times: Vec<i64> = messages
+        .iter()
+        .map(|message| micros(message.create_time.as_ref()))
+        .collect();
+    assert!(times.is_sorted_by(|a, b| a < b), "times not in order: {times:?}");
+}
+
 /// What a program reads in a status. Every error has all of its domain's details.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -167,15 +245,15 @@ pub fn refusal_of(status: &Status) -> Refusal {
 
 /// Asserts that a call fails with a code and a reason.
 #[track_caller]
-pub fn assert_refused<T: Debug>(result: Result<Response<T>, Status>, code: Code, reason: &str) {
-    let refusal = refusal(result.map(Response::into_inner));
+pub fn assert_refused<T: Debug>(result: Result<T, Status>, code: Code, reason: &str) {
+    let refusal = refusal(result);
     assert_eq!((refusal.code, refusal.reason.as_str()), (code, reason));
 }
 
 /// Asserts that a call fails since these fields are bad, and no others.
 #[track_caller]
-pub fn assert_invalid<T: Debug>(result: Result<Response<T>, Status>, fields: &[&str]) {
-    let refusal = refusal(result.map(Response::into_inner));
+pub fn assert_invalid<T: Debug>(result: Result<T, Status>, fields: &[&str]) {
+    let refusal = refusal(result);
     assert_eq!(
         (refusal.code, refusal.reason.as_str()),
         (Code::InvalidArgument, "INVALID_FIELD")
