@@ -5,10 +5,19 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::domain::{Error, Resource};
+use crate::domain::{Error, Resource, Violation};
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "chatledger";
+
+/// How much of an error's violations is told in its details, in bytes. A status travels in trailers, and
+/// clients take 8 KiB of them (grpc's C core) or 16 (hyper, which ends the whole connection beyond): with
+/// base64, and the text below, this stays under 8.
+const MAX_DETAILS: usize = 3 << 10;
+/// The same for its text, which travels percent-encoded, and once more in the details.
+const MAX_TEXT: usize = 600;
+/// What a violation needs besides its texts: tags and lengths.
+const VIOLATION_OVERHEAD: usize = 8;
 
 /// An error as a program sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,16 +84,36 @@ impl From<Error> for Status {
             metadata,
         } = describe(&error);
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+        let mut text = error.to_string();
         if let Error::Invalid(violations) = &error {
-            for violation in violations {
-                details.add_bad_request_violation(&violation.field, &violation.description);
+            for violation in shortened(violations, MAX_DETAILS) {
+                details.add_bad_request_violation(violation.field, violation.description);
             }
+            text = Error::Invalid(shortened(violations, MAX_TEXT)).to_string();
         }
         if let Some(delay) = error.retry_after() {
             details.set_retry_info(Some(delay));
         }
-        Status::with_error_details(code, error.to_string(), details)
+        Status::with_error_details(code, text, details)
     }
+}
+
+/// The first violations, as many as fit, and one that says how many there are besides.
+fn shortened(violations: &[Violation], max_bytes: usize) -> Vec<Violation> {
+    let mut bytes = 0;
+    let fitting = violations.iter().take_while(|violation| {
+        bytes += violation.field.len() + violation.description.len() + VIOLATION_OVERHEAD;
+        bytes <= max_bytes
+    });
+    let mut told: Vec<Violation> = fitting.cloned().collect();
+    if let Some(next) = violations.get(told.len()) {
+        let more = violations.len() - told.len();
+        told.push(Violation {
+            field: next.field.clone(),
+            description: format!("is bad too ({more} more from here on, which are too many to tell)"),
+        });
+    }
+    told
 }
 
 /// A status that the gRPC library made, with the details that every error of this service carries. One

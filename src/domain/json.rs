@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 use super::Limits;
 
@@ -46,8 +46,7 @@ pub fn parse(text: String, limits: &Limits) -> Result<JsonObject, String> {
         return Err(too_large(limits, text.len()));
     }
     // Also refuses bad syntax, arrays and scalars, all with their position.
-    serde_json::from_str::<BTreeMap<String, &RawValue>>(&text)
-        .map_err(|error| format!("must be a JSON object: {error}"))?;
+    serde_json::from_str::<BTreeMap<String, &RawValue>>(&text).map_err(|error| not_an_object(&error))?;
     let size = measure(&text, limits.max_json_depth)?;
     if size > limits.max_json_bytes {
         return Err(too_large(limits, size));
@@ -69,6 +68,18 @@ pub fn check_merged(stored: &str, limits: &Limits) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// serde's words for a wrong type quote the value, whatever its length.
+fn not_an_object(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Data => format!(
+            "must be a JSON object, is something else at line {} column {}",
+            error.line(),
+            error.column()
+        ),
+        _ => format!("must be a JSON object: {error}"),
+    }
 }
 
 fn too_large(limits: &Limits, size: usize) -> String {

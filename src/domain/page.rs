@@ -80,12 +80,15 @@ pub fn encode<K: Serialize>(fingerprint: Fingerprint, key: &K) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// What is wrong with a token that is none, or whose key no row can have. Words to put behind the field's
+/// name.
+pub const NOT_OURS: &str = "is not a token that this server gave out";
+
 /// The key in a token; `None` for an empty one. The error is words to put behind the field's name.
 ///
 /// # Errors
 /// A text that is no token, or one of another list.
 pub fn decode<K: DeserializeOwned>(fingerprint: Fingerprint, token: &str) -> Result<Option<K>, &'static str> {
-    const NOT_OURS: &str = "is not a token that this server gave out";
     if token.is_empty() {
         return Ok(None);
     }

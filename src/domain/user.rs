@@ -82,11 +82,13 @@ const MAX_PASSWORD: usize = 1024;
 /// An email: something on both sides of one `@`, without white space. Whether mail arrives there is for
 /// the application to find out.
 pub fn check_email(check: &mut Check<'_>, at: &Path<'_>, email: &str) {
-    check.required_chars(at, email, MAX_TEXT);
-    let parts = email.split_once('@');
-    let good =
-        parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
-    if !email.is_empty() && (!good || email.contains(|c: char| c.is_whitespace() || c.is_control())) {
+    let good_parts = email
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+    let blank = email.contains(|c: char| c.is_whitespace() || c.is_control());
+    if email.is_empty() || email.chars().count() > MAX_TEXT {
+        check.required_chars(at, email, MAX_TEXT);
+    } else if !good_parts || blank {
         check.violation(at, "must be an email address such as ada@example.com");
     }
 }

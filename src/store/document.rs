@@ -52,7 +52,7 @@ static LIST: Sql = Sql {
         "SELECT ",
         columns!(),
         " FROM documents WHERE tenant_id = $1 AND id > $2
-            AND ($3::text IS NULL OR title ILIKE $3) AND ($4::text IS NULL OR metadata @> $4::text::jsonb)
+            AND ($3::text IS NULL OR coalesce(title, '') ILIKE $3) AND ($4::text IS NULL OR metadata @> $4::text::jsonb)
         ORDER BY id LIMIT $5"
     ),
     params: &[Type::TEXT, Type::TEXT, Type::TEXT, Type::TEXT, Type::INT8],

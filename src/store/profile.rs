@@ -80,7 +80,9 @@ static INSERT: Sql = Sql {
     text: concat!(
         "INSERT INTO user_profiles AS p (user_id, software_background, hardware_background, learning_goals,
             experience_level, preferred_language, preferences)
-        SELECT id, $4, $5, $6, $7, $8, $9::text::jsonb FROM users
+        SELECT id, $4, $5, $6, $7, $8, ",
+        merged_json!("'{}'::jsonb", "$9", "$10"),
+        " FROM users
             WHERE id = $3 AND tenant_id = $1 AND ($2::uuid IS NULL OR id = $2)
         ON CONFLICT DO NOTHING RETURNING ",
         columns!()
@@ -95,6 +97,7 @@ static INSERT: Sql = Sql {
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
+        Type::BOOL,
     ],
 };
 
@@ -183,7 +186,7 @@ impl Store {
         let Some(fields) = &change.create else {
             return Ok(None);
         };
-        if let Some(created) = insert_profile(tx, caller, change.user_id, fields).await? {
+        if let Some(created) = insert_profile(tx, caller, change, fields).await? {
             return Ok(Some(created));
         }
         // Either there is no user, or somebody else has just created the profile.
@@ -223,7 +226,9 @@ impl Store {
             )
             .await?;
         let changed = rows.first().map(profile);
-        if let Some(profile) = &changed {
+        // Preferences that are kept are not the caller's fault: they may have been written by SQL, or under
+        // other limits.
+        if let (Some(profile), Some(_)) = (&changed, &change.preferences) {
             json::check_merged(&profile.preferences, &self.limits)
                 .map_err(|description| Error::invalid("profile.preferences_json", description))?;
         }
@@ -279,7 +284,7 @@ impl Store {
 async fn insert_profile(
     tx: &Tx,
     caller: &Caller,
-    user_id: Uuid,
+    change: &ProfileChange,
     fields: &ProfileFields,
 ) -> Result<Option<Profile>> {
     let rows = tx
@@ -288,13 +293,14 @@ async fn insert_profile(
             &[
                 &caller.tenant.as_ref(),
                 &caller.end_user,
-                &user_id,
+                &change.user_id,
                 &fields.software_background,
                 &fields.hardware_background,
                 &fields.learning_goals,
                 &fields.experience_level,
                 &fields.preferred_language.as_deref().unwrap_or(DEFAULT_LANGUAGE),
                 &fields.preferences.clone().unwrap_or_default().as_str(),
+                &replaces(change.preferences_mode),
             ],
         )
         .await?;

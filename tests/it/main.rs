@@ -1,25 +1,39 @@
 //! The integration tests: one binary, one file a topic. Each test has a database of its own, in a cluster
 //! that the whole run shares, and speaks to a real server over a socket.
 
+mod analytics;
 mod append;
 mod append_limits;
 mod append_races;
 mod append_units;
+mod cascades;
 mod change_messages;
 mod citations;
+mod claims;
 mod cli;
 mod cli_mistakes;
+mod documents;
 mod embedded;
+mod filters;
 mod harness;
+mod json_fields;
 mod list_messages;
 mod load;
 mod migrations;
 mod outage;
+mod paging;
+mod passwords;
 mod pgbouncer;
+mod profiles;
+mod refusals;
 mod same_id;
+mod scopes;
 mod search;
 mod server;
+mod sessions;
 mod sql_by_hand;
 mod sql_queries;
 mod statements;
 mod tls;
+mod user_fields;
+mod users;

@@ -7,7 +7,7 @@ use crate::{
     domain::{
         Check, Path,
         document::{Document, DocumentFilter, NewDocument},
-        page::Fingerprint,
+        page::{Fingerprint, NOT_OURS},
     },
 };
 
@@ -47,7 +47,10 @@ pub(in crate::api) fn document_filter(
     request: pb::ListDocumentsRequest,
 ) -> (DocumentFilter, Fingerprint) {
     let root = Path::ROOT;
-    let (page, list) = page::read(check, caller, &request);
+    let (page, list) = page::read::<_, (String,)>(check, caller, &request);
+    if page.after.as_ref().is_some_and(|(id,)| id.contains('\0')) {
+        check.violation(&root.field("page_token"), NOT_OURS);
+    }
     if let Some(title) = &request.title_contains {
         check.text_chars(&root.field("title_contains"), title, 500);
     }

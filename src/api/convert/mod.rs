@@ -20,6 +20,8 @@ pub(super) use profile::{profile_change, profile_filter, profile_to_pb};
 pub(super) use session::{claim, new_session, session_change, session_filter, session_to_pb};
 pub(super) use user::{new_user, user_change, user_filter, user_key, user_to_pb};
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 use prost_types::FieldMask;
 use uuid::Uuid;
@@ -32,6 +34,9 @@ fn id_or_new(check: &mut Check<'_>, at: &Path<'_>, text: Option<&str>) -> Uuid {
     check.optional_uuid(at, text).unwrap_or_else(Uuid::now_v7)
 }
 
+/// What a `google.protobuf.Timestamp` can be: from 0001-01-01T00:00:00Z up to 9999-12-31T23:59:59Z.
+const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
 pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
@@ -40,10 +45,6 @@ pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
     .normalized()
 }
 
-/// The earliest second of a protobuf `Timestamp`: the beginning of the year 1. Postgres would take some
-/// earlier ones, and fail on others.
-const FIRST_SECOND: i64 = -62_135_596_800;
-
 /// To the microsecond, which is what the database keeps.
 pub(super) fn time(
     check: &mut Check<'_>,
@@ -51,16 +52,15 @@ pub(super) fn time(
     time: Option<prost_types::Timestamp>,
 ) -> Option<Timestamp> {
     let time = time?;
-    let read = ((0..1_000_000_000).contains(&time.nanos) && time.seconds >= FIRST_SECOND)
-        .then(|| Timestamp::new(time.seconds, time.nanos / 1000 * 1000).ok())
-        .flatten();
-    if read.is_none() {
+    if !TIMESTAMP_SECONDS.contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
         check.violation(
             at,
             "must be a time between the years 1 and 9999, with 0 to 999,999,999 nanos",
         );
+        return None;
     }
-    read
+    // jiff's times end some hours before the contract's, and nothing is stored with a time in the future.
+    Some(Timestamp::new(time.seconds, time.nanos / 1000 * 1000).unwrap_or(Timestamp::MAX))
 }
 
 fn json_mode(check: &mut Check<'_>, at: &Path<'_>, mode: i32) -> JsonMode {
@@ -74,6 +74,9 @@ fn json_mode(check: &mut Check<'_>, at: &Path<'_>, mode: i32) -> JsonMode {
     }
 }
 
+/// How many characters of a path that isn't known are shown: more than any known path has.
+const MAX_SHOWN_PATH: usize = 40;
+
 /// Which of the fields that can be updated are, by an update mask.
 struct Mask {
     paths: Option<Vec<String>>,
@@ -83,13 +86,14 @@ impl Mask {
     /// Reads a mask whose paths must be among `known`.
     fn read(check: &mut Check<'_>, mask: Option<FieldMask>, known: &[&str]) -> Mask {
         let paths = mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
-        for path in paths.iter().flatten() {
-            if path != "*" && !known.contains(&path.as_str()) {
-                check.violation(
-                    &Path::ROOT.field("update_mask"),
-                    format!("names {path:?}; it can name {} or *", known.join(", ")),
-                );
-            }
+        let unknown = |path: &&String| *path != "*" && !known.contains(&path.as_str());
+        if let Some(path) = paths.iter().flatten().find(unknown) {
+            // A client may send anything: what goes back is short.
+            let path: String = path.chars().take(MAX_SHOWN_PATH).collect();
+            check.violation(
+                &Path::ROOT.field("update_mask"),
+                format!("names {path:?}; it can name {} or *", known.join(", ")),
+            );
         }
         Mask { paths }
     }
@@ -138,7 +142,7 @@ mod tests {
         for (seconds, nanos) in [
             (0, -1),
             (0, 1_000_000_000),
-            (FIRST_SECOND - 1, 0),
+            (TIMESTAMP_SECONDS.start() - 1, 0),
             (i64::MAX, 0),
             (i64::MIN, 0),
         ] {

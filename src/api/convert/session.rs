@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Mask, id_or_new, json_mode, time_to_pb};
+use super::{Mask, TIMESTAMP_SECONDS, id_or_new, json_mode, time_to_pb};
 use crate::{
     api::{
         page,
@@ -13,7 +14,7 @@ use crate::{
     auth::Caller,
     domain::{
         Check, Path,
-        page::Fingerprint,
+        page::{Fingerprint, NOT_OURS},
         session::{
             MAX_CLAIMS, NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder, check_title,
         },
@@ -73,7 +74,10 @@ pub(in crate::api) fn session_filter(
     request: pb::ListSessionsRequest,
 ) -> (SessionFilter, Fingerprint) {
     let root = Path::ROOT;
-    let (page, list) = page::read(check, caller, &request);
+    let (page, list) = page::read::<_, (i64, Uuid)>(check, caller, &request);
+    if page.after.is_some_and(|(micros, _)| !is_time(micros)) {
+        check.violation(&root.field("page_token"), NOT_OURS);
+    }
     let owner = owner(check, request.owner);
     let order = order(check, owner, request.order_by);
     let contains = check.optional_json(
@@ -91,6 +95,11 @@ pub(in crate::api) fn session_filter(
         title_contains: request.title_contains,
     };
     (filter, list)
+}
+
+/// Whether a row can have this time.
+fn is_time(micros: i64) -> bool {
+    TIMESTAMP_SECONDS.contains(&micros.div_euclid(1_000_000)) && Timestamp::from_microsecond(micros).is_ok()
 }
 
 fn owner(check: &mut Check<'_>, owner: Option<list_sessions_request::Owner>) -> Owner {

@@ -50,7 +50,7 @@ pub(in crate::api) fn new_user(
     }
     let profile = request.profile.map(|profile| {
         let at = root.field("profile");
-        if !profile.user_id.is_empty() && Uuid::try_parse(&profile.user_id) != Ok(id) {
+        if !profile.user_id.is_empty() && !profile.user_id.eq_ignore_ascii_case(&id.to_string()) {
             check.violation(&at.field("user_id"), "must be empty or the user's");
         }
         profile_fields(check, &at, profile)

@@ -260,3 +260,38 @@ pub fn assert_invalid<T: Debug>(result: Result<T, Status>, fields: &[&str]) {
     );
     assert_eq!(refusal.fields, fields);
 }
+
+/// The answer of a call that must succeed.
+#[track_caller]
+pub fn answer<T>(result: Result<Response<T>, Status>) -> T {
+    result.expect("an answer").into_inner()
+}
+
+/// A mask of these paths.
+pub fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask {
+        paths: paths.iter().map(|&path| path.to_owned()).collect(),
+    })
+}
+
+/// A time that must be there, in nanoseconds since 1970.
+#[track_caller]
+pub fn nanos(time: Option<prost_types::Timestamp>) -> i128 {
+    let time = time.expect("a time");
+    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
+}
+
+/// All pages of a list, each read with the token of the one before. `fetch` reads one by its token.
+pub async fn pages_of<T>(mut fetch: impl AsyncFnMut(String) -> (Vec<T>, String)) -> Vec<Vec<T>> {
+    let mut pages = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (page, next) = fetch(token).await;
+        pages.push(page);
+        assert!(pages.len() < 1000, "a list without an end");
+        if next.is_empty() {
+            return pages;
+        }
+        token = next;
+    }
+}

@@ -1,0 +1,141 @@
+//! `ClaimSessions`: anonymous sessions become the user's who has signed in.
+
+use tonic::{Code, Response, Status};
+
+use crate::harness::*;
+
+type Claimed = Result<Response<pb::ClaimSessionsResponse>, Status>;
+
+async fn claim<T: AsRef<str>>(server: &TestServer, user_id: &str, ids: &[T]) -> Claimed {
+    let request = pb::ClaimSessionsRequest {
+        user_id: user_id.to_owned(),
+        session_ids: ids.iter().map(|id| id.as_ref().to_owned()).collect(),
+    };
+    server.sessions().claim_sessions(request).await
+}
+
+async fn get(server: &TestServer, id: &str) -> pb::Session {
+    let request = pb::GetSessionRequest {
+        session_id: id.to_owned(),
+    };
+    answer(server.sessions().get_session(request).await)
+        .session
+        .expect("a session")
+}
+
+#[tokio::test]
+async fn what_is_nobodys_or_ones_own_is_claimed_in_the_order_asked_for() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let (ada, eve) = (new_user(&server).await.id, new_user(&server).await.id);
+    let first = new_session(&server).await;
+    let second = new_session(&server).await;
+    let own = new_session_of(&server, Some(&ada)).await;
+    let others = new_session_of(&server, Some(&eve)).await;
+    let untouched = new_session(&server).await;
+    append(&server, &second, text("before")).await.expect("a receipt");
+    let before = get(&server, &second).await;
+
+    // Neither by id nor by age; any case is read, and lower case is answered.
+    let asked = [&second.to_uppercase(), &id(), &own.id, &others.id, &first];
+    let claimed = answer(claim(&server, &ada, &asked).await).claimed_session_ids;
+    assert_eq!(claimed, [&*second, &*own.id, &*first]);
+
+    let after = get(&server, &second).await;
+    assert!(nanos(after.update_time) > nanos(before.update_time));
+    assert_eq!(
+        after,
+        pb::Session {
+            user_id: Some(ada.clone()),
+            update_time: after.update_time,
+            ..before
+        }
+    );
+    assert_eq!(get(&server, &first).await.user_id, Some(ada.clone()));
+    assert_eq!(get(&server, &own.id).await, own);
+    assert_eq!(get(&server, &others.id).await, others);
+    assert_eq!(get(&server, &untouched).await.user_id, None);
+    // The conversation goes on.
+    let receipt = append(&server, &second, text("after")).await.expect("a receipt");
+    assert_eq!(receipt.seq, 2);
+
+    // Again: the same answer, and nothing is changed.
+    let before = get(&server, &second).await;
+    let claimed = answer(claim(&server, &ada, &asked).await).claimed_session_ids;
+    assert_eq!(claimed, [&*second, &*own.id, &*first]);
+    assert_eq!(get(&server, &second).await, before);
+    // Somebody else gets none of them.
+    let claimed = answer(claim(&server, &eve, &asked).await).claimed_session_ids;
+    assert_eq!(claimed, [&*others.id]);
+}
+
+#[tokio::test]
+async fn bad_claims_are_refused_with_every_bad_field() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let ada = new_user(&server).await.id;
+    let session = new_session(&server).await;
+    let twice = [&session, &id(), &session.to_uppercase()];
+    assert_invalid(claim(&server, &ada, &twice).await, &["session_ids[2]"]);
+    assert_invalid(
+        claim(&server, "me", &[&*session, "", "x", &*session]).await,
+        &["user_id", "session_ids[1]", "session_ids[2]", "session_ids[3]"],
+    );
+    assert_eq!(get(&server, &session).await.user_id, None);
+}
+
+#[tokio::test]
+async fn up_to_500_sessions_are_claimed_at_once() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let ada = new_user(&server).await.id;
+    let sql = "INSERT INTO chat_sessions SELECT FROM generate_series(1, 501) RETURNING id::text";
+    let rows = database.client().await.query(sql, &[]).await.expect("sessions");
+    let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_invalid(claim(&server, &ada, &ids).await, &["session_ids"]);
+    let claimed = answer(claim(&server, &ada, &ids[1..]).await).claimed_session_ids;
+    assert_eq!(claimed, ids[1..]);
+    assert_eq!(get(&server, &ids[0]).await.user_id, None);
+    let none = answer(claim(&server, &ada, &ids[..0]).await).claimed_session_ids;
+    assert_eq!(none, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_user_who_does_not_exist_claims_nothing() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let eve = new_user(&server).await.id;
+    let free = new_session(&server).await;
+    let taken = new_session_of(&server, Some(&eve)).await.id;
+    for ids in [vec![&free], vec![&taken], vec![&taken, &free], vec![]] {
+        let claimed = claim(&server, &id(), &ids).await;
+        assert_refused(claimed, Code::NotFound, "USER_NOT_FOUND");
+    }
+    assert_eq!(get(&server, &free).await.user_id, None);
+}
+
+#[tokio::test]
+async fn each_of_many_sessions_claimed_by_two_at_the_same_moment_goes_to_one() {
+    let database = TestDatabase::new().await;
+    let (one, two) = tokio::join!(start(&database), start(&database));
+    let (ada, eve) = (new_user(&one).await.id, new_user(&one).await.id);
+    let sql = "INSERT INTO chat_sessions SELECT FROM generate_series(1, 200) RETURNING id::text";
+    let rows = database.client().await.query(sql, &[]).await.expect("sessions");
+    let ids: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    // In opposite orders, which would be a deadlock if they were locked as they come.
+    let backwards: Vec<String> = ids.iter().rev().cloned().collect();
+    let (for_ada, for_eve) = tokio::join!(claim(&one, &ada, &ids), claim(&two, &eve, &backwards));
+    let for_ada = answer(for_ada).claimed_session_ids;
+    let mut for_eve = answer(for_eve).claimed_session_ids;
+    for id in &ids {
+        let owner = get(&one, id).await.user_id.expect("an owner");
+        assert_eq!(for_ada.contains(id), owner == ada);
+        assert_eq!(for_eve.contains(id), owner == eve);
+    }
+    let mut both = for_ada;
+    both.append(&mut for_eve);
+    both.sort();
+    let mut all = ids;
+    all.sort();
+    assert_eq!(both, all);
+}
