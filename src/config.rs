@@ -41,6 +41,10 @@ pub struct ServeConfig {
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
+    /// How many batches of appends are committed at a time, on a connection each
+    #[arg(long, env = "CHATLEDGER_APPEND_LANES", value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u8).range(1..))]
+    pub append_lanes: u8,
     /// The text search configuration of SearchMessages
     #[arg(
         long,
@@ -88,7 +92,7 @@ pub struct DatabaseConfig {
     /// Whether the URL's endpoint is a transaction pooler such as PgBouncer; auto: by its name
     #[arg(long, env = "CHATLEDGER_POOLER", value_enum, default_value_t = Pooler::Auto)]
     pub pooler: Pooler,
-    /// The most connections
+    /// The most connections, besides those of appends: one a lane, and as many for waiting
     #[arg(long, env = "CHATLEDGER_POOL_SIZE", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub pool_size: u32,
@@ -229,7 +233,7 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         for text in ["", "0s", "-1s", "5", "soon"] {
             assert!(duration(text).is_err(), "{text}");
         }

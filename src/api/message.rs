@@ -2,11 +2,12 @@
 
 use std::pin::Pin;
 
-use tokio_stream::Stream;
+use futures_util::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, caller, convert, page, pb};
+use super::{Api, append_stream::AppendStream, caller, convert, page, pb};
 use crate::{
     auth::Caller,
     domain::{
@@ -14,12 +15,19 @@ use crate::{
         message::{NewMessage, Receipt},
         page::MAX_PAGE_BYTES,
     },
-    ledger::{self, Unit},
+    ledger::{Ledger, Unit},
 };
 
 /// `MessageService`.
 #[derive(Clone, Debug)]
-pub struct MessageApi(pub Api);
+pub struct MessageApi {
+    /// What all services share.
+    pub api: Api,
+    /// The append path.
+    pub ledger: Ledger,
+    /// Becomes true when the server stops: streams, which have no end of their own, end then.
+    pub stopping: watch::Receiver<bool>,
+}
 
 impl MessageApi {
     async fn append(
@@ -29,20 +37,18 @@ impl MessageApi {
         messages: Vec<NewMessage>,
         expected_last_seq: Option<i64>,
     ) -> Result<Vec<Receipt>, Error> {
-        let deadline = caller.deadline;
         let unit = Unit {
             caller,
             session_id,
             messages,
             expected_last_seq,
         };
-        let outcomes = ledger::append(self.0.store.db(), &[unit], deadline).await;
-        outcomes.into_iter().next().unwrap_or(Err(Error::Internal))
+        self.ledger.append(unit).await
     }
 
     /// The session and the message that a request names.
     fn key(&self, session_id: &str, message_id: &str) -> Result<(Uuid, Uuid), Error> {
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let session_id = check.uuid(&Path::ROOT.field("session_id"), session_id);
         let message_id = check.uuid(&Path::ROOT.field("message_id"), message_id);
         check.finish((session_id, message_id))
@@ -61,7 +67,7 @@ impl pb::message_service_server::MessageService for MessageApi {
     ) -> Result<Response<pb::AppendMessageResponse>, Status> {
         let caller = caller(&request);
         let request = request.into_inner();
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
         let message = convert::new_message(&mut check, &Path::ROOT.field("message"), request.message);
         let message = check.finish(message)?;
@@ -76,7 +82,7 @@ impl pb::message_service_server::MessageService for MessageApi {
     ) -> Result<Response<pb::BatchAppendMessagesResponse>, Status> {
         let caller = caller(&request);
         let request = request.into_inner();
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
         let messages = convert::new_messages(&mut check, request.messages);
         if request.expected_last_seq.is_some_and(|seq| seq < 0) {
@@ -92,9 +98,15 @@ impl pb::message_service_server::MessageService for MessageApi {
 
     async fn stream_append_messages(
         &self,
-        _: Request<Streaming<pb::StreamAppendMessagesRequest>>,
+        request: Request<Streaming<pb::StreamAppendMessagesRequest>>,
     ) -> Result<Response<Self::StreamAppendMessagesStream>, Status> {
-        Err(Error::NotImplemented("StreamAppendMessages").into())
+        let stream = AppendStream {
+            api: self.api.clone(),
+            ledger: self.ledger.clone(),
+            caller: caller(&request),
+            stopping: self.stopping.clone(),
+        };
+        Ok(Response::new(Box::pin(stream.answer(request.into_inner()))))
     }
 
     async fn get_message(
@@ -104,7 +116,7 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.get_ref();
         let (session_id, message_id) = self.key(&request.session_id, &request.message_id)?;
-        let message = self.0.store.message(&caller, session_id, message_id).await?;
+        let message = self.api.store.message(&caller, session_id, message_id).await?;
         Ok(Response::new(pb::GetMessageResponse {
             message: Some(convert::message_to_pb(message)),
         }))
@@ -115,11 +127,11 @@ impl pb::message_service_server::MessageService for MessageApi {
         request: Request<pb::ListMessagesRequest>,
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let read = convert::message_filter(&mut check, &caller, request.get_ref());
         let (filter, list) = check.finish(read)?;
         let found = self
-            .0
+            .api
             .store
             .list_messages(&caller, &filter, MAX_PAGE_BYTES)
             .await?;
@@ -145,10 +157,10 @@ impl pb::message_service_server::MessageService for MessageApi {
         request: Request<pb::UpdateMessageRequest>,
     ) -> Result<Response<pb::UpdateMessageResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let change = convert::message_change(&mut check, request.into_inner());
         let change = check.finish(change)?;
-        let message = self.0.store.update_message(&caller, &change).await?;
+        let message = self.api.store.update_message(&caller, &change).await?;
         Ok(Response::new(pb::UpdateMessageResponse {
             message: Some(convert::message_to_pb(message)),
         }))
@@ -161,7 +173,7 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.get_ref();
         let (session_id, message_id) = self.key(&request.session_id, &request.message_id)?;
-        self.0
+        self.api
             .store
             .delete_message(&caller, session_id, message_id)
             .await?;
@@ -173,10 +185,10 @@ impl pb::message_service_server::MessageService for MessageApi {
         request: Request<pb::ClearMessagesRequest>,
     ) -> Result<Response<pb::ClearMessagesResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
         let session_id = check.finish(session_id)?;
-        let deleted_count = self.0.store.clear_messages(&caller, session_id).await?;
+        let deleted_count = self.api.store.clear_messages(&caller, session_id).await?;
         Ok(Response::new(pb::ClearMessagesResponse { deleted_count }))
     }
 
@@ -185,10 +197,10 @@ impl pb::message_service_server::MessageService for MessageApi {
         request: Request<pb::SearchMessagesRequest>,
     ) -> Result<Response<pb::SearchMessagesResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let read = convert::search(&mut check, &caller, request.into_inner());
         let (search, list) = check.finish(read)?;
-        let found = self.0.store.search_messages(&caller, &search).await?;
+        let found = self.api.store.search_messages(&caller, &search).await?;
         let page = page::finish(
             list,
             search.page.size,

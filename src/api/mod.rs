@@ -4,6 +4,7 @@
 //! one that turns an error into a status.
 
 mod analytics;
+mod append_stream;
 mod citation;
 mod convert;
 mod document;

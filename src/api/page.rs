@@ -53,7 +53,7 @@ pub(super) fn read<R: ListRequest, K: DeserializeOwned>(
     let mut filters = request.clone();
     let (size, token) = filters.page_fields();
     let (size, token) = (std::mem::take(size), std::mem::take(token));
-    let user = caller.end_user.map(|user| user.into_bytes());
+    let user = caller.end_user.map(uuid::Uuid::into_bytes);
     let list = Fingerprint::of(&[
         R::RPC.as_bytes(),
         caller.tenant.as_bytes(),

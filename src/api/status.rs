@@ -54,6 +54,7 @@ pub fn describe(error: &Error) -> Described {
         Error::ScopeNotServed => (Code::Unimplemented, "SCOPE_NOT_SERVED"),
         Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
         Error::DatabaseUnavailable => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+        Error::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Error::NotImplemented(_) => (Code::Unimplemented, "NOT_IMPLEMENTED"),
         Error::Internal => (Code::Internal, "INTERNAL"),

@@ -131,9 +131,10 @@ impl pb::user_service_server::UserService for UserApi {
         }
         check.finish(())?;
         // A NUL is in no email, and Postgres takes none.
-        let found = match request.email.contains('\0') {
-            true => None,
-            false => self.api.store.credentials(&caller, &request.email).await?,
+        let found = if request.email.contains('\0') {
+            None
+        } else {
+            self.api.store.credentials(&caller, &request.email).await?
         };
         let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
         let verdict = self

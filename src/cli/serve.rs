@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::signals::Stop;
 use crate::{
     config::{LogFormat, ServeConfig},
+    ledger::{Ledger, LedgerOptions},
     migrate,
     postgres::{
         Db, DbOptions,
@@ -80,7 +81,12 @@ async fn stop_asked(mut stop: Stop) {
 fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service> {
     let limits = Arc::new(config.limits.clone());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
+    let ledger = LedgerOptions {
+        lanes: config.append_lanes.into(),
+        ..LedgerOptions::default()
+    };
     Ok(Service {
+        ledger: Ledger::start(&db, &ledger)?,
         store: Store::new(db, Arc::clone(&limits), config.scope, &config.search_config),
         limits,
         scope: config.scope,

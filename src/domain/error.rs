@@ -90,6 +90,9 @@ pub enum Error {
     /// The database can't be reached, or it is waking up for longer than the caller waits.
     #[error("the database can't be reached at the moment")]
     DatabaseUnavailable,
+    /// The server is stopping.
+    #[error("the server is shutting down")]
+    ShuttingDown,
     /// The caller's deadline, or the server's own limit on a request's time, has passed.
     #[error("the deadline has passed")]
     DeadlineExceeded,
@@ -117,8 +120,8 @@ impl Error {
         match self {
             // A queue that is full now has moved on in a moment.
             Error::Overloaded(_) => Some(Duration::from_millis(100)),
-            // A serverless database takes about a second to wake.
-            Error::DatabaseUnavailable => Some(Duration::from_secs(1)),
+            // A serverless database takes about a second to wake, and a server to start again.
+            Error::DatabaseUnavailable | Error::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

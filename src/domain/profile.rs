@@ -68,13 +68,13 @@ impl ProfileFields {
                 check.text_chars(&at.field(name), text, max);
             }
         }
-        if let Some(tag) = &self.preferred_language {
-            if tag.len() > MAX_LANGUAGE || !is_language_tag(tag) {
-                check.violation(
-                    &at.field("preferred_language"),
-                    "must be a BCP-47 language tag such as en, ur-PK or zh-Hant",
-                );
-            }
+        if let Some(tag) = &self.preferred_language
+            && (tag.len() > MAX_LANGUAGE || !is_language_tag(tag))
+        {
+            check.violation(
+                &at.field("preferred_language"),
+                "must be a BCP-47 language tag such as en, ur-PK or zh-Hant",
+            );
         }
     }
 }

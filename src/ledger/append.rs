@@ -1,7 +1,7 @@
 //! Commits units together: the fast path first, the slow path where that can't do it, and what is done
 //! about the database's failures.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -11,10 +11,10 @@ use uuid::Uuid;
 use super::{
     Outcome, Unit,
     batch::{APPEND, Appended, Batch},
-    decide::append_slowly,
+    decide::{Held, append_slowly},
 };
 use crate::{
-    domain::{Error, Resource},
+    domain::Error,
     postgres::{Db, DbError, Sql},
 };
 
@@ -34,7 +34,7 @@ const MAX_ATTEMPTS: usize = 8;
 
 /// What to do about a failure of the database.
 enum Remedy {
-    /// An id is stored already, or may be under another row id: decide under the locks.
+    /// An id is stored already: decide under the locks.
     Slowly,
     /// A seq is taken: raise the counters, then again.
     RaiseLastSeq,
@@ -51,12 +51,35 @@ enum Remedy {
 /// Appends units to their sessions, in the order given, and answers each. Units of one session get their
 /// seqs in that order. Ids that are given twice, in this call, an earlier one or one on another server, are
 /// stored once.
-pub async fn append(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Vec<Outcome> {
-    let mut slowly = !fast_path_suits(units);
+pub async fn append(db: &Db, units: &[&Unit], deadline: Option<Instant>) -> Vec<Outcome> {
+    let mut outcomes = append_free(db, units, deadline).await;
+    let skipped: Vec<usize> = (0..units.len()).filter(|&u| outcomes[u].is_none()).collect();
+    if !skipped.is_empty() {
+        let waiting: Vec<&Unit> = skipped.iter().map(|&u| units[u]).collect();
+        let waited = run(db, &waiting, deadline, Held::Wait).await;
+        for (u, outcome) in skipped.into_iter().zip(waited) {
+            outcomes[u] = outcome;
+        }
+    }
+    // Who waits skips nothing.
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_or(Err(Error::Internal)))
+        .collect()
+}
+
+/// As [`append`], without waiting for sessions that somebody else has locked: their units, and those of
+/// sessions that don't exist, are skipped and answered `None`.
+pub(super) async fn append_free(db: &Db, units: &[&Unit], deadline: Option<Instant>) -> Vec<Option<Outcome>> {
+    run(db, units, deadline, Held::Skip).await
+}
+
+async fn run(db: &Db, units: &[&Unit], deadline: Option<Instant>, held: Held) -> Vec<Option<Outcome>> {
+    let mut slowly = held == Held::Wait || !fast_path_suits(units);
     let mut attempt = 1;
     loop {
         let result = if slowly {
-            append_slowly(db, units, deadline).await
+            append_slowly(db, units, deadline, held).await
         } else {
             append_fast(db, units, deadline).await
         };
@@ -65,10 +88,10 @@ pub async fn append(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Vec<O
             Err(error) => error,
         };
         match remedy(&error) {
-            Remedy::OneByOne if units.len() > 1 => return one_by_one(db, units, deadline).await,
+            Remedy::OneByOne if units.len() > 1 => return one_by_one(db, units, deadline, held).await,
             // Nobody interferes as often as that: a unit is in its own way.
             Remedy::Slowly if attempt == MAX_ATTEMPTS && units.len() > 1 => {
-                return one_by_one(db, units, deadline).await;
+                return one_by_one(db, units, deadline, held).await;
             }
             Remedy::OneByOne | Remedy::GiveUp => return fail_all(units, error),
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, error),
@@ -85,7 +108,7 @@ pub async fn append(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Vec<O
 }
 
 /// The fast path can't look at counters, and takes one caller a session.
-fn fast_path_suits(units: &[Unit]) -> bool {
+fn fast_path_suits(units: &[&Unit]) -> bool {
     let mut callers = HashMap::new();
     units.iter().all(|unit| {
         let caller = *callers.entry(unit.session_id).or_insert(&unit.caller);
@@ -93,38 +116,56 @@ fn fast_path_suits(units: &[Unit]) -> bool {
     })
 }
 
-async fn append_fast(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Result<Vec<Outcome>, DbError> {
+async fn append_fast(
+    db: &Db,
+    units: &[&Unit],
+    deadline: Option<Instant>,
+) -> Result<Vec<Option<Outcome>>, DbError> {
     let mut batch = Batch::optimistic();
     let no_row_ids = HashMap::new();
     let tickets: Vec<_> = units.iter().map(|unit| batch.add(unit, &no_row_ids)).collect();
     let appended = Appended::read(&db.write(deadline, &APPEND, &batch.params()).await?);
-    let outcomes = units.iter().zip(tickets).map(|(unit, ticket)| {
-        appended
-            .receipts(ticket, unit)
-            .ok_or(Error::NotFound(Resource::Session))
-    });
-    Ok(outcomes.collect())
+    let outcomes = units.iter().zip(tickets);
+    Ok(outcomes
+        .map(|(unit, ticket)| appended.receipts(ticket, unit).map(Ok))
+        .collect())
 }
 
-/// Boxed, since `append` calls it and is called by it.
-fn one_by_one<'a>(db: &'a Db, units: &'a [Unit], deadline: Option<Instant>) -> BoxFuture<'a, Vec<Outcome>> {
+/// Boxed, since `run` calls it and is called by it.
+fn one_by_one<'a>(
+    db: &'a Db,
+    units: &'a [&'a Unit],
+    deadline: Option<Instant>,
+    held: Held,
+) -> BoxFuture<'a, Vec<Option<Outcome>>> {
     Box::pin(async move {
         let mut outcomes = Vec::with_capacity(units.len());
+        let mut skipped = HashSet::new();
         for unit in units {
-            outcomes.extend(append(db, std::slice::from_ref(unit), deadline).await);
+            // Behind a unit that was skipped, or they would change places.
+            let outcome = if skipped.contains(&unit.session_id) {
+                None
+            } else {
+                let outcomes = run(db, std::slice::from_ref(unit), deadline, held).await;
+                outcomes.into_iter().next().flatten()
+            };
+            if outcome.is_none() {
+                skipped.insert(unit.session_id);
+            }
+            outcomes.push(outcome);
         }
         outcomes
     })
 }
 
-async fn raise_last_seq(db: &Db, units: &[Unit], deadline: Option<Instant>) -> Result<(), DbError> {
+async fn raise_last_seq(db: &Db, units: &[&Unit], deadline: Option<Instant>) -> Result<(), DbError> {
     let ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
     db.write(deadline, &RAISE_LAST_SEQ, &[&ids]).await.map(drop)
 }
 
-fn fail_all(units: &[Unit], error: DbError) -> Vec<Outcome> {
+fn fail_all(units: &[&Unit], error: DbError) -> Vec<Option<Outcome>> {
     let error = Error::from(error);
-    units.iter().map(|_| Err(error.clone())).collect()
+    units.iter().map(|_| Some(Err(error.clone()))).collect()
 }
 
 fn remedy(error: &DbError) -> Remedy {
@@ -140,9 +181,6 @@ fn remedy(error: &DbError) -> Remedy {
             Remedy::RaiseLastSeq
         }
         Some(&SqlState::UNIQUE_VIOLATION) => Remedy::Slowly,
-        Some(&SqlState::CHECK_VIOLATION) if constraint == Some("chat_sessions_last_seq_check") => {
-            Remedy::Slowly
-        }
         Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => Remedy::Again,
         // Class 22: data exception; class 23: another constraint; 54: a limit of the program.
         Some(code) if matches!(code.code().get(..2), Some("22" | "23" | "54")) => Remedy::OneByOne,

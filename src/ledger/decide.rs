@@ -17,10 +17,21 @@ use crate::{
 
 /// In id order, as every statement that locks sessions does. Whose they are is looked at afterwards: one
 /// batch may hold units of different callers.
-pub(super) static LOCK: Sql = Sql {
-    text: "SELECT id, tenant_id, user_id, last_seq FROM chat_sessions WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
-    params: &[Type::UUID_ARRAY],
-};
+macro_rules! lock {
+    ($locked:literal) => {
+        Sql {
+            text: concat!(
+                "SELECT id, tenant_id, user_id, last_seq FROM chat_sessions WHERE id = ANY($1)
+                ORDER BY id FOR NO KEY UPDATE",
+                $locked
+            ),
+            params: &[Type::UUID_ARRAY],
+        }
+    };
+}
+
+pub(super) static LOCK: Sql = lock!("");
+pub(super) static LOCK_FREE: Sql = lock!(" SKIP LOCKED");
 
 /// A session as it is under its lock, and as it will be with the units that have been accepted.
 struct Session {
@@ -38,6 +49,8 @@ impl Session {
 
 /// What becomes of a unit.
 enum Decision {
+    /// Its session isn't there, or it is held by somebody else.
+    Skip,
     Reject(Error),
     Insert(Ticket),
     /// All its messages are stored, or will be by earlier units of this batch.
@@ -54,21 +67,32 @@ enum Repeated {
     Earlier(usize, usize),
 }
 
-/// Appends units in one transaction.
+/// What to do about a session that somebody else has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Leave its units alone.
+    Skip,
+    /// Wait for it, as long as the transaction's lock_timeout lets us.
+    Wait,
+}
+
+/// Appends units in one transaction. `None` is a unit that was skipped.
 pub(super) async fn append_slowly(
     db: &Db,
-    units: &[Unit],
+    units: &[&Unit],
     deadline: Option<tokio::time::Instant>,
-) -> Result<Vec<Outcome>, DbError> {
+    held: Held,
+) -> Result<Vec<Option<Outcome>>, DbError> {
     let tx = db.begin(deadline).await?;
-    let outcomes = append_in(&tx, units).await;
+    let outcomes = append_in(&tx, units, held).await;
     tx.end(outcomes).await
 }
 
-async fn append_in(tx: &Tx, units: &[Unit]) -> Result<Vec<Outcome>, DbError> {
+async fn append_in(tx: &Tx, units: &[&Unit], held: Held) -> Result<Vec<Option<Outcome>>, DbError> {
     let mut deciding = Deciding {
         units,
-        sessions: lock(tx, units).await?,
+        held,
+        sessions: lock(tx, units, held).await?,
         known: Known::read(tx, units).await?,
         batch: Batch::default(),
         accepted: HashMap::new(),
@@ -77,7 +101,7 @@ async fn append_in(tx: &Tx, units: &[Unit]) -> Result<Vec<Outcome>, DbError> {
     let decisions: Vec<Decision> = (0..units.len()).map(|u| deciding.decide(u)).collect();
 
     let batch = deciding.batch;
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(units.len());
+    let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(units.len());
     let appended = if batch.is_empty() {
         None
     } else {
@@ -85,24 +109,31 @@ async fn append_in(tx: &Tx, units: &[Unit]) -> Result<Vec<Outcome>, DbError> {
     };
     for (unit, decision) in units.iter().zip(decisions) {
         let outcome = match decision {
-            Decision::Reject(error) => Err(error),
-            Decision::Insert(ticket) => appended
-                .as_ref()
-                .and_then(|appended| appended.receipts(ticket, unit))
+            Decision::Skip => None,
+            Decision::Reject(error) => Some(Err(error)),
+            Decision::Insert(ticket) => {
+                let receipts = appended
+                    .as_ref()
+                    .and_then(|appended| appended.receipts(ticket, unit));
                 // The session was there, and it is locked.
-                .ok_or(Error::Internal),
-            Decision::Repeat(repeated) => repeat(unit, &repeated, &outcomes),
+                Some(receipts.ok_or(Error::Internal))
+            }
+            Decision::Repeat(repeated) => Some(repeat(unit, &repeated, &outcomes)),
         };
         outcomes.push(outcome);
     }
     Ok(outcomes)
 }
 
-async fn lock(tx: &Tx, units: &[Unit]) -> Result<HashMap<Uuid, Session>, DbError> {
+async fn lock(tx: &Tx, units: &[&Unit], held: Held) -> Result<HashMap<Uuid, Session>, DbError> {
     let mut ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let rows = tx.query(&LOCK, &[&ids]).await?;
+    let sql = match held {
+        Held::Skip => &LOCK_FREE,
+        Held::Wait => &LOCK,
+    };
+    let rows = tx.query(sql, &[&ids]).await?;
     let sessions = rows.iter().map(|row| {
         let session = Session {
             tenant: row.get(1),
@@ -115,7 +146,8 @@ async fn lock(tx: &Tx, units: &[Unit]) -> Result<HashMap<Uuid, Session>, DbError
 }
 
 struct Deciding<'a> {
-    units: &'a [Unit],
+    units: &'a [&'a Unit],
+    held: Held,
     sessions: HashMap<Uuid, Session>,
     known: Known,
     batch: Batch<'a>,
@@ -127,13 +159,11 @@ struct Deciding<'a> {
 
 impl Deciding<'_> {
     fn decide(&mut self, u: usize) -> Decision {
-        let unit = &self.units[u];
-        let visible = self
-            .sessions
-            .get(&unit.session_id)
-            .is_some_and(|session| session.is_visible_to(unit));
-        if !visible {
-            return Decision::Reject(Error::NotFound(Resource::Session));
+        let unit = self.units[u];
+        match self.sessions.get(&unit.session_id) {
+            None if self.held == Held::Skip => return Decision::Skip,
+            Some(session) if session.is_visible_to(unit) => {}
+            _ => return Decision::Reject(Error::NotFound(Resource::Session)),
         }
         // Duplicates first: a retry of an append that was right must not fail because it succeeded.
         match self.repeated(u) {
@@ -152,7 +182,7 @@ impl Deciding<'_> {
     /// The messages of a unit that are stored already, or accepted earlier.
     fn repeated(&self, u: usize) -> Result<Vec<Repeated>> {
         const REUSED: Error = Error::MessageIdReused("this message id is stored with another payload");
-        let unit = &self.units[u];
+        let unit = self.units[u];
         let mut repeated = Vec::new();
         for (m, message) in unit.messages.iter().enumerate() {
             if let Some(stored) = self.known.stored.get(&(u, m)) {
@@ -177,7 +207,7 @@ impl Deciding<'_> {
     }
 
     fn accept(&mut self, u: usize) -> Decision {
-        let unit = &self.units[u];
+        let unit = self.units[u];
         let Some(session) = self.sessions.get_mut(&unit.session_id) else {
             return Decision::Reject(Error::NotFound(Resource::Session));
         };
@@ -198,13 +228,14 @@ impl Deciding<'_> {
     }
 }
 
-fn repeat(unit: &Unit, repeated: &[Repeated], outcomes: &[Outcome]) -> Outcome {
+fn repeat(unit: &Unit, repeated: &[Repeated], outcomes: &[Option<Outcome>]) -> Outcome {
     let receipts = unit.messages.iter().zip(repeated).map(|(message, repeated)| {
         let (seq, created_at) = match *repeated {
             Repeated::Stored { seq, created_at } => (seq, created_at),
             Repeated::Earlier(u, m) => {
                 // An earlier unit that was accepted has a receipt for each message.
-                let receipts = outcomes.get(u).and_then(|outcome| outcome.as_ref().ok());
+                let outcome = outcomes.get(u).and_then(Option::as_ref);
+                let receipts = outcome.and_then(|outcome| outcome.as_ref().ok());
                 let receipt = receipts
                     .and_then(|receipts| receipts.get(m))
                     .ok_or(Error::Internal)?;

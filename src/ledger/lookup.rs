@@ -43,7 +43,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) async fn read(tx: &Tx, units: &[Unit]) -> Result<Known, DbError> {
+    pub(super) async fn read(tx: &Tx, units: &[&Unit]) -> Result<Known, DbError> {
         let places: Vec<(usize, usize)> = units
             .iter()
             .enumerate()
@@ -100,10 +100,9 @@ impl Known {
         let mut row_ids = HashMap::new();
         for (m, message) in unit.messages.iter().enumerate() {
             let first = *taken.entry(message.id).or_insert(unit.session_id);
-            if self.elsewhere.contains(&(u, m)) || first != unit.session_id {
-                if let Some(&spare) = self.spare.get(&(u, m)) {
-                    row_ids.insert(message.id, spare);
-                }
+            let taken_elsewhere = self.elsewhere.contains(&(u, m)) || first != unit.session_id;
+            if taken_elsewhere && let Some(&spare) = self.spare.get(&(u, m)) {
+                row_ids.insert(message.id, spare);
             }
         }
         row_ids

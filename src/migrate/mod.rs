@@ -244,7 +244,7 @@ pub async fn is_usable(db: &Db, scope: Scope) -> bool {
         let head = (set.runner)()
             .get_migrations()
             .iter()
-            .map(|migration| i64::from(migration.version()))
+            .map(refinery::Migration::version)
             .max();
         match db.read(None, &set.version, &[]).await {
             Ok(rows)

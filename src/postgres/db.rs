@@ -86,9 +86,9 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 const LAST_ATTEMPT: Duration = Duration::from_millis(50);
 
 /// A connection that has been unused for this long is closed: a serverless database then has none.
-const MAX_IDLE: Duration = Duration::from_secs(5 * 60);
+const MAX_IDLE: Duration = Duration::from_mins(5);
 /// A connection is not used for longer than this, so that a fleet follows a moved DNS name.
-const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+const MAX_AGE: Duration = Duration::from_mins(30);
 
 /// The database.
 #[derive(Clone)]
@@ -114,6 +114,27 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
+        let reachable = Arc::new(watch::Sender::new(true));
+        Self::pool(connector, options, reachable)
+    }
+
+    /// Another pool to the same database, for work that must not wait for other work's connections.
+    ///
+    /// # Errors
+    /// A pool size of 0.
+    pub fn another(&self, pool_size: usize) -> anyhow::Result<Self> {
+        let options = DbOptions {
+            pool_size,
+            ..DbOptions::clone(&self.options)
+        };
+        Self::pool(self.connector.clone(), options, Arc::clone(&self.reachable))
+    }
+
+    fn pool(
+        connector: Connector,
+        options: DbOptions,
+        reachable: Arc<watch::Sender<bool>>,
+    ) -> anyhow::Result<Self> {
         anyhow::ensure!(
             options.pool_size > 0,
             "the pool must have at least one connection"
@@ -131,7 +152,7 @@ impl Db {
             pool,
             connector,
             options: Arc::new(options),
-            reachable: Arc::new(watch::Sender::new(true)),
+            reachable,
         })
     }
 
@@ -268,7 +289,9 @@ impl Db {
 ///
 /// When it is dropped while a statement or a transaction is under way (the caller's deadline has passed, or
 /// the caller is gone), the statement is cancelled and the connection closed: the next user would wait
-/// behind it.
+/// behind it. Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver
+/// doesn't wait for an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL
+/// error when one's sender is gone too early.
 pub struct Conn {
     /// Taken only in `drop`.
     object: Option<Object>,
@@ -331,11 +354,14 @@ impl Drop for Conn {
         }
         let Some(object) = self.object.take() else { return };
         let client = Object::take(object);
+        if self.pooled {
+            return;
+        }
         let token = client.cancel_token();
         let connector = self.connector.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                // Held until then: behind a pooler the server's connection may be somebody else's at once.
+                // Closed only then: afterwards the server's process may be another connection's.
                 let _client = client;
                 if let Err(error) = connector.cancel(token).await {
                     tracing::debug!(%error, "an abandoned statement could not be cancelled");

@@ -117,7 +117,7 @@ impl Limits {
             .into_http());
         };
         let timeout = match client_timeout(request.headers()) {
-            Some(timeout) => (timeout - ahead(timeout)).min(self.request_timeout),
+            Some(timeout) => timeout.saturating_sub(ahead(timeout)).min(self.request_timeout),
             None => self.request_timeout,
         };
         let deadline = began + timeout;
@@ -175,7 +175,7 @@ mod tests {
             client_timeout(&headers)
         };
         assert_eq!(read("100m"), Some(Duration::from_millis(100)));
-        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(read("99999999H"), Some(Duration::from_hours(99_999_999)));
         assert_eq!(read("5S"), Some(Duration::from_secs(5)));
         for text in ["", "S", "123456789S", "-1S", "5", "5s", "é"] {
             assert_eq!(read(text), None, "{text}");

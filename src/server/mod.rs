@@ -6,7 +6,7 @@ mod health;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{net::TcpListener, sync::Notify, time};
+use tokio::{net::TcpListener, sync::watch, time};
 use tonic::{
     Request, Status,
     codec::CompressionEncoding,
@@ -27,6 +27,7 @@ use crate::{
     },
     auth::Passwords,
     domain::{Error, Limits},
+    ledger::Ledger,
     store::{Scope, Store},
 };
 
@@ -35,6 +36,8 @@ use crate::{
 pub struct Service {
     /// The rows.
     pub store: Store,
+    /// The append path over them.
+    pub ledger: Ledger,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
     /// Which services.
@@ -48,11 +51,20 @@ pub struct Service {
 }
 
 /// How often idle connections to the database are looked through.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 /// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 /// How long a client may take to answer a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How many bytes of a stream may be on their way before the server has read any: what a stream can send in
+/// a round trip.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
+/// whose unread small frames add up to half of this, counting each as 256 bytes or so: entries of an append
+/// stream are small, and a fast client is to be slowed down, not cut off. So this is larger by far than what
+/// several streams can send without being read.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Serves until `shutdown` ends; then takes no more requests, finishes those under way (for the grace
 /// period at most), and returns.
@@ -68,20 +80,25 @@ pub async fn run(
     let mut routes = Routes::builder();
     routes.add_service(health);
     add_reflection(&mut routes)?;
-    add_services(&mut routes, &service)?;
+    let (stop, mut stopping) = watch::channel(false);
+    add_services(&mut routes, &service, &stopping)?;
 
     let health = health::Health::new(reporter, service.store.db().clone(), service.scope);
     health.serving().await;
     let following = tokio::spawn(health.clone().follow());
     let pruning = tokio::spawn(prune(service.clone()));
 
-    // Told apart from the server's own future, which ends only when the last connection has.
-    let stopping = Arc::new(Notify::new());
-    let stopped = Arc::clone(&stopping);
-    let serving = server(&service)
+    let serving = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .layer(front::FrontLayer::new(&service))
         .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(incoming(listener), async move { stopped.notified().await });
+        .serve_with_incoming_shutdown(incoming(listener), async move {
+            // An error is the sender's end, which is this function's.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        });
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
@@ -90,7 +107,7 @@ pub async fn run(
             following.abort();
             let _ = following.await;
             health.not_serving().await;
-            stopping.notify_one();
+            stop.send_replace(true);
             time::timeout(service.shutdown_grace, serving).await.unwrap_or_else(|_| {
                 tracing::warn!("requests were still under way when the grace period ended");
                 Ok(())
@@ -99,12 +116,6 @@ pub async fn run(
     };
     pruning.abort();
     ended.context("serving")
-}
-
-fn server(_: &Service) -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
 /// Without Nagle's algorithm, which would hold back small answers.
@@ -124,7 +135,11 @@ fn add_reflection(routes: &mut RoutesBuilder) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add_services(routes: &mut RoutesBuilder, service: &Service) -> anyhow::Result<()> {
+fn add_services(
+    routes: &mut RoutesBuilder,
+    service: &Service,
+    stopping: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     /// Adds a service, or, where it isn't served, one that refuses every call of it.
     macro_rules! add {
         ($served:expr, $server:ident, $api:expr) => {
@@ -151,7 +166,12 @@ fn add_services(routes: &mut RoutesBuilder, service: &Service) -> anyhow::Result
     add!(auth, UserServiceServer, user);
     add!(auth, ProfileServiceServer, ProfileApi(api.clone()));
     add!(chat, SessionServiceServer, SessionApi(api.clone()));
-    add!(chat, MessageServiceServer, MessageApi(api.clone()));
+    let message = MessageApi {
+        api: api.clone(),
+        ledger: service.ledger.clone(),
+        stopping: stopping.clone(),
+    };
+    add!(chat, MessageServiceServer, message);
     add!(chat, CitationServiceServer, CitationApi(api.clone()));
     add!(chat, DocumentServiceServer, DocumentApi(api.clone()));
     add!(chat, AnalyticsServiceServer, AnalyticsApi(api));
@@ -168,5 +188,6 @@ async fn prune(service: Service) {
     loop {
         time::sleep(PRUNE_INTERVAL).await;
         service.store.db().prune();
+        service.ledger.prune();
     }
 }

@@ -101,15 +101,13 @@ static DELETE: Sql = Sql {
 
 /// In id order, as appends lock: no deadlock with them.
 static CLAIM: Sql = Sql {
-    text: concat!(
-        "WITH mine AS (
+    text: "WITH mine AS (
             SELECT id FROM chat_sessions WHERE tenant_id = $1 AND ($2::uuid IS NULL OR $3 = $2)
                 AND id = ANY($4) AND (user_id IS NULL OR user_id = $3)
             ORDER BY id FOR NO KEY UPDATE)
         UPDATE chat_sessions s SET user_id = $3,
             updated_at = CASE WHEN s.user_id IS NULL THEN now() ELSE s.updated_at END
-        FROM mine WHERE s.id = mine.id RETURNING s.id"
-    ),
+        FROM mine WHERE s.id = mine.id RETURNING s.id",
     params: &[Type::TEXT, Type::UUID, Type::UUID, Type::UUID_ARRAY],
 };
 

@@ -46,7 +46,8 @@ fn unit(session: &str, contents: &[&str]) -> Unit {
 }
 
 async fn run(server: &TestServer, units: &[Unit]) -> Vec<Outcome> {
-    let outcomes = ledger::append(&server.db, units, None).await;
+    let borrowed: Vec<&Unit> = units.iter().collect();
+    let outcomes = ledger::append(&server.db, &borrowed, None).await;
     assert_eq!(outcomes.len(), units.len());
     outcomes
 }

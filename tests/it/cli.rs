@@ -96,12 +96,12 @@ async fn the_ready_line_is_exact_and_data_outlives_restarts_and_kill_9() {
         next.ended().await;
     }
 
-    let last = Process::start(&mut serve_in(&data_dir));
+    let third = Process::start(&mut serve_in(&data_dir));
     let request = pb::ListMessagesRequest {
         session_id,
         ..Default::default()
     };
-    let list = MessageServiceClient::new(last.channel())
+    let list = MessageServiceClient::new(third.channel())
         .list_messages(request)
         .await;
     let seqs: Vec<i64> = list

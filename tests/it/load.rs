@@ -140,7 +140,14 @@ async fn a_full_pool_answers_overloaded_and_when_to_try_again() {
     .await;
     let session_id = new_session(&server).await;
     let lock = HeldLock::on_session(&database, &session_id).await;
-    let held = append_that_waits(&database, &server, &session_id).await;
+    let update = pb::UpdateSessionRequest {
+        session_id: session_id.clone(),
+        title: Some("patience".to_owned()),
+        ..Default::default()
+    };
+    let mut client = server.sessions();
+    let held = tokio::spawn(async move { client.update_session(update).await });
+    waiting(&database, 1).await;
 
     let get = pb::GetSessionRequest {
         session_id: session_id.clone(),
@@ -149,7 +156,6 @@ async fn a_full_pool_answers_overloaded_and_when_to_try_again() {
     let refusals = [
         refusal(server.sessions().get_session(get).await.map(drop)),
         refusal(server.sessions().create_session(create).await.map(drop)),
-        refusal(append(&server, &id(), text("x")).await.map(drop)),
     ];
     for refusal in refusals {
         assert_eq!(
@@ -158,8 +164,12 @@ async fn a_full_pool_answers_overloaded_and_when_to_try_again() {
         );
     }
 
+    // Appends have connections of their own.
+    let other = append(&server, &id(), text("x")).await;
+    assert_eq!(refusal(other).reason, "SESSION_NOT_FOUND");
+
     lock.release().await;
-    held.await.expect("no panic").expect("a receipt");
+    held.await.expect("no panic").expect("a session");
     append(&server, &session_id, text("y")).await.expect("a receipt");
     server.stop().await;
 }
@@ -355,7 +365,7 @@ async fn an_idle_server_sends_nothing_to_the_database() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database).await;
     let server = start_with(&database, |options| {
-        options.connector = proxy.connector(&database)
+        options.connector = proxy.connector(&database);
     })
     .await;
     // Not even before the first request.

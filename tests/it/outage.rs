@@ -408,7 +408,7 @@ async fn appends_during_one_outage_after_the_other_are_stored_once_and_in_order(
             // After a while of whatever happens to be under way.
             let asked = proxy.asked();
             eventually("some bytes", async || {
-                (done.get() || proxy.asked() > asked + 30_000).then_some(())
+                (done.get() || proxy.asked() > asked + 5_000).then_some(())
             })
             .await;
             proxy.break_all();

@@ -255,7 +255,7 @@ async fn conversation(server: &TestServer, shared: &str) {
 }
 
 #[tokio::test]
-async fn a_deadline_behind_a_pooler_cancels_the_statement_and_no_other() {
+async fn a_deadline_behind_a_pooler_frees_the_pooler_s_connections() {
     let Some(program) = program() else { return };
     let database = TestDatabase::new().await;
     let pgbouncer = PgBouncer::start(&program, &database).await;

@@ -113,7 +113,7 @@ async fn recent_sessions_with_message_counts_and_last_message_time() {
         let session = get_session(&server, &row.get::<_, Uuid>(0).to_string()).await;
         let last: Option<jiff::Timestamp> = row.get(4);
         assert_eq!(
-            last.map(|time| time.as_microsecond()),
+            last.map(jiff::Timestamp::as_microsecond),
             session.last_message_time.map(|time| micros(Some(&time)))
         );
     }

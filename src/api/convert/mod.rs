@@ -99,6 +99,7 @@ impl Mask {
     }
 
     /// The new value of a field: `None` leaves it as it is, `Some(None)` clears it.
+    #[allow(clippy::option_option)] // three cases, and all callers pass the inner Option on
     fn apply<T>(&self, field: &str, value: Option<T>) -> Option<Option<T>> {
         let named = match &self.paths {
             None => value.is_some(),

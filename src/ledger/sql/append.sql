@@ -1,5 +1,6 @@
 -- Appends messages to sessions: locks the sessions in id order, bumps their counters, inserts messages and
--- citations. A session that doesn't exist, or isn't the caller's, simply returns no row.
+-- citations. A session that doesn't exist, isn't the caller's, or is locked by somebody else, simply returns
+-- no row: nobody waits behind another writer's transaction.
 --
 -- Each session once: $1 id, $2 tenant, $3 end user or NULL, $4 how many messages, $5 whether any of them is
 -- timed by the server, $6 the latest time of those that aren't (imports).
@@ -8,8 +9,8 @@
 -- Each citation: $17 its session's place, $18 message id, $19 import time, $20 document_id, $21 chunk_id,
 -- $22 score, $23 citation_index.
 -- $24, each session: whether any of its messages has a given_id. $25: whether nobody has looked up which ids
--- are stored; then a session that has messages with a given_id is refused (by chat_sessions_last_seq_check),
--- since the key alone doesn't find those.
+-- are stored; then a session that has messages with a given_id returns no row either, since the key alone
+-- doesn't find those.
 WITH target AS (
     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $24)
         WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, given, place)
@@ -17,10 +18,11 @@ WITH target AS (
     SELECT s.id, t.place, greatest(clock_timestamp(), s.last_message_at + interval '1 microsecond') AS starts_at
     FROM chat_sessions s JOIN target t ON t.session_id = s.id
     WHERE s.tenant_id = t.tenant_id AND (t.user_id IS NULL OR t.user_id = s.user_id)
-    ORDER BY s.id FOR NO KEY UPDATE OF s
+        AND NOT ($25 AND s.has_given_ids)
+    ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 ), bumped AS (
     UPDATE chat_sessions s SET
-        last_seq = CASE WHEN $25 AND s.has_given_ids THEN -1 ELSE s.last_seq + t.count END,
+        last_seq = s.last_seq + t.count,
         has_given_ids = s.has_given_ids OR t.given,
         last_message_at = greatest(
             s.last_message_at,

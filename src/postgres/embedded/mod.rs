@@ -21,8 +21,6 @@
 //! - **Nobody else gets in.** No TCP, and a socket in a directory with mode 0700.
 //! - **Root may start it**, although PostgreSQL refuses to run as root (`account`).
 
-#![allow(clippy::doc_markdown)] // takes the name PostgreSQL for code
-
 mod account;
 mod binaries;
 mod child;

@@ -263,7 +263,7 @@ pub fn assert_invalid<T: Debug>(result: Result<T, Status>, fields: &[&str]) {
 
 /// The answer of a call that must succeed.
 #[track_caller]
-pub fn answer<T>(result: Result<Response<T>, Status>) -> T {
+pub fn answer<T>(result: Result<tonic::Response<T>, Status>) -> T {
     result.expect("an answer").into_inner()
 }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chatledger::{
     domain::Limits,
+    ledger::{Ledger, LedgerOptions},
     postgres::{Db, DbOptions, connect::Connector},
     server::{self, Service},
     store::{Scope, Store},
@@ -19,6 +20,7 @@ pub struct Options {
     pub scope: Scope,
     pub limits: Limits,
     pub db: DbOptions,
+    pub ledger: LedgerOptions,
     pub request_timeout: Duration,
     pub max_requests: usize,
     pub shutdown_grace: Duration,
@@ -50,6 +52,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
             connect_for: Duration::from_secs(10),
             pooled: false,
         },
+        ledger: LedgerOptions::default(),
         request_timeout: Duration::from_secs(30),
         max_requests: 1024,
         shutdown_grace: Duration::from_secs(10),
@@ -57,7 +60,9 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
     let limits = Arc::new(options.limits);
+    let ledger = options.ledger;
     let service = Service {
+        ledger: Ledger::start(&db, &ledger).expect("lanes"),
         store: Store::new(db.clone(), Arc::clone(&limits), options.scope, "english"),
         limits,
         scope: options.scope,

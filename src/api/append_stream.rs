@@ -1,0 +1,193 @@
+//! `StreamAppendMessages`: reads entries as fast as they can be queued, and answers each, in order.
+//!
+//! A reader task turns each entry into an answer to come, and puts it on a queue of bounded length; the
+//! response stream takes them from there in the same order. So a client that doesn't read its answers isn't
+//! read from either.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::{Stream, stream};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time,
+};
+use tonic::{Status, Streaming};
+
+use super::{Api, convert, pb, status};
+use crate::{
+    auth::Caller,
+    domain::{Error, Path},
+    ledger::{Ledger, Outcome, Pending, Unit, received},
+};
+
+/// The most entries of a stream that are on their way: enough to fill a batch while another commits.
+const IN_FLIGHT: usize = 2048;
+/// The most answers in a response frame: a receipt has about 100 bytes, and clients take 4 MiB.
+const MAX_RESULTS: usize = 1024;
+
+/// How long a client that still sends is read from after the end has been sent: many round trips.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is to be sent next.
+enum Answer {
+    /// An entry's outcome, which is known.
+    Known(Outcome),
+    /// An entry's outcome, which will be.
+    Pending(Pending),
+    /// The end of the stream.
+    End(Status),
+}
+
+/// What a stream needs.
+pub(super) struct AppendStream {
+    pub(super) api: Api,
+    pub(super) ledger: Ledger,
+    pub(super) caller: Caller,
+    /// Becomes true when the server stops.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl AppendStream {
+    /// Answers a stream of entries.
+    pub(super) fn answer(
+        self,
+        entries: Streaming<pb::StreamAppendMessagesRequest>,
+    ) -> impl Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send {
+        let (answers, queue) = mpsc::channel(IN_FLIGHT);
+        tokio::spawn(self.read(entries, answers));
+        stream::unfold(Answers { queue, head: None }, |mut answers| async move {
+            let frame = answers.next().await?;
+            Some((frame, answers))
+        })
+    }
+
+    /// Reads entries until the client has sent its last one, has gone, or the server stops.
+    async fn read(
+        mut self,
+        mut entries: Streaming<pb::StreamAppendMessagesRequest>,
+        answers: mpsc::Sender<Answer>,
+    ) {
+        let end = loop {
+            let frame = tokio::select! {
+                // Stopping comes first: a client that never pauses must not keep the server up.
+                biased;
+                _ = self.stopping.wait_for(|stopping| *stopping) => {
+                    break Some(Status::from(Error::ShuttingDown));
+                }
+                () = answers.closed() => return,
+                frame = entries.message() => frame,
+            };
+            let entries = match frame {
+                Ok(Some(frame)) => frame.entries,
+                Ok(None) => break None,
+                Err(status) => break Some(status::complete(status, self.api.limits.max_request_bytes)),
+            };
+            for entry in entries {
+                let answer = self.accept(entry).await;
+                if answers.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        };
+        if let Some(status) = end {
+            // Nobody to tell where the client is gone.
+            let _ = answers.send(Answer::End(status)).await;
+            // A client that still sends hears of the end first. Not reading on would reset the stream, and
+            // in a graceful shutdown h2 then closes the connection before it has sent what is queued.
+            let read_on = async { while let Ok(Some(_)) = entries.message().await {} };
+            let _ = time::timeout(LINGER, read_on).await;
+        }
+    }
+
+    async fn accept(&self, entry: pb::AppendEntry) -> Answer {
+        let mut check = self.api.check();
+        let session_id = check.uuid(&Path::ROOT.field("session_id"), &entry.session_id);
+        let message = convert::new_message(&mut check, &Path::ROOT.field("message"), entry.message);
+        let message = match check.finish(message) {
+            Ok(message) => message,
+            Err(error) => return Answer::Known(Err(error)),
+        };
+        let unit = Unit {
+            caller: self.caller.clone(),
+            session_id,
+            messages: vec![message],
+            expected_last_seq: None,
+        };
+        match self.ledger.submit(unit).await {
+            Ok(pending) => Answer::Pending(pending),
+            Err(error) => Answer::Known(Err(error)),
+        }
+    }
+}
+
+/// The response side of a stream.
+struct Answers {
+    queue: mpsc::Receiver<Answer>,
+    /// Taken from the queue, and not sent yet.
+    head: Option<Answer>,
+}
+
+impl Answers {
+    /// The next frame: waits for the first answer, and adds those that are known by then.
+    async fn next(&mut self) -> Option<Result<pb::StreamAppendMessagesResponse, Status>> {
+        let first = match self.head.take() {
+            Some(answer) => answer,
+            None => self.queue.recv().await?,
+        };
+        let outcome = match first {
+            Answer::Known(outcome) => outcome,
+            Answer::Pending(pending) => received(pending.await),
+            Answer::End(status) => return Some(Err(status)),
+        };
+        let mut results = vec![result(outcome)];
+        while results.len() < MAX_RESULTS {
+            let Ok(answer) = self.queue.try_recv() else { break };
+            match known(answer) {
+                Ok(outcome) => results.push(result(outcome)),
+                Err(answer) => {
+                    self.head = Some(answer);
+                    break;
+                }
+            }
+        }
+        Some(Ok(pb::StreamAppendMessagesResponse { results }))
+    }
+}
+
+/// The outcome, if it is known by now.
+fn known(answer: Answer) -> Result<Outcome, Answer> {
+    match answer {
+        Answer::Known(outcome) => Ok(outcome),
+        Answer::Pending(mut pending) => match pending.try_recv() {
+            Ok(outcome) => Ok(outcome),
+            Err(oneshot::error::TryRecvError::Closed) => Ok(Err(Error::Internal)),
+            Err(oneshot::error::TryRecvError::Empty) => Err(Answer::Pending(pending)),
+        },
+        end @ Answer::End(_) => Err(end),
+    }
+}
+
+fn result(outcome: Outcome) -> pb::AppendResult {
+    use pb::append_result::Result as Of;
+
+    let receipt = outcome.and_then(|receipts| receipts.into_iter().next().ok_or(Error::Internal));
+    let result = match receipt {
+        Ok(receipt) => Of::Receipt(convert::receipt_to_pb(receipt)),
+        Err(error) => Of::Error(append_error(&error)),
+    };
+    pb::AppendResult { result: Some(result) }
+}
+
+fn append_error(error: &Error) -> pb::AppendError {
+    let status::Described {
+        code,
+        reason,
+        metadata,
+    } = status::describe(error);
+    pb::AppendError {
+        code: code.into(),
+        message: error.to_string(),
+        reason,
+        metadata: metadata.into_iter().collect::<HashMap<_, _>>(),
+    }
+}
