@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Unit;
 use crate::{
     domain::message::{NewMessage, Receipt},
-    postgres::Sql,
+    postgres::{Sql, Time},
 };
 
 pub(super) static APPEND: Sql = Sql {
@@ -223,7 +223,7 @@ impl Appended {
                 place,
                 Bumped {
                     base: row.get(1),
-                    starts_at: row.get(2),
+                    starts_at: row.get::<_, Time>(2).0,
                 },
             )
         });

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::Unit;
-use crate::postgres::{DbError, Sql, Tx};
+use crate::postgres::{DbError, Sql, Time, Tx};
 
 pub(super) static LOOKUP: Sql = Sql {
     text: include_str!("sql/lookup.sql"),
@@ -74,7 +74,7 @@ impl Known {
                 Some(true) => {
                     let stored = Stored {
                         seq: row.get(2),
-                        created_at: row.get(3),
+                        created_at: row.get::<_, Time>(3).0,
                         deleted: row.get(4),
                         same: row.get(5),
                     };

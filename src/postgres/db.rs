@@ -182,11 +182,13 @@ impl Db {
     pub async fn connection(&self, deadline: Option<Instant>) -> Result<Conn, DbError> {
         let patience = deadline.map_or(self.options.connect_for, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
-            left.saturating_sub(ANSWER_MARGIN).min(self.options.connect_for)
+            // Of a short time, only a small part is set aside.
+            let margin = ANSWER_MARGIN.min(left / 10);
+            left.saturating_sub(margin).min(self.options.connect_for)
         });
         let began = Instant::now();
         let end = began + patience;
-        let last_chance = began + patience.saturating_sub(LAST_ATTEMPT);
+        let last_chance = began + patience.saturating_sub(LAST_ATTEMPT.min(patience / 2));
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(1))

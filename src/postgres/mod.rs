@@ -12,4 +12,4 @@ pub mod tls;
 pub mod url;
 
 pub use db::{Conn, Db, DbError, DbOptions, Tx};
-pub use sql::Sql;
+pub use sql::{Sql, Time};

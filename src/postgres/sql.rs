@@ -1,6 +1,9 @@
 //! A statement and the types of its parameters.
 
-use tokio_postgres::types::Type;
+use std::error::Error;
+
+use jiff::Timestamp;
+use tokio_postgres::types::{FromSql, Type, accepts};
 
 /// A statement of the service. The types are given, so that one round trip is enough where statements
 /// can't be prepared (behind a transaction pooler), and so that a test can prepare them all.
@@ -10,6 +13,30 @@ pub struct Sql {
     pub text: &'static str,
     /// The types of `$1`, `$2`, ...
     pub params: &'static [Type],
+}
+
+/// A time in a row. SQL by hand can store some that a [`Timestamp`] can't hold, such as `-infinity`: they are
+/// read as the earliest or the latest that clients can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Timestamp);
+
+impl Time {
+    /// The beginning of the year 1, where protobuf's `Timestamp` begins.
+    const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+}
+
+impl<'a> FromSql<'a> for Time {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        // On the wire, a signed number of microseconds, most significant byte first.
+        let is_early = raw.first().is_some_and(|byte| byte & 0x80 != 0);
+        let time = Timestamp::from_sql(ty, raw);
+        Ok(Time(
+            time.unwrap_or(if is_early { Time::EARLIEST } else { Timestamp::MAX })
+                .max(Time::EARLIEST),
+        ))
+    }
+
+    accepts!(TIMESTAMPTZ);
 }
 
 /// A text that, in a `LIKE` pattern, matches just itself.

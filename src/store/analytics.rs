@@ -12,7 +12,7 @@ use crate::{
         analytics::{DailyVolume, LengthBucket, TopDocument, UserActivity},
         page::Page,
     },
-    postgres::Sql,
+    postgres::{Sql, Time},
 };
 
 /// Counts first, and then looks up only the titles that are shown.
@@ -147,7 +147,7 @@ impl Store {
             email: row.get(1),
             session_count: row.get(2),
             message_count: row.get(3),
-            last_active_at: row.get(4),
+            last_active_at: row.get::<_, Option<Time>>(4).map(|time| time.0),
         });
         Ok(users.collect())
     }

@@ -12,7 +12,7 @@ use crate::{
         Error, Resource, Result,
         citation::{Citation, CitationFilter, CitationSource, PlacedCitation, assign_indexes},
     },
-    postgres::{Sql, Tx},
+    postgres::{Sql, Time, Tx},
 };
 
 macro_rules! columns {
@@ -132,7 +132,7 @@ fn citation(row: &Row) -> PlacedCitation {
         session_id: row.get(4),
         message_id: row.get(5),
         message_row_id: row.get(6),
-        created_at: row.get(7),
+        created_at: row.get::<_, Time>(7).0,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         document::{Document, DocumentFields, DocumentFilter, NewDocument},
         json::JsonObject,
     },
-    postgres::{Sql, sql::like_literal},
+    postgres::{Sql, Time, sql::like_literal},
 };
 
 // Documents belong to the tenant, not to a user: $2 is not looked at.
@@ -70,8 +70,8 @@ fn document(row: &Row) -> Document {
             content_hash: row.get(4),
             metadata: row.get(5),
         },
-        created_at: row.get(6),
-        updated_at: row.get(7),
+        created_at: row.get::<_, Time>(6).0,
+        updated_at: row.get::<_, Time>(7).0,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         json,
         message::{Message, MessageChange, MessageFilter, Role},
     },
-    postgres::{Sql, Tx},
+    postgres::{Sql, Time, Tx},
 };
 
 /// The columns that [`message`] reads, of a row `m` and its citations `c` (see `citations`).
@@ -220,7 +220,7 @@ pub(super) fn message(row: &Row) -> Result<Message> {
         selected_text: row.get(5),
         metadata: row.get(6),
         payload: row.get::<_, Option<Vec<u8>>>(7).map(Bytes::from),
-        created_at: row.get(8),
+        created_at: row.get::<_, Time>(8).0,
         citations: citations_of(row),
     })
 }

@@ -11,7 +11,7 @@ use crate::{
         profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter},
         user::UserKey,
     },
-    postgres::{Sql, Tx},
+    postgres::{Sql, Time, Tx},
 };
 
 macro_rules! columns {
@@ -143,8 +143,8 @@ fn profile(row: &Row) -> Profile {
         experience_level: row.get(4),
         preferred_language: row.get(5),
         preferences: row.get(6),
-        created_at: row.get(7),
-        updated_at: row.get(8),
+        created_at: row.get::<_, Time>(7).0,
+        updated_at: row.get::<_, Time>(8).0,
     }
 }
 

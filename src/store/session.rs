@@ -12,7 +12,7 @@ use crate::{
         session::{NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder},
         user::UserKey,
     },
-    postgres::{Sql, Tx, sql::like_literal},
+    postgres::{Sql, Time, Tx, sql::like_literal},
 };
 
 macro_rules! columns {
@@ -169,9 +169,9 @@ fn session(row: &Row) -> Session {
         title: row.get(2),
         metadata: row.get(3),
         last_seq: row.get(4),
-        created_at: row.get(5),
-        updated_at: row.get(6),
-        last_message_at: row.get(7),
+        created_at: row.get::<_, Time>(5).0,
+        updated_at: row.get::<_, Time>(6).0,
+        last_message_at: row.get::<_, Option<Time>>(7).map(|time| time.0),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         profile::DEFAULT_LANGUAGE,
         user::{NewUser, User, UserChange, UserFilter, UserKey},
     },
-    postgres::{Sql, sql::like_literal},
+    postgres::{Sql, Time, sql::like_literal},
 };
 
 macro_rules! columns {
@@ -185,8 +185,8 @@ fn user(row: &Row) -> User {
         external_id: row.get(2),
         name: row.get(3),
         is_active: row.get(4),
-        created_at: row.get(5),
-        updated_at: row.get(6),
+        created_at: row.get::<_, Time>(5).0,
+        updated_at: row.get::<_, Time>(6).0,
     }
 }
 

@@ -183,6 +183,26 @@ async fn a_first_message_with_an_old_time_keeps_it() {
 }
 
 #[tokio::test]
+async fn times_that_no_client_can_hold_are_read_as_the_first_or_the_last() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let session = new_session(&server).await;
+    let client = database.client().await;
+    let sql = format!(
+        "INSERT INTO messages (session_id, seq, role, content, created_at) VALUES
+            ('{session}', 1, 'user', 'early', '-infinity'), ('{session}', 2, 'user', 'late', 'infinity')"
+    );
+    client.batch_execute(&sql).await.expect("two messages");
+    let times = messages_of(&server, &session).await.into_iter().map(|message| {
+        let time = message.create_time.expect("a time");
+        time.seconds
+    });
+    let times: Vec<i64> = times.collect();
+    assert_eq!(times[0], -62_135_596_800, "0001-01-01");
+    assert!(times[1] > 253_402_000_000, "9999-12-30 or so");
+}
+
+#[tokio::test]
 async fn an_insert_that_conflicts_spends_no_seq() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
