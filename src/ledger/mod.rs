@@ -194,6 +194,7 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
     [
         &batch::APPEND,
         &decide::LOCK,
+        &decide::LOCK_FREE,
         &lookup::LOOKUP,
         &append::RAISE_LAST_SEQ,
     ]

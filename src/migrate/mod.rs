@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use backon::{ExponentialBuilder, Retryable};
+use backon::Retryable;
 use refinery::Runner;
 use tokio::time::{self, Instant};
 use tokio_postgres::{Client, types::Type};
@@ -122,14 +122,9 @@ pub async fn prepare(
 /// Connects, and tries again for as long as `patience` lasts.
 async fn connect(connector: &Connector, patience: Duration) -> anyhow::Result<Client> {
     let end = Instant::now() + patience;
-    let pauses = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(1))
-        .with_jitter()
-        .without_max_times();
     let mut reason = "no answer".to_owned();
     let attempts = (|| connector.connect())
-        .retry(pauses)
+        .retry(connect::pauses())
         .sleep(move |pause| time::sleep_until(end.min(Instant::now() + pause)))
         .when(|error| connect::may_succeed_later(error) && Instant::now() < end)
         .notify(|error, _| reason = describe(error));
@@ -235,6 +230,11 @@ async fn server_version(client: &Client) -> anyhow::Result<String> {
     let version: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
     // Debian's says `15.18 (Debian 15.18-0+deb12u1)`.
     Ok(version.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// Every statement of the sets, for the test that prepares them all.
+pub fn statements() -> impl Iterator<Item = &'static Sql> {
+    ALL.iter().map(|set| &set.version)
 }
 
 /// Whether the database answers and has a schema that this server can use. Asked when a database has come

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::Retryable;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
@@ -189,11 +189,6 @@ impl Db {
         let began = Instant::now();
         let end = began + patience;
         let last_chance = began + patience.saturating_sub(LAST_ATTEMPT.min(patience / 2));
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_secs(1))
-            .with_jitter()
-            .without_max_times();
         let attempt = || async {
             let timeouts = Timeouts {
                 wait: Some(self.options.wait_timeout.min(patience)),
@@ -203,7 +198,7 @@ impl Db {
             self.pool.timeout_get(&timeouts).await
         };
         let found = attempt
-            .retry(pauses)
+            .retry(connect::pauses())
             // A pause that the deadline cuts short is followed by an attempt like any other.
             .sleep(move |pause| time::sleep_until(last_chance.min(Instant::now() + pause)))
             .when(|error| {

@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
@@ -133,6 +134,17 @@ impl Connector {
         let cancelled = token.cancel_query(self.shared.tls.clone());
         self.shared.within(cancelled, "no answer").await
     }
+}
+
+/// The pauses between attempts to connect to a database that is away or waking up; without an end, which
+/// is the caller's. Serverless databases take about a second to wake.
+#[must_use]
+pub fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(1))
+        .with_jitter()
+        .without_max_times()
 }
 
 /// What [`deadpool_postgres::Manager::from_connect`] takes. The manager's own `Config` isn't used:
