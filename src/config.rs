@@ -34,10 +34,14 @@ pub struct ServeConfig {
     /// The longest that a request may take
     #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub request_timeout: Duration,
-    /// The most requests at a time; more are told to come back
+    /// The most requests at a time, streams aside; more are told to come back
     #[arg(long, env = "CHATLEDGER_MAX_REQUESTS", value_name = "N", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,
+    /// The most StreamAppendMessages and WatchMessages streams at a time; more are told to come back
+    #[arg(long, env = "CHATLEDGER_MAX_STREAMS", value_name = "N", default_value_t = 16384,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_streams: u32,
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
@@ -45,6 +49,9 @@ pub struct ServeConfig {
     #[arg(long, env = "CHATLEDGER_APPEND_LANES", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u8).range(1..))]
     pub append_lanes: u8,
+    /// After how long a WatchMessages without news sends a heartbeat
+    #[arg(long, env = "CHATLEDGER_WATCH_HEARTBEAT", value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub watch_heartbeat: Duration,
     /// The text search configuration of SearchMessages
     #[arg(
         long,
@@ -77,7 +84,7 @@ pub struct DatabaseConfig {
     /// The PostgreSQL database, as a URL; without one (and without NEON_DATABASE_URL), an embedded PostgreSQL
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
-    /// The same database without a pooler between, for migrations
+    /// The same database without a pooler between, for migrations and for notifications between servers
     #[arg(long, env = "DATABASE_DIRECT_URL", value_name = "URL", hide_env_values = true)]
     pub database_direct_url: Option<Secret>,
     /// What Neon calls its URL; used where DATABASE_URL is not given.
@@ -92,7 +99,7 @@ pub struct DatabaseConfig {
     /// Whether the URL's endpoint is a transaction pooler such as PgBouncer; auto: by its name
     #[arg(long, env = "CHATLEDGER_POOLER", value_enum, default_value_t = Pooler::Auto)]
     pub pooler: Pooler,
-    /// The most connections, besides those of appends: one a lane, and as many for waiting
+    /// The most connections, besides those of appends (one a lane, and as many for waiting) and of watches (3)
     #[arg(long, env = "CHATLEDGER_POOL_SIZE", value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub pool_size: u32,
@@ -144,7 +151,7 @@ impl fmt::Debug for Secret {
 pub struct External {
     /// Where statements go.
     pub url: DatabaseUrl,
-    /// Where migrations go.
+    /// Where migrations go, and notifications come from.
     pub direct_url: DatabaseUrl,
 }
 
@@ -173,6 +180,12 @@ impl DatabaseConfig {
             })),
             (None, None) => Ok(None),
         }
+    }
+
+    /// Whether the direct URL leads past the pooler, if there is one: then notifications can be heard.
+    #[must_use]
+    pub fn is_direct(&self, url: &DatabaseUrl) -> bool {
+        self.database_direct_url.is_some() || !self.options(url).pooled
     }
 
     /// How the pool over `url` behaves.

@@ -11,7 +11,8 @@
 //!    [`api::status`], and only there.
 //! 3. [`domain`]: plain types, which values are allowed, and the one error enum. No prost, no SQL, no tonic.
 //! 4. [`store`]: one file a table, with its SQL beside the functions that run it; or
-//!    [`ledger`]: the append path, which gives messages their place in a session.
+//!    [`ledger`]: the append path, which gives messages their place in a session; or
+//!    [`watch`]: tells of messages as soon as they are committed.
 //! 5. [`postgres`]: the pool and its connections, URLs and TLS, and the embedded cluster.
 //!
 //! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] brings the schema up to
@@ -40,3 +41,4 @@ pub mod migrate;
 pub mod postgres;
 pub mod server;
 pub mod store;
+pub mod watch;

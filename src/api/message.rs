@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, append_stream::AppendStream, caller, convert, page, pb};
+use super::{Api, append_stream::AppendStream, caller, convert, page, pb, watch::events};
 use crate::{
     auth::Caller,
     domain::{
@@ -16,6 +16,7 @@ use crate::{
         page::MAX_PAGE_BYTES,
     },
     ledger::{Ledger, Unit},
+    watch::Hub,
 };
 
 /// `MessageService`.
@@ -25,6 +26,8 @@ pub struct MessageApi {
     pub api: Api,
     /// The append path.
     pub ledger: Ledger,
+    /// Watches sessions.
+    pub hub: Hub,
     /// Becomes true when the server stops: streams, which have no end of their own, end then.
     pub stopping: watch::Receiver<bool>,
 }
@@ -217,8 +220,17 @@ impl pb::message_service_server::MessageService for MessageApi {
 
     async fn watch_messages(
         &self,
-        _: Request<pb::WatchMessagesRequest>,
+        request: Request<pb::WatchMessagesRequest>,
     ) -> Result<Response<Self::WatchMessagesStream>, Status> {
-        Err(Error::NotImplemented("WatchMessages").into())
+        let caller = caller(&request);
+        let request = request.get_ref();
+        let mut check = self.api.check();
+        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
+        if request.after_seq < 0 {
+            check.violation(&Path::ROOT.field("after_seq"), "must not be negative");
+        }
+        let session_id = check.finish(session_id)?;
+        let watcher = self.hub.watch(caller, session_id, request.after_seq).await?;
+        Ok(Response::new(Box::pin(events(watcher, self.stopping.clone()))))
     }
 }

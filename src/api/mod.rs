@@ -14,6 +14,7 @@ mod profile;
 mod session;
 pub mod status;
 mod user;
+mod watch;
 
 use std::sync::Arc;
 

@@ -3,11 +3,16 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::Path;
+use crate::{domain::Path, watch::Hub};
 
 /// `SessionService`.
 #[derive(Clone, Debug)]
-pub struct SessionApi(pub Api);
+pub struct SessionApi {
+    /// What all services share.
+    pub api: Api,
+    /// Hears that a session is gone.
+    pub hub: Hub,
+}
 
 #[tonic::async_trait]
 impl pb::session_service_server::SessionService for SessionApi {
@@ -16,10 +21,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let new = convert::new_session(&mut check, request.into_inner());
         let new = check.finish(new)?;
-        let session = self.0.store.create_session(&caller, &new).await?;
+        let session = self.api.store.create_session(&caller, &new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session: Some(convert::session_to_pb(session)),
         }))
@@ -30,10 +35,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
         let id = check.finish(id)?;
-        let session = self.0.store.session(&caller, id).await?;
+        let session = self.api.store.session(&caller, id).await?;
         Ok(Response::new(pb::GetSessionResponse {
             session: Some(convert::session_to_pb(session)),
         }))
@@ -44,10 +49,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let read = convert::session_filter(&mut check, &caller, request.into_inner());
         let (filter, list) = check.finish(read)?;
-        let sessions = self.0.store.list_sessions(&caller, &filter).await?;
+        let sessions = self.api.store.list_sessions(&caller, &filter).await?;
         let found = sessions.len();
         let page = page::finish(
             list,
@@ -68,10 +73,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::UpdateSessionRequest>,
     ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let change = convert::session_change(&mut check, request.into_inner());
         let change = check.finish(change)?;
-        let session = self.0.store.update_session(&caller, &change).await?;
+        let session = self.api.store.update_session(&caller, &change).await?;
         Ok(Response::new(pb::UpdateSessionResponse {
             session: Some(convert::session_to_pb(session)),
         }))
@@ -82,10 +87,11 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::DeleteSessionRequest>,
     ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
         let id = check.finish(id)?;
-        self.0.store.delete_session(&caller, id).await?;
+        self.api.store.delete_session(&caller, id).await?;
+        self.hub.changed(&[id]);
         Ok(Response::new(pb::DeleteSessionResponse {}))
     }
 
@@ -94,10 +100,10 @@ impl pb::session_service_server::SessionService for SessionApi {
         request: Request<pb::ClaimSessionsRequest>,
     ) -> Result<Response<pb::ClaimSessionsResponse>, Status> {
         let caller = caller(&request);
-        let mut check = self.0.check();
+        let mut check = self.api.check();
         let read = convert::claim(&mut check, request.get_ref());
         let (user_id, ids) = check.finish(read)?;
-        let claimed = self.0.store.claim_sessions(&caller, user_id, &ids).await?;
+        let claimed = self.api.store.claim_sessions(&caller, user_id, &ids).await?;
         let claimed_session_ids = claimed.iter().map(ToString::to_string).collect();
         Ok(Response::new(pb::ClaimSessionsResponse { claimed_session_ids }))
     }

@@ -56,7 +56,6 @@ pub fn describe(error: &Error) -> Described {
         Error::DatabaseUnavailable => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
         Error::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-        Error::NotImplemented(_) => (Code::Unimplemented, "NOT_IMPLEMENTED"),
         Error::Internal => (Code::Internal, "INTERNAL"),
     };
     Described {

@@ -19,6 +19,7 @@ use crate::{
     },
     server::{self, Service},
     store::Store,
+    watch::{Hub, WatchOptions},
 };
 
 /// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
@@ -81,17 +82,25 @@ async fn stop_asked(mut stop: Stop) {
 fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service> {
     let limits = Arc::new(config.limits.clone());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
+    let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
+    let watch = WatchOptions {
+        heartbeat: config.watch_heartbeat,
+        ..WatchOptions::default()
+    };
+    let hub = Hub::start(&store, database.listener.clone(), watch)?;
     let ledger = LedgerOptions {
         lanes: config.append_lanes.into(),
         ..LedgerOptions::default()
     };
     Ok(Service {
-        ledger: Ledger::start(&db, &ledger)?,
-        store: Store::new(db, Arc::clone(&limits), config.scope, &config.search_config),
+        ledger: Ledger::start(store.db(), &hub, &ledger)?,
+        store,
+        hub,
         limits,
         scope: config.scope,
         request_timeout: config.request_timeout,
         max_requests: usize::try_from(config.max_requests).unwrap_or(usize::MAX),
+        max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
         shutdown_grace: config.shutdown_grace,
     })
 }
@@ -109,6 +118,8 @@ fn announce(address: SocketAddr, database: &Database) {
 struct Database {
     connector: Connector,
     options: DbOptions,
+    /// For notifications between servers, where they can be had.
+    listener: Option<Connector>,
     /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
     description: String,
     cluster: Option<Cluster>,
@@ -141,6 +152,7 @@ impl Database {
         Ok(Database {
             connector: Connector::new(&url)?,
             options: settings.options(&url),
+            listener: settings.is_direct(&url).then_some(direct),
             description: format!("PostgreSQL {version}, {place}"),
             cluster,
         })

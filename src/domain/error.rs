@@ -96,9 +96,6 @@ pub enum Error {
     /// The caller's deadline, or the server's own limit on a request's time, has passed.
     #[error("the deadline has passed")]
     DeadlineExceeded,
-    /// Promised by the contract, and not built yet.
-    #[error("{0} is not implemented yet")]
-    NotImplemented(&'static str),
     /// Something that should not happen; the log says what.
     #[error("internal error; the server's log has the details")]
     Internal,

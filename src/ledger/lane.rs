@@ -14,7 +14,7 @@ use super::{
     append::{append, append_free},
     queue::{Queued, Room, Size, Ticket},
 };
-use crate::postgres::Db;
+use crate::{postgres::Db, watch::Hub};
 
 /// One lane.
 pub(super) struct Lane {
@@ -25,6 +25,7 @@ pub(super) struct Lane {
     pub(super) aside: Aside,
     pub(super) batch_cap: Size,
     pub(super) room: Room,
+    pub(super) hub: Hub,
 }
 
 impl Lane {
@@ -79,16 +80,23 @@ impl Lane {
         let rows: usize = batch.iter().map(|queued| queued.size.rows).sum();
         let units: Vec<&Unit> = batch.iter().map(|queued| &queued.unit).collect();
         let outcomes = append_free(&self.db, &units, None).await;
+        let mut stored = Vec::with_capacity(batch.len());
         let mut skipped = 0_usize;
         for (queued, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
-                Some(outcome) => queued.ticket.answer(outcome),
+                Some(outcome) => {
+                    if outcome.is_ok() {
+                        stored.push(queued.unit.session_id);
+                    }
+                    queued.ticket.answer(outcome);
+                }
                 None => {
                     skipped += 1;
                     self.aside.set(queued);
                 }
             }
         }
+        self.hub.changed(&stored);
         tracing::debug!(
             lane = self.number,
             rows,
@@ -108,13 +116,15 @@ pub(super) struct Aside {
     /// The tasks' connections come from here: they may be held for long.
     db: Db,
     sessions: Arc<Mutex<HashMap<Uuid, Vec<Queued>>>>,
+    hub: Hub,
 }
 
 impl Aside {
-    pub(super) fn new(db: Db) -> Aside {
+    pub(super) fn new(db: Db, hub: Hub) -> Aside {
         Aside {
             db,
             sessions: Arc::default(),
+            hub,
         }
     }
 
@@ -153,6 +163,7 @@ impl Aside {
                     for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
                         ticket.answer(outcome);
                     }
+                    self.hub.changed(&[session_id]);
                 }
                 // Then the wait for the session is given up as well.
                 () = all_abandoned(&mut tickets) => {}

@@ -33,6 +33,7 @@ use crate::{
         message::{NewMessage, Receipt},
     },
     postgres::{Db, Sql},
+    watch::Hub,
 };
 use lane::{Aside, Lane};
 use queue::{Queued, Room, Size};
@@ -98,12 +99,13 @@ pub struct Ledger {
 pub type Pending = oneshot::Receiver<Outcome>;
 
 impl Ledger {
-    /// Starts the lanes. Each has a connection of its own, and there are as many again for waiting for
-    /// sessions that somebody else has locked; the rest of the service has `db`'s for itself.
+    /// Starts the lanes, which tell the hub what they have stored. Each has a connection of its own, and
+    /// there are as many again for waiting for sessions that somebody else has locked; the rest of the
+    /// service has `db`'s for itself.
     ///
     /// # Errors
     /// No lanes.
-    pub fn start(db: &Db, options: &LedgerOptions) -> anyhow::Result<Ledger> {
+    pub fn start(db: &Db, hub: &Hub, options: &LedgerOptions) -> anyhow::Result<Ledger> {
         let room = Room::new(Size {
             rows: options.queue_rows,
             bytes: options.queue_bytes,
@@ -116,7 +118,8 @@ impl Ledger {
                 number,
                 queue,
                 db: lane_db.clone(),
-                aside: Aside::new(aside_db.clone()),
+                aside: Aside::new(aside_db.clone(), hub.clone()),
+                hub: hub.clone(),
                 batch_cap: BATCH_CAP,
                 room: room.clone(),
             };

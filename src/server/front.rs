@@ -10,8 +10,9 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{self, Instant},
 };
 use tonic::{Code, Status, body::Body};
@@ -23,13 +24,21 @@ use crate::{
     domain::Error,
 };
 
+/// The RPCs whose responses have no end of their own.
+const STREAMS: [&str; 2] = [
+    "/chatledger.v1.MessageService/StreamAppendMessages",
+    "/chatledger.v1.MessageService/WatchMessages",
+];
+
 /// Adds a [`Front`] to the services.
 #[derive(Clone)]
 pub(super) struct FrontLayer(Arc<Limits>);
 
 struct Limits {
-    /// One for each request at a time.
-    permits: Arc<Semaphore>,
+    /// One for each request at a time that isn't a stream.
+    requests: Arc<Semaphore>,
+    /// One for each stream at a time, for all its life: streams are long, and cheap while nothing happens.
+    streams: Arc<Semaphore>,
     request_timeout: Duration,
     max_request_bytes: usize,
 }
@@ -37,11 +46,16 @@ struct Limits {
 impl FrontLayer {
     pub(super) fn new(service: &ServiceOptions) -> Self {
         FrontLayer(Arc::new(Limits {
-            permits: Arc::new(Semaphore::new(service.max_requests.min(Semaphore::MAX_PERMITS))),
+            requests: permits(service.max_requests),
+            streams: permits(service.max_streams),
             request_timeout: service.request_timeout,
             max_request_bytes: service.limits.max_request_bytes,
         }))
     }
+}
+
+fn permits(most: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
 }
 
 impl<S> Layer<S> for FrontLayer {
@@ -110,11 +124,14 @@ impl Limits {
     where
         S: Service<Request<Body>, Response = Response<Body>>,
     {
-        let Ok(_permit) = self.permits.try_acquire() else {
-            return Ok(Status::from(Error::Overloaded(
-                "the server has as many requests as it can hold",
-            ))
-            .into_http());
+        let is_stream = STREAMS.contains(&request.uri().path());
+        let (permits, refusal) = if is_stream {
+            (&self.streams, "the server has as many streams as it can hold")
+        } else {
+            (&self.requests, "the server has as many requests as it can hold")
+        };
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
         };
         let timeout = match client_timeout(request.headers()) {
             Some(timeout) => timeout.saturating_sub(ahead(timeout)).min(self.request_timeout),
@@ -123,6 +140,7 @@ impl Limits {
         let deadline = began + timeout;
         request.extensions_mut().insert(Deadline(deadline));
         match time::timeout_at(deadline, inner.call(request)).await {
+            Ok(response) if is_stream => Ok(response?.map(|body| holding(permit, body))),
             Ok(response) => response,
             Err(_) => Ok(Status::from(Error::DeadlineExceeded).into_http()),
         }
@@ -137,6 +155,14 @@ impl Limits {
             _ => response,
         }
     }
+}
+
+/// A body that has a permit until its end.
+fn holding(permit: OwnedSemaphorePermit, body: Body) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &permit;
+        frame
+    }))
 }
 
 /// How much before the client's deadline the server gives up, so that the client hears why.

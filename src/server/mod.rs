@@ -29,6 +29,7 @@ use crate::{
     domain::{Error, Limits},
     ledger::Ledger,
     store::{Scope, Store},
+    watch::Hub,
 };
 
 /// What is served, and how.
@@ -38,14 +39,18 @@ pub struct Service {
     pub store: Store,
     /// The append path over them.
     pub ledger: Ledger,
+    /// The watches of sessions.
+    pub hub: Hub,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
     /// Which services.
     pub scope: Scope,
     /// The longest that a request may take.
     pub request_timeout: Duration,
-    /// The most requests at a time.
+    /// The most requests at a time, streams aside.
     pub max_requests: usize,
+    /// The most streams at a time.
+    pub max_streams: usize,
     /// How long requests under way may take to end at shutdown.
     pub shutdown_grace: Duration,
 }
@@ -165,10 +170,15 @@ fn add_services(
     };
     add!(auth, UserServiceServer, user);
     add!(auth, ProfileServiceServer, ProfileApi(api.clone()));
-    add!(chat, SessionServiceServer, SessionApi(api.clone()));
+    let session = SessionApi {
+        api: api.clone(),
+        hub: service.hub.clone(),
+    };
+    add!(chat, SessionServiceServer, session);
     let message = MessageApi {
         api: api.clone(),
         ledger: service.ledger.clone(),
+        hub: service.hub.clone(),
         stopping: stopping.clone(),
     };
     add!(chat, MessageServiceServer, message);
@@ -189,5 +199,6 @@ async fn prune(service: Service) {
         time::sleep(PRUNE_INTERVAL).await;
         service.store.db().prune();
         service.ledger.prune();
+        service.hub.prune();
     }
 }

@@ -13,6 +13,7 @@ mod profile;
 mod search;
 mod session;
 mod user;
+mod watch;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub(crate) use error::internal;
+pub use watch::{Asked, LISTEN, News, PageSize};
 
 /// Which migration sets are installed and served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,6 +76,12 @@ impl Store {
         }
     }
 
+    /// The same over other connections.
+    #[must_use]
+    pub fn over(&self, db: Db) -> Self {
+        Store { db, ..self.clone() }
+    }
+
     /// The database.
     #[must_use]
     pub fn db(&self) -> &Db {
@@ -100,6 +108,7 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         citation::ALL,
         document::ALL,
         analytics::ALL,
+        watch::ALL,
     ]
     .into_iter()
     .flatten()

@@ -378,6 +378,7 @@ async fn an_idle_server_sends_nothing_to_the_database() {
     append(&server, &id(), text("x"))
         .await
         .expect_err("no such session");
+    quiet(&proxy).await;
     let before = (proxy.opened(), proxy.asked());
     let mut health = tonic_health::pb::health_client::HealthClient::new(server.channel.clone());
     let request = tonic_health::pb::HealthCheckRequest::default();
@@ -396,11 +397,16 @@ async fn an_idle_server_sends_nothing_to_the_database() {
         .get_session(get.clone())
         .await
         .expect("a session");
-    eventually("the health check is done", async || {
+    quiet(&proxy).await;
+    server.stop().await;
+}
+
+/// Until what requests have left behind is done: a notification of other servers, a health check.
+async fn quiet(proxy: &Proxy) {
+    eventually("quiet", async || {
         let before = proxy.asked();
         tokio::time::sleep(LONG_ENOUGH / 2).await;
         (proxy.asked() == before).then_some(())
     })
     .await;
-    server.stop().await;
 }

@@ -44,3 +44,5 @@ mod statements;
 mod tls;
 mod user_fields;
 mod users;
+mod watch;
+mod watch_servers;

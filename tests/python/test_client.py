@@ -109,6 +109,36 @@ def test_a_conversation_is_listed(stub, session, conversation):
     assert [m.seq for m in page.messages] == [2] and page.next_page_token
 
 
+def test_a_stream_of_appends_is_watched(stub):
+    """The watch is live before anything is appended."""
+    sessions, session_pb = stub("Session")
+    messages, pb = stub("Message")
+    session_id = sessions.CreateSession(session_pb.CreateSessionRequest()).session.id
+    watch = messages.WatchMessages(pb.WatchMessagesRequest(session_id=session_id), timeout=60)
+    assert next(watch).caught_up == pb.CaughtUp(last_seq=0)
+
+    def frames():
+        for part in range(10):
+            entries = []
+            for i in range(50):
+                message = pb.NewMessage(
+                    message_id=str(uuid.uuid4()), role=pb.ROLE_USER, content=f"{part}:{i}", metadata_json='{"n":1}'
+                )
+                entries.append(pb.AppendEntry(session_id=session_id, message=message))
+            yield pb.StreamAppendMessagesRequest(entries=entries)
+
+    results = [result for answer in messages.StreamAppendMessages(frames()) for result in answer.results]
+    assert [result.receipt.seq for result in results] == list(range(1, 501))
+    watched = [next(watch).message for _ in results]
+    watch.cancel()
+    assert [(m.id, m.seq) for m in watched] == [(r.receipt.message_id, r.receipt.seq) for r in results]
+    assert watched[-1].content == "9:49"
+    # Resumed where another watch has ended.
+    resumed = messages.WatchMessages(pb.WatchMessagesRequest(session_id=session_id, after_seq=490), timeout=60)
+    assert [next(resumed).message for _ in range(10)] == watched[490:]
+    resumed.cancel()
+
+
 def test_messages_are_found(stub, user, session, conversation):
     messages, pb = stub("Message")
     hits = messages.SearchMessages(pb.SearchMessagesRequest(query="communications", user_id=user.id)).hits

@@ -1,5 +1,6 @@
 """What the README says, tried out."""
 
+import itertools
 import json
 import os
 import re
@@ -54,16 +55,22 @@ def test_the_calls_by_grpcurl(channel):
         service, method = path.split("/")
         method = pool.FindServiceByName(service).FindMethodByName(method)
         request = json_format.Parse(request, GetMessageClass(method.input_type)(), descriptor_pool=pool)
-        answer = channel.unary_unary(
-            f"/{path}", lambda m: m.SerializeToString(), GetMessageClass(method.output_type).FromString
-        )(request)
-        answers.append(json_format.MessageToDict(answer, descriptor_pool=pool))
-    created, asked, answered, listed, cited, health = answers
+        kind = channel.unary_stream if method.server_streaming else channel.unary_unary
+        answer = kind(f"/{path}", lambda m: m.SerializeToString(), GetMessageClass(method.output_type).FromString)(
+            request
+        )
+        # A watch has no end: as much of it as is stored.
+        answer = list(itertools.islice(answer, 3)) if method.server_streaming else [answer]
+        answers.append([json_format.MessageToDict(message, descriptor_pool=pool) for message in answer])
+    watched = answers.pop()
+    created, asked, answered, listed, cited, health = (answer for [answer] in answers)
     assert created["session"]["title"] == "ROS 2"
     assert (asked["receipt"]["seq"], answered["receipt"]["seq"]) == ("1", "2")
     assert listed["messages"][1]["citations"][0]["documentId"] == "module-1-ros2"
     assert "module-1-ros2" in json.dumps(cited)
     assert health == {"status": "SERVING"}
+    assert [event["message"]["seq"] for event in watched[:2]] == ["1", "2"]
+    assert watched[2] == {"caughtUp": {"lastSeq": "2"}}
 
 
 def test_the_table_of_flags():

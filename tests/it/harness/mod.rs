@@ -22,7 +22,7 @@ pub use locks::{HeldLock, waiting};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use requests::*;
-pub use server::{TestServer, start, start_with};
+pub use server::{Options, TestServer, start, start_with};
 
 /// Longer than anything here takes on a slow and busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -2,11 +2,13 @@
 
 use std::{collections::HashMap, fmt::Debug};
 
-use tonic::{Code, Status};
+use pb::watch_messages_response::Event;
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use super::{TestServer, pb};
+use super::{PATIENCE, TestServer, pb};
 
 /// A new UUID as text.
 pub fn id() -> String {
@@ -156,6 +158,71 @@ pub async fn clear_messages(server: &TestServer, session_id: &str) -> Result<i64
     };
     let response = server.messages().clear_messages(request).await?;
     Ok(response.into_inner().deleted_count)
+}
+
+/// A watch of a session, or why there is none.
+pub async fn open_watch(
+    server: &TestServer,
+    session_id: &str,
+    after_seq: i64,
+) -> Result<Streaming<pb::WatchMessagesResponse>, Status> {
+    let request = pb::WatchMessagesRequest {
+        session_id: session_id.to_owned(),
+        after_seq,
+    };
+    Ok(server.messages().watch_messages(request).await?.into_inner())
+}
+
+/// A watch of a session.
+pub async fn watch(server: &TestServer, session_id: &str, after_seq: i64) -> Watch {
+    Watch(open_watch(server, session_id, after_seq).await.expect("a watch"))
+}
+
+/// A stream of a watch's events.
+pub struct Watch(pub Streaming<pb::WatchMessagesResponse>);
+
+impl Watch {
+    /// The next one that isn't a heartbeat.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            let next = timeout(PATIENCE, self.0.message())
+                .await
+                .expect("an event in time");
+            let next = next.expect("no error").expect("no end");
+            match next.event.expect("an event") {
+                Event::Heartbeat(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// The next message.
+    pub async fn message(&mut self) -> pb::Message {
+        loop {
+            if let Event::Message(message) = self.event().await {
+                return message;
+            }
+        }
+    }
+
+    /// The next messages, up to the one with this seq.
+    pub async fn messages_until(&mut self, seq: i64) -> Vec<pb::Message> {
+        let mut messages = Vec::new();
+        while messages.last().is_none_or(|last: &pb::Message| last.seq < seq) {
+            messages.push(self.message().await);
+        }
+        messages
+    }
+
+    /// The status that it ends with, after whatever else comes.
+    pub async fn end(&mut self) -> Result<(), Status> {
+        loop {
+            let next = timeout(PATIENCE, self.0.message()).await.expect("an end in time");
+            if next?.is_none() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Adds citations to a message, and answers them as stored.

@@ -8,6 +8,7 @@ use chatledger::{
     postgres::{Db, DbOptions, connect::Connector},
     server::{self, Service},
     store::{Scope, Store},
+    watch::{Hub, WatchOptions},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
@@ -21,8 +22,11 @@ pub struct Options {
     pub limits: Limits,
     pub db: DbOptions,
     pub ledger: LedgerOptions,
+    pub listener: Option<Connector>,
+    pub watch: WatchOptions,
     pub request_timeout: Duration,
     pub max_requests: usize,
+    pub max_streams: usize,
     pub shutdown_grace: Duration,
 }
 
@@ -53,21 +57,27 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
             pooled: false,
         },
         ledger: LedgerOptions::default(),
+        listener: Some(database.connector()),
+        watch: WatchOptions::default(),
         request_timeout: Duration::from_secs(30),
         max_requests: 1024,
+        max_streams: 1024,
         shutdown_grace: Duration::from_secs(10),
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
     let limits = Arc::new(options.limits);
-    let ledger = options.ledger;
+    let store = Store::new(db.clone(), Arc::clone(&limits), options.scope, "english");
+    let hub = Hub::start(&store, options.listener, options.watch).expect("a hub");
     let service = Service {
-        ledger: Ledger::start(&db, &ledger).expect("lanes"),
-        store: Store::new(db.clone(), Arc::clone(&limits), options.scope, "english"),
+        ledger: Ledger::start(&db, &hub, &options.ledger).expect("lanes"),
+        store,
+        hub,
         limits,
         scope: options.scope,
         request_timeout: options.request_timeout,
         max_requests: options.max_requests,
+        max_streams: options.max_streams,
         shutdown_grace: options.shutdown_grace,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,0 +1,136 @@
+//! Watching sessions: every message of a session, in order, each once, as soon as it is committed, on
+//! whatever server it was appended.
+//!
+//! A [`Watcher`] first reads the table from its seq on, and is live then. For those who are live the
+//! [`Hub`] reads: it hears that sessions have changed, from this server's lanes ([`Hub::changed`]), from
+//! other servers by NOTIFY, and by polling where notifications may be lost ([`neighbours`]); reads the news
+//! of all of them with one statement ([`reader`]), and hands each page to the session's watchers
+//! ([`sessions`]). A watcher that is too slow for that misses pages, and reads the table by itself again
+//! ([`watcher`]). So a hint is only ever a reason to look, a lost one costs time and no message, and the
+//! table alone says what is sent.
+//!
+//! While nobody watches, nothing is read, and nobody listens.
+
+mod neighbours;
+mod reader;
+mod sessions;
+mod watcher;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::{auth::Caller, domain::Result, postgres::connect::Connector, store::Store};
+use neighbours::{Announcer, Listener};
+use reader::Reader;
+use sessions::Sessions;
+pub use watcher::{Event, Watcher};
+
+/// How sessions are watched.
+#[derive(Clone, Debug)]
+pub struct WatchOptions {
+    /// A watch without news says that it is alive after this long.
+    pub heartbeat: Duration,
+    /// How often sessions are polled where notifications are heard: what a lost one, or people's own SQL,
+    /// may cost.
+    pub safety_poll: Duration,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        WatchOptions {
+            // Well within the 60 seconds after which proxies take a silent connection for dead.
+            heartbeat: Duration::from_secs(15),
+            // Short enough for people, and a statement that reads a row a session.
+            safety_poll: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The reader's and the announcer's connection.
+const CONNECTIONS: usize = 2;
+
+/// What all watches of this server share. It ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Hub {
+    store: Store,
+    sessions: Arc<Sessions>,
+    announcer: Arc<Announcer>,
+    options: WatchOptions,
+    _tasks: Arc<Tasks>,
+    /// The reader's and the announcer's.
+    own_store: Store,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Starts to watch. `listener` makes the connection that hears other servers' notifications; without
+    /// one, where there is a transaction pooler between, the sessions are polled.
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn start(store: &Store, listener: Option<Connector>, options: WatchOptions) -> anyhow::Result<Hub> {
+        let own_store = store.over(store.db().another(CONNECTIONS)?);
+        let sessions = Arc::new(Sessions::default());
+        let announcer = Arc::new(Announcer::default());
+        let reader = Reader {
+            store: own_store.clone(),
+            sessions: Arc::clone(&sessions),
+        };
+        let ears = Listener::new(
+            listener,
+            Arc::clone(&sessions),
+            announcer.name(),
+            options.safety_poll,
+        );
+        let tasks = Tasks([
+            tokio::spawn(reader.run()),
+            tokio::spawn(ears.run()),
+            tokio::spawn(Arc::clone(&announcer).run(own_store.clone())),
+        ]);
+        Ok(Hub {
+            store: store.clone(),
+            sessions,
+            announcer,
+            options,
+            _tasks: Arc::new(tasks),
+            own_store,
+        })
+    }
+
+    /// Watches a session from the message after `after_seq` on.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::domain::Error::NotFound), and the store's.
+    pub async fn watch(&self, caller: Caller, session_id: Uuid, after_seq: i64) -> Result<Watcher> {
+        Watcher::begin(self, caller, session_id, after_seq).await
+    }
+
+    /// Sessions have new messages, or are gone: whoever watches them should look, here and elsewhere.
+    pub fn changed(&self, session_ids: &[Uuid]) {
+        self.sessions.wake(session_ids.iter().copied());
+        self.announcer.announce(session_ids);
+    }
+
+    /// Closes the hub's connections that have been unused for long, or are old.
+    pub fn prune(&self) {
+        self.own_store.db().prune();
+    }
+}
+
+/// The hub's tasks, which would otherwise run for ever.
+struct Tasks([JoinHandle<()>; 3]);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}

@@ -1,0 +1,215 @@
+//! Other servers that share the database: NOTIFY tells them which sessions have changed, and LISTEN hears
+//! it of them. A notification may be lost (a server is killed before it has sent it, a connection breaks),
+//! and people's own SQL sends none, so sessions are polled as well, seldom.
+
+use std::{
+    collections::HashSet,
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use backon::BackoffBuilder;
+use tokio::{sync::Notify, time};
+use tokio_postgres::AsyncMessage;
+use uuid::Uuid;
+
+use super::sessions::Sessions;
+use crate::{
+    postgres::connect::{self, Connector},
+    store::{LISTEN, Store},
+};
+
+/// A payload has less than 8,000 bytes ("NOTIFY" in the manual): a server's name and this many ids, of 36
+/// bytes and a comma.
+const MOST_IDS: usize = 200;
+
+/// Instead of more ids: any session may have changed.
+const ALL: &str = "*";
+
+/// Between two notifications, so that lone appends, which come one after the other, share one; too short to
+/// be noticed by people who watch.
+const GAP: Duration = Duration::from_millis(5);
+
+/// How often sessions are polled where none are heard.
+const OFTEN: Duration = Duration::from_millis(250);
+
+/// Tells other servers.
+pub(super) struct Announcer {
+    /// This server's, so that it doesn't listen to itself.
+    name: Arc<str>,
+    changed: Mutex<Changed>,
+    some: Notify,
+}
+
+#[derive(Default)]
+struct Changed {
+    ids: HashSet<Uuid>,
+    all: bool,
+}
+
+impl Default for Announcer {
+    fn default() -> Self {
+        Announcer {
+            name: Arc::from(Uuid::now_v7().simple().to_string()),
+            changed: Mutex::default(),
+            some: Notify::new(),
+        }
+    }
+}
+
+impl Announcer {
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// These have changed.
+    pub(super) fn announce(&self, session_ids: &[Uuid]) {
+        let mut changed = self.lock();
+        for id in session_ids {
+            if changed.all {
+                break;
+            }
+            changed.ids.insert(*id);
+            changed.all = changed.ids.len() > MOST_IDS;
+        }
+        if changed.all || !changed.ids.is_empty() {
+            self.some.notify_one();
+        }
+    }
+
+    /// For ever.
+    pub(super) async fn run(self: Arc<Self>, store: Store) {
+        loop {
+            self.some.notified().await;
+            let payload = self.payload();
+            if let Err(error) = store.notify(&payload).await {
+                tracing::debug!(%error, "can't notify other servers; they poll");
+            }
+            time::sleep(GAP).await;
+        }
+    }
+
+    fn payload(&self) -> String {
+        let changed = std::mem::take(&mut *self.lock());
+        let ids = if changed.all {
+            ALL.to_owned()
+        } else {
+            let ids: Vec<String> = changed.ids.iter().map(Uuid::to_string).collect();
+            ids.join(",")
+        };
+        format!("{} {ids}", self.name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changed> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hears of other servers, and polls, while somebody watches.
+pub(super) struct Listener {
+    /// Without a pooler between; `None`: there is no such connection.
+    connector: Option<Connector>,
+    sessions: Arc<Sessions>,
+    own_name: Arc<str>,
+    /// How often sessions are polled while notifications are heard.
+    safety_poll: Duration,
+    is_listening: AtomicBool,
+}
+
+impl Listener {
+    pub(super) fn new(
+        connector: Option<Connector>,
+        sessions: Arc<Sessions>,
+        own_name: Arc<str>,
+        safety_poll: Duration,
+    ) -> Self {
+        Listener {
+            connector,
+            sessions,
+            own_name,
+            safety_poll,
+            is_listening: AtomicBool::new(false),
+        }
+    }
+
+    /// For ever.
+    pub(super) async fn run(self) {
+        let mut watches = self.sessions.watches();
+        // An error is the sender's end, which is part of self.
+        while watches.wait_for(|&watches| watches > 0).await.is_ok() {
+            tokio::select! {
+                _ = watches.wait_for(|&watches| watches == 0) => {}
+                () = self.poll() => {}
+                () = self.listen() => {}
+            }
+            self.is_listening.store(false, Ordering::Relaxed);
+        }
+    }
+
+    async fn poll(&self) {
+        loop {
+            let is_listening = self.is_listening.load(Ordering::Relaxed);
+            time::sleep(if is_listening { self.safety_poll } else { OFTEN }).await;
+            self.sessions.wake_all();
+        }
+    }
+
+    async fn listen(&self) {
+        let Some(connector) = &self.connector else {
+            return std::future::pending().await;
+        };
+        let mut pauses = connect::pauses().build();
+        loop {
+            if let Err(error) = self.hear(connector).await {
+                tracing::debug!(
+                    error = connect::describe(&error),
+                    "not listening to other servers"
+                );
+            }
+            if self.is_listening.swap(false, Ordering::Relaxed) {
+                pauses = connect::pauses().build();
+            }
+            // They have no end.
+            time::sleep(pauses.next().unwrap_or(OFTEN)).await;
+        }
+    }
+
+    /// Hears notifications until the connection ends.
+    async fn hear(&self, connector: &Connector) -> Result<(), tokio_postgres::Error> {
+        let (client, mut connection) = connector.open().await?;
+        let mut listening = pin!(client.batch_execute(LISTEN));
+        loop {
+            tokio::select! {
+                done = &mut listening, if !self.is_listening.load(Ordering::Relaxed) => {
+                    done?;
+                    self.is_listening.store(true, Ordering::Relaxed);
+                    // What was notified before that was heard by nobody.
+                    self.sessions.wake_all();
+                }
+                message = poll_fn(|cx| connection.poll_message(cx)) => match message {
+                    Some(Ok(AsyncMessage::Notification(notification))) => self.heard(notification.payload()),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn heard(&self, payload: &str) {
+        match payload.split_once(' ') {
+            Some((name, _)) if name == &*self.own_name => {}
+            Some((_, ids)) if ids != ALL => {
+                // What isn't an id is another version's, or somebody's joke.
+                self.sessions
+                    .wake(ids.split(',').filter_map(|id| id.parse().ok()));
+            }
+            _ => self.sessions.wake_all(),
+        }
+    }
+}

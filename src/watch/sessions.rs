@@ -1,0 +1,264 @@
+//! Which sessions are watched, which of them may have news, and the channels to their watchers.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use uuid::Uuid;
+
+use crate::{auth::Caller, store::News};
+
+/// How many pages a watcher may be behind before it reads for itself: what gathers while a client on a good
+/// network is served.
+const PAGES_BEHIND: usize = 8;
+
+/// What the pages on their way to watchers may take together, in KiB. Beyond it watchers read for
+/// themselves, as slow ones do.
+const CACHE_KIB: usize = 32 << 10;
+
+/// What is told to a session's watchers.
+#[derive(Clone)]
+pub(super) enum Told {
+    /// News.
+    Page(Arc<Page>),
+    /// There are news, too many to keep.
+    Look,
+    /// The session is gone.
+    Gone,
+}
+
+/// News of a session, shared by its watchers.
+pub(super) struct Page {
+    /// Above which seq these are all the messages.
+    pub(super) above: i64,
+    pub(super) news: News,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The watched sessions of this server.
+pub(super) struct Sessions {
+    state: Mutex<State>,
+    /// Some session may have news.
+    woken: Notify,
+    /// How many watches there are.
+    watches: watch::Sender<usize>,
+    cache: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By id; more than one of an id where its watchers don't see alike.
+    watched: HashMap<Uuid, Vec<Arc<Watched>>>,
+    /// Those that may have news.
+    woken: HashSet<Uuid>,
+}
+
+/// A session that is watched, by callers who see alike.
+pub(super) struct Watched {
+    pub(super) caller: Caller,
+    pub(super) session_id: Uuid,
+    tell: broadcast::Sender<Told>,
+    place: Mutex<Place>,
+}
+
+/// Where the watchers of a session are.
+#[derive(Default)]
+struct Place {
+    /// Up to where they have been told, as soon as one of them is live.
+    reached: Option<i64>,
+    /// Whether there was a hint that nobody has followed, since none was live.
+    hinted: bool,
+    watches: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions {
+            state: Mutex::default(),
+            woken: Notify::new(),
+            watches: watch::Sender::new(0),
+            cache: Arc::new(Semaphore::new(CACHE_KIB)),
+        }
+    }
+}
+
+impl Sessions {
+    /// Adds a watch. Its subscription hears of everything that the hub reads from now on.
+    pub(super) fn subscribe(self: &Arc<Self>, caller: Caller, session_id: Uuid) -> Subscription {
+        let mut state = self.lock();
+        let all = state.watched.entry(session_id).or_default();
+        let watched = match all.iter().find(|watched| watched.caller.sees_as(&caller)) {
+            Some(watched) => Arc::clone(watched),
+            None => {
+                let watched = Arc::new(Watched {
+                    caller,
+                    session_id,
+                    tell: broadcast::Sender::new(PAGES_BEHIND),
+                    place: Mutex::default(),
+                });
+                all.push(Arc::clone(&watched));
+                watched
+            }
+        };
+        watched.place().watches += 1;
+        drop(state);
+        self.watches.send_modify(|watches| *watches += 1);
+        Subscription {
+            told: watched.tell.subscribe(),
+            watched,
+            sessions: Arc::clone(self),
+        }
+    }
+
+    /// Follows how many watches there are.
+    pub(super) fn watches(&self) -> watch::Receiver<usize> {
+        self.watches.subscribe()
+    }
+
+    /// These may have news.
+    pub(super) fn wake(&self, session_ids: impl Iterator<Item = Uuid>) {
+        if *self.watches.borrow() == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        let state = &mut *state;
+        let watched = session_ids.filter(|id| state.watched.contains_key(id));
+        state.woken.extend(watched);
+        if !state.woken.is_empty() {
+            self.woken.notify_one();
+        }
+    }
+
+    /// All may have news.
+    pub(super) fn wake_all(&self) {
+        let mut state = self.lock();
+        state.woken = state.watched.keys().copied().collect();
+        if !state.woken.is_empty() {
+            self.woken.notify_one();
+        }
+    }
+
+    /// Those that may have news, as soon as there are any, and up to where their watchers have been told.
+    pub(super) async fn woken(&self) -> Vec<(Arc<Watched>, i64)> {
+        loop {
+            self.woken.notified().await;
+            let mut state = self.lock();
+            let ids = std::mem::take(&mut state.woken);
+            let woken: Vec<_> = ids
+                .iter()
+                .filter_map(|id| state.watched.get(id))
+                .flatten()
+                .filter_map(|watched| Some((Arc::clone(watched), watched.hint()?)))
+                .collect();
+            if !woken.is_empty() {
+                return woken;
+            }
+        }
+    }
+
+    /// Tells a session's watchers what is new above the seq that they have been told of; `None`: it is gone.
+    pub(super) fn tell(&self, watched: &Watched, above: i64, news: Option<News>) {
+        let told = match news {
+            None => Told::Gone,
+            // Another session with the same id.
+            Some(news) if news.last_seq < above => Told::Gone,
+            Some(news) if news.reach() == above => return,
+            Some(news) => {
+                watched.reached(news.reach());
+                if news.more {
+                    self.wake(std::iter::once(watched.session_id));
+                }
+                let room = Arc::clone(&self.cache).try_acquire_many_owned(kibibytes(&news));
+                room.map_or(Told::Look, |room| {
+                    Told::Page(Arc::new(Page {
+                        above,
+                        news,
+                        _room: room,
+                    }))
+                })
+            }
+        };
+        // An error is that all have left meanwhile.
+        let _ = watched.tell.send(told);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The watchers are told up to there, as soon as one is live. Whether there was a hint before that.
+    fn reached(&self, seq: i64) -> bool {
+        let mut place = self.place();
+        place.reached = place.reached.max(Some(seq));
+        std::mem::take(&mut place.hinted)
+    }
+
+    /// Up to where the watchers have been told; where none is live, the hint is kept.
+    fn hint(&self) -> Option<i64> {
+        let mut place = self.place();
+        place.hinted |= place.reached.is_none();
+        place.reached
+    }
+}
+
+/// One watch. It ends when this is dropped.
+pub(super) struct Subscription {
+    pub(super) told: broadcast::Receiver<Told>,
+    watched: Arc<Watched>,
+    sessions: Arc<Sessions>,
+}
+
+impl Subscription {
+    /// The watch is live from here on: it has read all that the table had up to `reached`.
+    pub(super) fn live(&self, reached: i64) {
+        if self.watched.reached(reached) {
+            self.sessions.wake(std::iter::once(self.watched.session_id));
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut state = self.sessions.lock();
+        let mut place = self.watched.place();
+        place.watches -= 1;
+        if place.watches == 0
+            && let Entry::Occupied(mut all) = state.watched.entry(self.watched.session_id)
+        {
+            all.get_mut()
+                .retain(|watched| !Arc::ptr_eq(watched, &self.watched));
+            if all.get().is_empty() {
+                all.remove();
+            }
+        }
+        drop(place);
+        drop(state);
+        self.sessions.watches.send_modify(|watches| *watches -= 1);
+    }
+}
+
+/// What a page takes in memory, about.
+fn kibibytes(news: &News) -> u32 {
+    let bytes: usize = news
+        .messages
+        .iter()
+        .map(|message| {
+            size_of_val(message)
+                + message.content.len()
+                + message.selected_text.as_ref().map_or(0, String::len)
+                + message.metadata.len()
+                + message.payload.as_ref().map_or(0, bytes::Bytes::len)
+                + message.citations.iter().map(size_of_val).sum::<usize>()
+        })
+        .sum();
+    // More than there ever is: it doesn't fit.
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! One watch: reads the table until it is live, is told of news then, and reads the table again whenever it
+//! was too slow for that.
+
+use std::{sync::Arc, time::Duration, vec};
+
+use tokio::{sync::broadcast::error::RecvError, time};
+use uuid::Uuid;
+
+use super::{
+    Hub,
+    sessions::{Page, Subscription, Told},
+};
+use crate::{
+    auth::Caller,
+    domain::{Error, Resource, Result, message::Message},
+    store::{Asked, PageSize, Store},
+};
+
+/// What a watch reads by itself at a time, and holds while its client takes it.
+const PAGE: PageSize = PageSize {
+    rows: 500,
+    bytes: 1 << 20,
+};
+
+/// What a watch has to say.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// A message.
+    Message(Message),
+    /// All that was stored when the watch began has been told. The session's last seq at that moment.
+    CaughtUp(i64),
+    /// Nothing happened for a while. The last seq that the watch has passed.
+    Heartbeat(i64),
+}
+
+/// One watch of one session.
+pub struct Watcher {
+    store: Store,
+    subscription: Subscription,
+    heartbeat: Duration,
+    /// What is asked of the table. All up to `known` has been told, or is at hand.
+    asked: Asked,
+    /// The last seq that the client has been told, or doesn't want.
+    passed: i64,
+    at_hand: AtHand,
+    /// Whether the table may have messages above `known` that this watch isn't told of.
+    behind: bool,
+    /// The session's last seq, as the table last said.
+    last_seq: i64,
+    has_said_caught_up: bool,
+}
+
+/// Messages that are to be told next.
+enum AtHand {
+    /// The watch's own.
+    Own(vec::IntoIter<Message>),
+    /// Shared with other watches, from an index on.
+    Shared(Arc<Page>, usize),
+}
+
+impl Watcher {
+    /// Begins with a read of the table, so that a session that isn't there is refused at once.
+    pub(super) async fn begin(
+        hub: &Hub,
+        caller: Caller,
+        session_id: Uuid,
+        after_seq: i64,
+    ) -> Result<Watcher> {
+        // It reads long after the request's deadline.
+        let caller = Caller {
+            deadline: None,
+            ..caller
+        };
+        let mut watcher = Watcher {
+            store: hub.store.clone(),
+            // Before anything is read: what is committed after the read is told.
+            subscription: hub.sessions.subscribe(caller.clone(), session_id),
+            heartbeat: hub.options.heartbeat,
+            asked: Asked {
+                caller,
+                session_id,
+                known: after_seq,
+            },
+            passed: after_seq,
+            at_hand: AtHand::Own(Vec::new().into_iter()),
+            behind: true,
+            last_seq: 0,
+            has_said_caught_up: false,
+        };
+        watcher.read().await?;
+        Ok(watcher)
+    }
+
+    /// What happens next. After an error the watch is over.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where the session is gone, and the store's.
+    pub async fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(message) = self.at_hand.next(self.passed) {
+                self.passed = message.seq;
+                return Ok(Event::Message(message));
+            }
+            if self.behind {
+                self.read().await?;
+            } else if !self.has_said_caught_up {
+                self.has_said_caught_up = true;
+                return Ok(Event::CaughtUp(self.last_seq));
+            } else {
+                // What was at hand is not kept while nothing happens.
+                self.at_hand = AtHand::Own(Vec::new().into_iter());
+                match time::timeout(self.heartbeat, self.subscription.told.recv()).await {
+                    Ok(told) => self.hear(told)?,
+                    Err(_) => return Ok(Event::Heartbeat(self.asked.known)),
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        let news = self.store.news(std::slice::from_ref(&self.asked), PAGE).await?;
+        let news = news.into_iter().next().flatten().ok_or(GONE)?;
+        self.last_seq = news.last_seq;
+        self.behind = news.more;
+        // A client may begin above what there is so far.
+        self.asked.known = self.asked.known.max(news.reach());
+        if !self.behind {
+            self.subscription.live(news.last_seq);
+        }
+        self.at_hand = AtHand::Own(news.messages.into_iter());
+        Ok(())
+    }
+
+    fn hear(&mut self, told: Result<Told, RecvError>) -> Result<()> {
+        match told {
+            Ok(Told::Page(page)) if page.above <= self.asked.known => {
+                self.asked.known = self.asked.known.max(page.news.reach());
+                self.at_hand = AtHand::Shared(page, 0);
+            }
+            Ok(Told::Page(_) | Told::Look) | Err(RecvError::Lagged(_)) => self.behind = true,
+            Ok(Told::Gone) => return Err(GONE),
+            // The subscription keeps the channel open.
+            Err(RecvError::Closed) => return Err(Error::Internal),
+        }
+        Ok(())
+    }
+}
+
+const GONE: Error = Error::NotFound(Resource::Session);
+
+impl AtHand {
+    /// The next message above `passed`.
+    fn next(&mut self, passed: i64) -> Option<Message> {
+        match self {
+            AtHand::Own(messages) => messages.find(|message| message.seq > passed),
+            AtHand::Shared(page, next) => loop {
+                let message = page.news.messages.get(*next)?;
+                *next += 1;
+                if message.seq > passed {
+                    return Some(message.clone());
+                }
+            },
+        }
+    }
+}
