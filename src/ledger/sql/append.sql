@@ -11,27 +11,27 @@
 -- $24, each session: whether any of its messages has a given_id. $25: whether nobody has looked up which ids
 -- are stored; then a session that has messages with a given_id returns no row either, since the key alone
 -- doesn't find those.
-WITH target AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $24)
+WITH locked AS MATERIALIZED (
+    SELECT s.id, t.place, t.count, t.timed, t.imported_at, t.given,
+        greatest(clock_timestamp(), s.last_message_at + interval '1 microsecond') AS starts_at
+    FROM unnest($1, $2, $3, $4, $5, $6, $24)
         WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, given, place)
-), locked AS MATERIALIZED (
-    SELECT s.id, t.place, greatest(clock_timestamp(), s.last_message_at + interval '1 microsecond') AS starts_at
-    FROM chat_sessions s JOIN target t ON t.session_id = s.id
+    JOIN chat_sessions s ON s.id = t.session_id
     WHERE s.tenant_id = t.tenant_id AND (t.user_id IS NULL OR t.user_id = s.user_id)
         AND NOT ($25 AND s.has_given_ids)
     ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 ), bumped AS (
     UPDATE chat_sessions s SET
-        last_seq = s.last_seq + t.count,
-        has_given_ids = s.has_given_ids OR t.given,
+        last_seq = s.last_seq + l.count,
+        has_given_ids = s.has_given_ids OR l.given,
         last_message_at = greatest(
             s.last_message_at,
-            CASE WHEN t.timed THEN l.starts_at + (t.count - 1) * interval '1 microsecond' END,
-            t.imported_at),
+            CASE WHEN l.timed THEN l.starts_at + (l.count - 1) * interval '1 microsecond' END,
+            l.imported_at),
         updated_at = clock_timestamp()
-    FROM locked l JOIN target t ON t.place = l.place
+    FROM locked l
     WHERE s.id = l.id
-    RETURNING t.place, s.id, s.tenant_id, s.last_seq - t.count AS base, l.starts_at
+    RETURNING l.place, s.id, s.tenant_id, s.last_seq - l.count AS base, l.starts_at
 ), stored AS (
     INSERT INTO messages (id, session_id, seq, role, content, selected_text, metadata, payload, created_at, given_id)
     SELECT m.id, b.id, b.base + m.number, m.role, m.content, m.selected_text, m.metadata::jsonb, m.payload,
