@@ -229,7 +229,7 @@ impl ServeConfig {
 }
 
 /// A duration such as `500ms`, `10s` or `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = text
         .parse::<jiff::SignedDuration>()
         .ok()

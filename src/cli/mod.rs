@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod serve;
 mod signals;
 
@@ -19,6 +20,9 @@ pub struct Cli {
 enum Command {
     /// Serve gRPC
     Serve(Box<ServeConfig>),
+    /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
+    #[command(subcommand)]
+    Bench(Box<bench::Bench>),
 }
 
 impl Cli {
@@ -29,6 +33,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(config) => serve::run(&config),
+            Command::Bench(bench) => bench::run(*bench),
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn command(program: &Path, account: &Account) -> Command {
 /// which is also what kill -9 of our process does.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn die_with_us(command: &mut Command) {
+pub(crate) fn die_with_us(command: &mut Command) {
     let us = Pid::this();
     let hook = move || -> io::Result<()> {
         // Here, after std has changed the user: a change of user would clear the setting again.
@@ -68,7 +68,7 @@ fn die_with_us(command: &mut Command) {
 
 /// Other systems have nothing like it: after kill -9 the next start stops the PostgreSQL that was left behind.
 #[cfg(not(target_os = "linux"))]
-fn die_with_us(_: &mut Command) {}
+pub(crate) fn die_with_us(_: &mut Command) {}
 
 /// Runs `command` to its end with `input`, and collects what it writes.
 pub(super) fn run(command: &mut Command, input: &str) -> io::Result<Output> {
@@ -94,7 +94,7 @@ pub(super) fn setting(command: &mut Command, name: &str, value: impl AsRef<OsStr
 
 /// The running `postgres` as seen by those who send it signals, while its own thread waits for it.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub pid: Pid,
     /// False once the process is reaped: from then on its id may be somebody else's.
     alive: Mutex<bool>,

@@ -30,6 +30,8 @@ mod error;
 mod leftovers;
 mod place;
 
+pub(crate) use child::{Target, die_with_us};
+
 pub use binaries::{Binaries, find_binaries};
 pub use cluster::Cluster;
 pub use error::EmbeddedError;

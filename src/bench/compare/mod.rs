@@ -1,0 +1,325 @@
+//! `bench compare`: the service beside what an application would do itself, in one run and on one database.
+//!
+//! - [`direct`]: BEGIN, raise the session's counter, INSERT, COMMIT, prepared, over several connections.
+//! - [`copy`]: COPY over one connection.
+//! - [`service`]: appends through the service, unary and streamed; and a lone append beside a lone direct one.
+//! - [`list`]: pages of messages with their citations, through the service and by a SELECT.
+//! - [`large_session`]: appends to a session that holds a million messages, and to an empty one.
+//!
+//! Rounds are interleaved: each competitor runs once a round, in an order that rotates, so that a machine that is
+//! slower for a while is slower for all. Between them, outside of what is measured, there is a CHECKPOINT, so that
+//! everyone begins with the same share of full-page writes; and between rounds a VACUUM (ANALYZE), so that it doesn't
+//! fall on one of them. The median of the rounds counts. [`report`] has the ratios.
+
+mod copy;
+mod database;
+mod direct;
+mod large_session;
+mod list;
+pub mod report;
+mod service;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use self::{
+    database::Database,
+    direct::Direct,
+    report::{Comparison, Metric, Summary},
+};
+use super::{
+    Halt,
+    append::Mode,
+    progress::Progress,
+    schedule::Clock,
+    target::{self, Target},
+    usage::{CpuSeconds, Machine, Parties},
+    workload::{Sizes, Workload, WorkloadOptions},
+};
+
+/// How many connections applications have; the best of them counts.
+const DIRECT_CONNECTIONS: [usize; 3] = [8, 16, 32];
+/// How many citations the stream with citations has.
+const CITATIONS: usize = 2;
+
+/// What to compare.
+#[derive(Clone, Debug, Serialize)]
+pub struct Options {
+    /// How often each competitor runs.
+    pub rounds: u32,
+    /// How long each run is measured, in seconds.
+    #[serde(rename = "round_seconds", serialize_with = "seconds")]
+    pub round: Duration,
+    /// How long each runs before that.
+    #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
+    pub warm_up: Duration,
+    /// To how many sessions appends go.
+    pub sessions: usize,
+    /// How long contents are.
+    #[serde(serialize_with = "text")]
+    pub content_bytes: Sizes,
+    /// Unary requests that are unanswered at a time.
+    pub unary_in_flight: usize,
+    /// Streamed messages that are unanswered at a time, over all streams.
+    pub stream_in_flight: usize,
+    /// How many streams.
+    pub streams: usize,
+    /// The most messages of a frame.
+    pub frame_entries: usize,
+    /// How many messages the large session has.
+    pub large_session_messages: u64,
+    /// Of the workload.
+    pub seed: u64,
+}
+
+fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
+}
+
+fn text<S: serde::Serializer>(sizes: &Sizes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(sizes)
+}
+
+/// Who is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Competitor {
+    Direct(usize),
+    Copy,
+    Unary,
+    Stream,
+    StreamWithCitations,
+    Lone,
+    ListService,
+    ListSelect,
+    LargeSessionLone,
+    LargeSession,
+    EmptySession,
+}
+
+impl Competitor {
+    fn all() -> Vec<Self> {
+        let mut all: Vec<Self> = DIRECT_CONNECTIONS.map(Self::Direct).into();
+        all.extend([
+            Self::Copy,
+            Self::Unary,
+            Self::Stream,
+            Self::StreamWithCitations,
+            Self::Lone,
+            Self::ListService,
+            Self::ListSelect,
+            Self::LargeSessionLone,
+            Self::LargeSession,
+            Self::EmptySession,
+        ]);
+        all
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct(8) => "direct, 8 connections",
+            Self::Direct(16) => "direct, 16 connections",
+            Self::Direct(_) => "direct, 32 connections",
+            Self::Copy => "copy",
+            Self::Unary => "unary",
+            Self::Stream => "stream",
+            Self::StreamWithCitations => "stream with citations",
+            Self::Lone => "lone appends",
+            Self::ListService => "list",
+            Self::ListSelect => "select",
+            Self::LargeSessionLone => "large session, lone",
+            Self::LargeSession => "large session",
+            Self::EmptySession => "empty session",
+        }
+    }
+}
+
+/// What all competitors use.
+struct Field {
+    options: Options,
+    halt: Halt,
+    channels: Vec<Channel>,
+    database: Database,
+    direct: Direct,
+    workload: Arc<Workload>,
+    cited: Arc<Workload>,
+    list: list::Sessions,
+    large: Uuid,
+    /// Every session that was made, to be checked at the end.
+    made: Vec<Uuid>,
+}
+
+/// Runs the comparison, or as many rounds of it as there are until it is halted.
+///
+/// # Errors
+/// The server or the database can't be used.
+pub async fn run(
+    server: &Target,
+    database_url: &str,
+    parties: Parties,
+    options: Options,
+    halt: &Halt,
+) -> anyhow::Result<Comparison> {
+    let mut field = halt
+        .unless_asked(Field::prepare(server, database_url, options, halt))
+        .await?;
+    let mut measured: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+    let mut cpu: BTreeMap<&'static str, Vec<CpuSeconds>> = BTreeMap::new();
+    let memory_before = parties.server_memory();
+    let mut order = Competitor::all();
+    let rounds = field.options.rounds;
+    'rounds: for round in 0..rounds {
+        for &competitor in &order {
+            field.database.checkpoint().await?;
+            let label = format!("{}/{rounds} {}", round + 1, competitor.name());
+            let before = parties.cpu();
+            let results = field.measure(competitor, &Progress::timed(label)).await?;
+            // What was interrupted is no measurement.
+            if halt.is_asked() {
+                break 'rounds;
+            }
+            cpu.entry(competitor.name())
+                .or_default()
+                .push(parties.cpu().since(&before));
+            for (metric, value) in results {
+                measured.entry(metric).or_default().push(value);
+            }
+        }
+        field.database.vacuum().await?;
+        order.rotate_left(1);
+    }
+    let metrics = measured
+        .into_iter()
+        .map(|(metric, values)| (metric, Summary::of(values)))
+        .collect();
+    let broken_sessions = field.database.broken_sessions(&field.made).await?;
+    Ok(Comparison {
+        version: env!("CARGO_PKG_VERSION"),
+        time: Timestamp::now(),
+        interrupted: halt.is_asked(),
+        machine: Machine::here(),
+        database: field.database.settings().await?,
+        options: field.options.clone(),
+        ratios: report::ratios(&metrics),
+        metrics,
+        cpu_seconds: cpu,
+        server_memory_before: memory_before,
+        server_memory_after: parties.server_memory(),
+        broken_sessions,
+    })
+}
+
+impl Field {
+    async fn prepare(
+        server: &Target,
+        database_url: &str,
+        options: Options,
+        halt: &Halt,
+    ) -> anyhow::Result<Field> {
+        let progress = Progress::waiting("preparing sessions");
+        let mut channels = Vec::new();
+        for _ in 0..service::connections(&options) {
+            channels.push(server.connect().await?);
+        }
+        let workload = Arc::new(Workload::new(&WorkloadOptions {
+            seed: options.seed,
+            sessions: options.sessions,
+            content: options.content_bytes,
+            citations: 0,
+        }));
+        target::create_sessions(&channels[0], &workload).await?;
+        let database = Database::connect(database_url).await?;
+        database.has_session(workload.sessions()[0]).await?;
+        let cited = Arc::new(workload.with_citations(CITATIONS));
+        let list = list::Sessions::prepare(&channels[0], &cited).await?;
+        let direct = Direct::connect(&database).await?;
+        progress.clear();
+        let large = large_session::prepare(&channels[0], &database, &workload, &options).await?;
+        let made = [workload.sessions(), list.sessions(), &[large]].concat();
+        Ok(Field {
+            direct,
+            list,
+            large,
+            made,
+            cited,
+            workload,
+            database,
+            channels,
+            halt: halt.clone(),
+            options,
+        })
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::start(self.options.warm_up, self.options.round)
+    }
+
+    async fn measure(
+        &mut self,
+        competitor: Competitor,
+        progress: &Progress,
+    ) -> anyhow::Result<Vec<(Metric, f64)>> {
+        use Metric as M;
+        let one = |metric, value| Ok(vec![(metric, value)]);
+        match competitor {
+            Competitor::Direct(connections) => {
+                let metric = match connections {
+                    8 => M::Direct8,
+                    16 => M::Direct16,
+                    _ => M::Direct32,
+                };
+                let rate = self
+                    .direct
+                    .rate(&self.workload, connections, self.clock(), &self.halt);
+                one(metric, rate.await?)
+            }
+            Competitor::Copy => one(
+                M::Copy,
+                copy::rate(&self.database, &self.workload, self.clock(), &self.halt).await?,
+            ),
+            Competitor::Unary => one(
+                M::Unary,
+                self.appends(Mode::Unary, &self.workload, progress).await?,
+            ),
+            Competitor::Stream => one(
+                M::Stream,
+                self.appends(Mode::Stream, &self.workload, progress).await?,
+            ),
+            Competitor::StreamWithCitations => one(
+                M::StreamWithCitations,
+                self.appends(Mode::Stream, &self.cited, progress).await?,
+            ),
+            Competitor::Lone => self.lone().await,
+            Competitor::ListService => one(
+                M::List,
+                self.list
+                    .through_service(&self.channels, self.clock(), &self.halt)
+                    .await?,
+            ),
+            Competitor::ListSelect => one(
+                M::Select,
+                self.list
+                    .by_select(&self.database, self.clock(), &self.halt)
+                    .await?,
+            ),
+            Competitor::LargeSessionLone => self.large_session_lone().await,
+            Competitor::LargeSession => one(M::AppendLarge, self.appends_to_one(self.large, progress).await?),
+            Competitor::EmptySession => {
+                let empty = self.new_session().await?;
+                one(M::AppendEmpty, self.appends_to_one(empty, progress).await?)
+            }
+        }
+    }
+
+    /// One more session, without messages.
+    async fn new_session(&mut self) -> anyhow::Result<Uuid> {
+        let session = Uuid::now_v7();
+        let workload = self.workload.over(vec![session]);
+        target::create_sessions(&self.channels[0], &workload).await?;
+        self.made.push(session);
+        Ok(session)
+    }
+}

@@ -1,0 +1,314 @@
+//! Counts and times answers. Each sender has a [`Recorder`], which only appends to a list of its own and hands that
+//! over once an interval: so measuring costs the senders next to nothing. The [`Collector`] makes histograms of it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use super::{progress::Progress, schedule::Clock};
+
+/// How many intervals a run is divided into: as many points as a plot shows well.
+const INTERVALS: u32 = 120;
+/// The shortest interval: percentiles of less are noise.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// Of the totals: an error of 0.1 %.
+const TOTAL_DIGITS: u8 = 3;
+/// Of one interval, of which there are many: an error of 1 %.
+const INTERVAL_DIGITS: u8 = 2;
+/// How many answers a recorder holds back at most.
+const HELD_BACK: usize = 4096;
+/// How often the progress bar moves.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Answers of one interval.
+#[derive(Debug, Default)]
+struct Batch {
+    interval: usize,
+    /// Microseconds.
+    latencies: Vec<u32>,
+    errors: Vec<Code>,
+}
+
+/// Takes the answers of one sender.
+#[derive(Debug)]
+pub struct Recorder {
+    clock: Clock,
+    interval: Duration,
+    batch: Batch,
+    out: mpsc::UnboundedSender<Batch>,
+}
+
+impl Recorder {
+    /// A message was stored: due at `due`, answered at `now`.
+    pub fn stored(&mut self, due: Instant, now: Instant) {
+        if now < self.clock.measured_from {
+            return;
+        }
+        self.turn_to(now);
+        let micros = now.saturating_duration_since(due).as_micros();
+        // 71 minutes are the most that are told apart.
+        self.batch
+            .latencies
+            .push(u32::try_from(micros).unwrap_or(u32::MAX));
+    }
+
+    /// A message failed.
+    pub fn failed(&mut self, code: Code, now: Instant) {
+        self.turn_to(now);
+        self.batch.errors.push(code);
+    }
+
+    fn turn_to(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.clock.measured_from);
+        // Less than a run has milliseconds.
+        let interval = usize::try_from(since.as_micros() / self.interval.as_micros()).unwrap_or(usize::MAX);
+        if interval != self.batch.interval || self.batch.latencies.len() >= HELD_BACK {
+            self.hand_over();
+            self.batch.interval = interval;
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        if !(batch.latencies.is_empty() && batch.errors.is_empty()) {
+            // The collector lives as long as there are recorders.
+            let _ = self.out.send(batch);
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+/// Makes one result of what the recorders take.
+#[derive(Debug)]
+pub struct Collector {
+    clock: Clock,
+    interval: Duration,
+    sender: mpsc::UnboundedSender<Batch>,
+    batches: mpsc::UnboundedReceiver<Batch>,
+}
+
+impl Collector {
+    /// For a run with these times.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let (sender, batches) = mpsc::unbounded_channel();
+        let window = clock.end - clock.measured_from;
+        let fitting = u32::try_from(window.as_nanos() / SHORTEST_INTERVAL.as_nanos()).unwrap_or(INTERVALS);
+        let interval = (window / fitting.clamp(1, INTERVALS)).max(Duration::from_millis(1));
+        Collector {
+            clock,
+            interval,
+            sender,
+            batches,
+        }
+    }
+
+    /// For one more sender.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
+            clock: self.clock,
+            interval: self.interval,
+            batch: Batch::default(),
+            out: self.sender.clone(),
+        }
+    }
+
+    /// Ends when all recorders are gone.
+    pub async fn collect(self, progress: Progress) -> Measured {
+        let Collector {
+            clock,
+            interval,
+            sender,
+            mut batches,
+        } = self;
+        drop(sender);
+        let mut measured = Measured::new(clock, interval);
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => measured.add(&batch),
+                    None => break,
+                },
+                _ = tick.tick() => progress.show(&measured, &clock),
+            }
+        }
+        progress.clear();
+        measured.end = Instant::now();
+        measured
+    }
+}
+
+/// One interval's answers.
+#[derive(Debug)]
+pub struct Interval {
+    /// Latencies in microseconds.
+    pub latencies: Histogram<u32>,
+    /// How many messages failed.
+    pub errors: u64,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured {
+    clock: Clock,
+    /// How long an interval is.
+    pub interval: Duration,
+    /// All latencies, in microseconds, also of what was answered after the end.
+    pub latencies: Histogram<u64>,
+    /// One after the other, from the first that is measured.
+    pub intervals: Vec<Interval>,
+    /// How many messages failed, by gRPC code.
+    pub errors: BTreeMap<String, u64>,
+    end: Instant,
+}
+
+/// Room for a latency of any u32.
+fn histogram<T: hdrhistogram::Counter>(digits: u8) -> Histogram<T> {
+    Histogram::new_with_bounds(1, u32::MAX.into(), digits).expect("valid bounds: 1 * 2 <= high, digits <= 5")
+}
+
+impl Measured {
+    fn new(clock: Clock, interval: Duration) -> Self {
+        Measured {
+            clock,
+            interval,
+            latencies: histogram(TOTAL_DIGITS),
+            intervals: Vec::new(),
+            errors: BTreeMap::new(),
+            end: clock.end,
+        }
+    }
+
+    fn add(&mut self, batch: &Batch) {
+        while self.intervals.len() <= batch.interval {
+            self.intervals.push(Interval {
+                latencies: Histogram::new(INTERVAL_DIGITS).expect("at most 5 digits"), // grows with its values
+                errors: 0,
+            });
+        }
+        let interval = &mut self.intervals[batch.interval];
+        for &micros in &batch.latencies {
+            self.latencies.saturating_record(micros.into());
+            interval.latencies.saturating_record(micros.into());
+        }
+        interval.errors += batch.errors.len() as u64;
+        for code in &batch.errors {
+            *self.errors.entry(code_name(*code)).or_default() += 1;
+        }
+    }
+
+    /// The measured time: until the end, or until it was interrupted.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.end
+            .min(self.clock.end)
+            .saturating_duration_since(self.clock.measured_from)
+    }
+
+    /// Stored messages a second, of those that were answered in the window.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    pub fn throughput(&self) -> f64 {
+        let window = self.window().as_secs_f64();
+        if window <= 0.0 {
+            return 0.0;
+        }
+        // What comes after the end is in intervals of its own, since the window is a whole number of them.
+        let inside = (window / self.interval.as_secs_f64()).round().max(1.0) as usize;
+        let stored: u64 = self
+            .intervals
+            .iter()
+            .take(inside)
+            .map(|one| one.latencies.len())
+            .sum();
+        stored as f64 / window
+    }
+
+    /// A percentile of the latencies, in milliseconds.
+    #[must_use]
+    pub fn millis(&self, percentile: f64) -> f64 {
+        millis(self.latencies.value_at_percentile(percentile))
+    }
+
+    /// The largest latency, in milliseconds.
+    #[must_use]
+    pub fn max_millis(&self) -> f64 {
+        millis(self.latencies.max())
+    }
+}
+
+/// Microseconds as milliseconds.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+/// A code as gRPC spells it, such as `DEADLINE_EXCEEDED`.
+#[must_use]
+pub fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_spelled_as_grpc_does() {
+        assert_eq!(code_name(Code::Ok), "OK");
+        assert_eq!(code_name(Code::DeadlineExceeded), "DEADLINE_EXCEEDED");
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_is_what_is_told() {
+        let clock = Clock::start(Duration::from_secs(1), Duration::from_secs(2));
+        let collector = Collector::new(clock);
+        let mut recorder = collector.recorder();
+        let due = clock.start;
+        recorder.stored(due, due + Duration::from_millis(999)); // warming up
+        let from = clock.measured_from;
+        for millis in 1..=100 {
+            recorder.stored(from, from + Duration::from_millis(millis));
+        }
+        recorder.stored(from, clock.end + Duration::from_secs(3)); // answered late: a latency, no throughput
+        recorder.failed(Code::Unavailable, from);
+        drop(recorder);
+        let measured = collector.collect(Progress::hidden()).await;
+        assert_eq!(measured.latencies.len(), 101);
+        assert!(
+            (measured.millis(50.0) - 51.0).abs() < 0.2,
+            "{}",
+            measured.millis(50.0)
+        );
+        assert!((measured.max_millis() - 5000.0).abs() < 10.0);
+        assert_eq!(measured.errors["UNAVAILABLE"], 1);
+        assert_eq!(
+            measured.intervals[0].latencies.len() + measured.intervals[1].latencies.len(),
+            100
+        );
+    }
+}
