@@ -1,6 +1,9 @@
 //! What is shown while it runs: a line on stderr, where that is a terminal.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -70,7 +73,8 @@ impl Progress {
         let errors: u64 = measured.errors.values().sum();
         let mut line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
         if errors > 0 {
-            line.push_str(&format!(", {errors} errors"));
+            // Writing to a String can't fail.
+            let _ = write!(line, ", {errors} errors");
         }
         self.0.set_message(line);
     }

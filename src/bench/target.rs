@@ -76,6 +76,7 @@ fn root_cause(error: &dyn Error) -> String {
 }
 
 /// What a status says, with the code's name.
+#[must_use]
 pub fn told(status: &Status) -> anyhow::Error {
     anyhow!(
         "{}: {}",

@@ -240,7 +240,7 @@ fn check(
         }
         None if uncertain.contains(&key) => found.unacknowledged += 1,
         None => {
-            found.problem(|| format!("session {session_id}: message {id} at seq {seq} was not acknowledged"))
+            found.problem(|| format!("session {session_id}: message {id} at seq {seq} was not acknowledged"));
         }
     }
     if message.content != workload.content_of(key) {

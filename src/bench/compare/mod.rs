@@ -164,7 +164,7 @@ pub async fn run(
     halt: &Halt,
 ) -> anyhow::Result<Comparison> {
     let mut field = halt
-        .unless_asked(Field::prepare(server, database_url, options, halt))
+        .unless_asked(Box::pin(Field::prepare(server, database_url, options, halt)))
         .await?;
     let mut measured: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
     let mut cpu: BTreeMap<&'static str, Vec<CpuSeconds>> = BTreeMap::new();

@@ -231,8 +231,11 @@ struct Plot {
     x_marks: Vec<(f64, String)>,
     unit: &'static str,
     /// A class, a name, and points.
-    lines: Vec<(&'static str, &'static str, Vec<(f64, f64)>)>,
+    lines: Vec<(&'static str, &'static str, Points)>,
 }
+
+/// Of a line.
+type Points = Vec<(f64, f64)>;
 
 impl Plot {
     fn svg(&self, label: &str) -> String {

@@ -139,12 +139,7 @@ impl Report {
 
     /// Of what was measured.
     #[must_use]
-    pub fn of(
-        kind: &'static str,
-        measures: &'static str,
-        measured: &Measured,
-        around: Circumstances,
-    ) -> Self {
+    pub fn of(kind: &'static str, verb: &'static str, measured: &Measured, around: Circumstances) -> Self {
         Report {
             kind,
             version: env!("CARGO_PKG_VERSION"),
@@ -152,7 +147,7 @@ impl Report {
             interrupted: around.interrupted,
             target: around.target,
             settings: around.settings,
-            measures,
+            measures: verb,
             seconds: measured.window().as_secs_f64(),
             messages: measured.latencies.len(),
             throughput: measured.throughput(),

@@ -81,7 +81,7 @@ impl AppendArgs {
             Mode::Unary | Mode::Batch => in_flight,
         };
         ensure!(
-            senders <= u32::from(u16::MAX),
+            u16::try_from(senders).is_ok(),
             "--in-flight {in_flight}: at most 65535 with --mode {}",
             self.mode.name()
         );

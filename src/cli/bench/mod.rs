@@ -45,7 +45,7 @@ pub(super) fn run(bench: Bench) -> anyhow::Result<()> {
         match bench {
             Bench::Append(args) => append::run(args, &halt).await,
             Bench::Watch(args) => watch::run(args, &halt).await,
-            Bench::Compare(args) => compare::run(args, &halt).await,
+            Bench::Compare(args) => Box::pin(compare::run(args, &halt)).await,
         }
     })
 }

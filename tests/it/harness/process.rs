@@ -24,9 +24,9 @@ pub struct Process {
     stderr: Arc<Mutex<String>>,
 }
 
-/// `chatledger serve` on any port, without what the environment of the tests says about it, and with what
-/// makes a panic or an error as loud as it gets.
-pub fn serve() -> Command {
+/// `chatledger`, without what the environment of the tests says about it, and with what makes a panic or an
+/// error as loud as it gets.
+pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chatledger"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -36,12 +36,17 @@ pub fn serve() -> Command {
         }
     }
     command
-        .arg("serve")
-        .env("CHATLEDGER_LISTEN", "127.0.0.1:0")
         .env("RUST_BACKTRACE", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+/// `chatledger serve` on any port.
+pub fn serve() -> Command {
+    let mut command = program();
+    command.arg("serve").env("CHATLEDGER_LISTEN", "127.0.0.1:0");
     command
 }
 
