@@ -16,13 +16,14 @@
 //! 5. [`postgres`]: the pool and its connections, URLs and TLS, and the embedded cluster.
 //!
 //! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] brings the schema up to
-//! date at boot, and [`auth`] says who calls and checks passwords.
+//! date at boot, and [`auth`] says who calls and checks passwords. [`bench`] is a client: the load tester.
 //!
 //! # The rules of the house
 //!
 //! - SQL lives in `store/`, `ledger/`, `migrate/` and `migrations/`; parameters are always bound. Every
-//!   statement filters by the [`Caller`](auth::Caller).
-//! - prost's types stay in `api/`, tonic's in `api/` and `server/`.
+//!   statement filters by the [`Caller`](auth::Caller). (`bench/compare/` has the SQL that the service is
+//!   compared with.)
+//! - prost's types stay in `api/`, tonic's in `api/` and `server/`; and both in their client, `bench/`.
 //! - There is one error enum, [`domain::Error`], mapped to a status in one function. A constraint is mapped
 //!   to a domain error by its name, in `store/error.rs`.
 //! - No trait with a single implementation; no file above 500 lines; every constant says why it has its

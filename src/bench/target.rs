@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use anyhow::{Context, anyhow};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
@@ -117,7 +117,11 @@ pub async fn delete_sessions(channel: &Channel, workload: &Workload) -> anyhow::
     each_session(workload, async |session_id| {
         let request = pb::DeleteSessionRequest { session_id };
         let mut client = SessionServiceClient::new(channel.clone());
-        client.delete_session(request).await.map(drop)
+        match client.delete_session(request).await {
+            // It was never made: creating them was interrupted.
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            answer => answer.map(drop),
+        }
     })
     .await
     .context("deleting the sessions")

@@ -64,7 +64,7 @@ impl Database {
         Ok(())
     }
 
-    /// So that each competitor begins with the same share of full-page writes. Not everybody may.
+    /// Here, and not when PostgreSQL would like to. Not everybody may.
     pub(super) async fn checkpoint(&self) -> anyhow::Result<()> {
         match self.client.batch_execute("CHECKPOINT").await {
             Err(error) if error.code() != Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {

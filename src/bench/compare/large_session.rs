@@ -38,7 +38,6 @@ pub(super) async fn prepare(
         progress.add(rows.into());
     }
     progress.clear();
-    database.vacuum().await?;
     Ok(session)
 }
 

@@ -7,9 +7,9 @@
 //! - [`large_session`]: appends to a session that holds a million messages, and to an empty one.
 //!
 //! Rounds are interleaved: each competitor runs once a round, in an order that rotates, so that a machine that is
-//! slower for a while is slower for all. Between them, outside of what is measured, there is a CHECKPOINT, so that
-//! everyone begins with the same share of full-page writes; and between rounds a VACUUM (ANALYZE), so that it doesn't
-//! fall on one of them. The median of the rounds counts. [`report`] has the ratios.
+//! slower for a while is slower for all. Before each round, outside of what is measured, there is a VACUUM (ANALYZE)
+//! and a CHECKPOINT, so that they don't fall on one of the competitors; and then some appends, so that nobody pays for
+//! the full-page writes that follow a checkpoint. The median of the rounds counts. [`report`] has the ratios.
 
 mod copy;
 mod database;
@@ -43,6 +43,10 @@ use super::{
 
 /// How many connections applications have; the best of them counts.
 const DIRECT_CONNECTIONS: [usize; 3] = [8, 16, 32];
+/// How far the order rotates from round to round.
+const ROTATION: usize = 5;
+/// How long the appends last that nobody measures: long enough to touch every session several times.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How many citations the stream with citations has.
 const CITATIONS: usize = 2;
 
@@ -172,8 +176,8 @@ pub async fn run(
     let mut order = Competitor::all();
     let rounds = field.options.rounds;
     'rounds: for round in 0..rounds {
+        field.settle().await?;
         for &competitor in &order {
-            field.database.checkpoint().await?;
             let label = format!("{}/{rounds} {}", round + 1, competitor.name());
             let before = parties.cpu();
             let results = field.measure(competitor, &Progress::timed(label)).await?;
@@ -188,8 +192,8 @@ pub async fn run(
                 measured.entry(metric).or_default().push(value);
             }
         }
-        field.database.vacuum().await?;
-        order.rotate_left(1);
+        // By a number that has no factor in common with theirs: five rounds see five far places.
+        order.rotate_left(ROTATION);
     }
     let metrics = measured
         .into_iter()
@@ -251,6 +255,15 @@ impl Field {
             halt: halt.clone(),
             options,
         })
+    }
+
+    /// What has to be done now and then, and what follows from it, so that it falls on nobody.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let progress = Progress::waiting("VACUUM and CHECKPOINT");
+        self.database.vacuum().await?;
+        self.database.checkpoint().await?;
+        progress.clear();
+        self.unmeasured(SETTLING.min(self.options.round)).await
     }
 
     fn clock(&self) -> Clock {

@@ -1,6 +1,9 @@
 //! Appends through the service.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use tonic::transport::Channel;
@@ -43,6 +46,39 @@ impl Field {
         self.run(mode, in_flight, workload, progress).await
     }
 
+    /// Appends that nobody measures, with citations.
+    pub(super) async fn unmeasured(&self, duration: Duration) -> anyhow::Result<()> {
+        let load = Load {
+            warm_up: Duration::ZERO,
+            duration,
+            ..self.load(Mode::Stream, self.options.stream_in_flight)
+        };
+        append::run_over(
+            &self.channels,
+            &self.cited,
+            &load,
+            false,
+            &self.halt,
+            Progress::hidden(),
+        )
+        .await
+        .map(drop)
+    }
+
+    fn load(&self, mode: Mode, in_flight: usize) -> Load {
+        Load {
+            mode,
+            in_flight,
+            streams: self.options.streams,
+            connections: self.channels.len(),
+            frame_entries: self.options.frame_entries,
+            batch_messages: 1,
+            rate: None,
+            warm_up: self.options.warm_up,
+            duration: self.options.round,
+        }
+    }
+
     /// Messages a second to one session.
     pub(super) async fn appends_to_one(&self, session: Uuid, progress: &Progress) -> anyhow::Result<f64> {
         let workload = Arc::new(self.workload.over(vec![session]));
@@ -56,17 +92,7 @@ impl Field {
         workload: &Arc<Workload>,
         progress: &Progress,
     ) -> anyhow::Result<f64> {
-        let load = Load {
-            mode,
-            in_flight,
-            streams: self.options.streams,
-            connections: self.channels.len(),
-            frame_entries: self.options.frame_entries,
-            batch_messages: 1,
-            rate: None,
-            warm_up: self.options.warm_up,
-            duration: self.options.round,
-        };
+        let load = self.load(mode, in_flight);
         let ran = append::run_over(
             &self.channels,
             workload,

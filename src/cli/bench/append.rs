@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{bail, ensure};
 use clap::{ArgAction, Args};
+use tonic::transport::Channel;
 
 use super::{OutputArgs, ServerArgs, Subject, WorkloadArgs, both, rate};
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
         append::{self, Load, Mode},
         progress::Progress,
         report::{Circumstances, Report},
-        target,
         verify::{self, Verified},
         workload::Workload,
     },
@@ -123,28 +123,32 @@ pub(super) async fn run(args: AppendArgs, halt: &Halt) -> anyhow::Result<()> {
 
 async fn measure(args: &AppendArgs, load: &Load, subject: &Subject, halt: &Halt) -> anyhow::Result<Report> {
     let workload = Arc::new(Workload::new(&args.workload.options()));
-    let channel = subject.target.connect().await?;
-    let progress = Progress::waiting("creating sessions");
-    halt.unless_asked(target::create_sessions(&channel, &workload))
-        .await?;
-    progress.clear();
+    subject
+        .with_sessions(&workload, args.keep, halt, async |channel| {
+            measure_over(args, load, subject, &workload, channel, halt).await
+        })
+        .await
+}
 
+async fn measure_over(
+    args: &AppendArgs,
+    load: &Load,
+    subject: &Subject,
+    workload: &Arc<Workload>,
+    channel: &Channel,
+    halt: &Halt,
+) -> anyhow::Result<Report> {
     let before = subject.parties.cpu();
     let progress = Progress::timed(format!("append, {}", load.mode.name()));
-    let mut ran = append::run(&subject.target, &workload, load, args.verify, halt, progress).await?;
+    let mut ran = append::run(&subject.target, workload, load, args.verify, halt, progress).await?;
     let cpu_seconds = subject.parties.cpu().since(&before);
     let server_memory = subject.parties.server_memory();
     let verified = if args.verify {
         let answers = std::mem::take(&mut ran.answers);
-        Some(read_back(&channel, &workload, answers).await?)
+        Some(read_back(channel, workload, answers).await?)
     } else {
         None
     };
-    if subject.own.is_none() && !args.keep {
-        let progress = Progress::waiting("deleting the sessions");
-        target::delete_sessions(&channel, &workload).await?;
-        progress.clear();
-    }
     let mut settings = args.workload.settings();
     settings.extend([
         ("mode", load.mode.name().into()),
@@ -175,7 +179,7 @@ async fn measure(args: &AppendArgs, load: &Load, subject: &Subject, halt: &Halt)
 }
 
 async fn read_back(
-    channel: &tonic::transport::Channel,
+    channel: &Channel,
     workload: &Arc<Workload>,
     answers: verify::Answers,
 ) -> anyhow::Result<Verified> {

@@ -26,7 +26,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// How long each run is measured
-    #[arg(long, value_name = "DURATION", default_value = "2500ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     round_duration: Duration,
     /// How long each runs before that
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]

@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch as signal;
+use tonic::transport::Channel;
 
 use super::signals::Stop;
 use crate::bench::{
@@ -22,9 +23,9 @@ use crate::bench::{
     own_server::OwnServer,
     progress::Progress,
     report::{self, Report},
-    target::Target,
+    target::{self, Target},
     usage::Parties,
-    workload::{Sizes, WorkloadOptions},
+    workload::{Sizes, Workload, WorkloadOptions},
 };
 
 /// What `bench` does.
@@ -98,6 +99,33 @@ impl Subject {
             parties: own.parties,
             own: Some(own),
         })
+    }
+
+    /// Runs a measurement over the workload's sessions, and deletes them afterwards where they would stay.
+    async fn with_sessions<T>(
+        &self,
+        workload: &Workload,
+        keep: bool,
+        halt: &Halt,
+        measurement: impl AsyncFnOnce(&Channel) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let channel = self.target.connect().await?;
+        let progress = Progress::waiting("creating sessions");
+        let created = halt
+            .unless_asked(target::create_sessions(&channel, workload))
+            .await;
+        progress.clear();
+        let result = match created {
+            Ok(()) => measurement(&channel).await,
+            Err(error) => Err(error),
+        };
+        if self.own.is_some() || keep {
+            return result;
+        }
+        let progress = Progress::waiting("deleting the sessions");
+        let deleted = target::delete_sessions(&channel, workload).await;
+        progress.clear();
+        both(result, deleted)
     }
 
     /// Stops the server, if it is ours.

@@ -11,7 +11,6 @@ use crate::{
         Halt,
         progress::Progress,
         report::{Circumstances, Latency, Report},
-        target,
         watch::{self, Options, Watched},
         workload::Workload,
     },
@@ -57,11 +56,19 @@ pub(super) async fn run(args: WatchArgs, halt: &Halt) -> anyhow::Result<()> {
 
 async fn measure(args: &WatchArgs, subject: &Subject, halt: &Halt) -> anyhow::Result<Report> {
     let workload = Arc::new(Workload::new(&args.workload.options()));
-    let channel = subject.target.connect().await?;
-    let progress = Progress::waiting("creating sessions");
-    halt.unless_asked(target::create_sessions(&channel, &workload))
-        .await?;
-    progress.clear();
+    subject
+        .with_sessions(&workload, args.keep, halt, async |_| {
+            measure_over(args, subject, &workload, halt).await
+        })
+        .await
+}
+
+async fn measure_over(
+    args: &WatchArgs,
+    subject: &Subject,
+    workload: &Arc<Workload>,
+    halt: &Halt,
+) -> anyhow::Result<Report> {
     let options = Options {
         watchers: args.watchers as usize,
         rate: args.rate,
@@ -79,15 +86,12 @@ async fn measure(args: &WatchArgs, subject: &Subject, halt: &Halt) -> anyhow::Re
     .await;
     let cpu_seconds = subject.parties.cpu().since(&before);
     let server_memory = subject.parties.server_memory();
-    if subject.own.is_none() && !args.keep {
-        target::delete_sessions(&channel, &workload).await?;
-    }
     let Watched {
         deliveries,
         from_receipt,
         appends,
         verified,
-    } = watched?;
+    } = watched;
     let mut settings = args.workload.settings();
     settings.extend([
         ("watchers", args.watchers.into()),
