@@ -93,7 +93,17 @@ async fn every_mode_reports_what_is_stored() {
             "{}",
             report["seconds"]
         );
-        assert!(!report["intervals"].as_array().expect("a list").is_empty());
+        let intervals = report["intervals"].as_array().expect("a list");
+        let slowest = intervals
+            .iter()
+            .map(|interval| number(&interval["max_ms"]))
+            .fold(0.0, f64::max);
+        assert!((slowest / order[4] - 1.0).abs() < 0.02, "{slowest} {latency}");
+        assert!(
+            intervals
+                .iter()
+                .all(|interval| number(&interval["p50_ms"]) <= number(&interval["max_ms"]))
+        );
         assert!(number(&report["cpu_seconds"]["client"]) >= 0.0);
     }
     assert_eq!(count(&database, "message_citations").await, 2 * stored);

@@ -101,7 +101,7 @@ fn list(body: &mut String, items: &[String]) {
 
 fn tables(body: &mut String, report: &Report) {
     let mut rows: Vec<(String, String)> = vec![("target".to_owned(), report.target.clone())];
-    for (name, value) in &report.settings {
+    for (name, value) in report.settings.iter().filter(|(_, value)| !value.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         rows.push(((*name).to_owned(), text));
     }

@@ -78,12 +78,12 @@ async fn measure_over(
     let before = subject.parties.cpu();
     let watched = watch::run(
         &subject.target,
-        &workload,
+        workload,
         &options,
         halt,
         Progress::timed("watch"),
     )
-    .await;
+    .await?;
     let cpu_seconds = subject.parties.cpu().since(&before);
     let server_memory = subject.parties.server_memory();
     let Watched {
