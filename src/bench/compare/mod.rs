@@ -167,12 +167,12 @@ pub async fn run(
     options: Options,
     halt: &Halt,
 ) -> anyhow::Result<Comparison> {
+    let memory_before = parties.server_memory();
     let mut field = halt
         .unless_asked(Box::pin(Field::prepare(server, database_url, options, halt)))
         .await?;
     let mut measured: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
     let mut cpu: BTreeMap<&'static str, Vec<CpuSeconds>> = BTreeMap::new();
-    let memory_before = parties.server_memory();
     let mut order = Competitor::all();
     let rounds = field.options.rounds;
     'rounds: for round in 0..rounds {
