@@ -5,6 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A message is a dozen small allocations on its way, and glibc's took a fifth of the server's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match chatledger::cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,12 +18,14 @@ use backon::Retryable;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{self, Instant},
 };
 use tokio_postgres::{
-    Row,
+    Client, Config, Row,
     types::{ToSql, Type},
 };
 
@@ -90,6 +92,16 @@ const MAX_IDLE: Duration = Duration::from_mins(5);
 /// A connection is not used for longer than this, so that a fleet follows a moved DNS name.
 const MAX_AGE: Duration = Duration::from_mins(30);
 
+/// Prepared statements are planned once a connection, not each time: planning the append statement takes
+/// longer than running it for one message, and PostgreSQL by itself would do so for ever, since it expects
+/// fewer elements in arrays that it doesn't see. Every prepared statement finds its rows by keys, whatever
+/// its parameters are.
+const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
+
+/// What [`Db::another`]'s work asks for is always found by an index. A plan that was made while a table was
+/// small must not read it from one end to the other when it has grown.
+const BY_INDEX: &str = "SET enable_seqscan = off";
+
 /// The database.
 #[derive(Clone)]
 pub struct Db {
@@ -115,10 +127,11 @@ impl Db {
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
         let reachable = Arc::new(watch::Sender::new(true));
-        Self::pool(connector, options, reachable)
+        Self::pool(connector, options, reachable, PLAN_ONCE.to_owned())
     }
 
-    /// Another pool to the same database, for work that must not wait for other work's connections.
+    /// Another pool to the same database, for work that must not wait for other work's connections, and
+    /// whose statements find all their rows by indexes.
     ///
     /// # Errors
     /// A pool size of 0.
@@ -127,13 +140,20 @@ impl Db {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
-        Self::pool(self.connector.clone(), options, Arc::clone(&self.reachable))
+        let reachable = Arc::clone(&self.reachable);
+        Self::pool(
+            self.connector.clone(),
+            options,
+            reachable,
+            format!("{PLAN_ONCE}; {BY_INDEX}"),
+        )
     }
 
     fn pool(
         connector: Connector,
         options: DbOptions,
         reachable: Arc<watch::Sender<bool>>,
+        settings: String,
     ) -> anyhow::Result<Self> {
         anyhow::ensure!(
             options.pool_size > 0,
@@ -143,7 +163,12 @@ impl Db {
             // No query before a use: a closed connection is known as closed, and a read is run again.
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_connect(connector.config().clone(), connector.clone(), config);
+        let connecting = Connecting {
+            connector: connector.clone(),
+            // Behind a pooler nothing may be set in a session, and nothing is prepared.
+            settings: if options.pooled { String::new() } else { settings },
+        };
+        let manager = Manager::from_connect(connector.config().clone(), connecting, config);
         let pool = Pool::builder(manager)
             .max_size(options.pool_size)
             .runtime(Runtime::Tokio1)
@@ -270,6 +295,23 @@ impl Db {
         Ok(conn.query(sql, params).await?)
     }
 
+    /// As [`Db::read`], for a statement whose best plan depends on its parameters: it is planned for them.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub async fn read_planned(
+        &self,
+        deadline: Option<Instant>,
+        sql: &Sql,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, DbError> {
+        let attempt = async || Ok(self.connection(deadline).await?.query_typed(sql, params).await?);
+        match attempt().await {
+            Err(DbError::Sql(error)) if connect::is_unavailable(&error) => attempt().await,
+            result => result,
+        }
+    }
+
     /// Begins a transaction: READ COMMITTED, with a limit on waiting for locks.
     ///
     /// # Errors
@@ -279,6 +321,30 @@ impl Db {
         conn.batch(BEGIN).await?;
         conn.unfinished.fetch_add(1, Ordering::Relaxed);
         Ok(Tx { conn })
+    }
+}
+
+/// Makes a pool's connections.
+struct Connecting {
+    connector: Connector,
+    /// What each runs first.
+    settings: String,
+}
+
+/// What [`Manager::from_connect`] takes. The manager's own `Config` isn't used: it can't say all that the URL
+/// does.
+impl deadpool_postgres::Connect for Connecting {
+    fn connect(
+        &self,
+        _config: &Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(async {
+            let (client, driving) = self.connector.connect().await?;
+            if !self.settings.is_empty() {
+                client.batch_execute(&self.settings).await?;
+            }
+            Ok((client, driving))
+        })
     }
 }
 
@@ -305,17 +371,22 @@ impl Conn {
     /// # Errors
     /// Whatever the database says, and a broken connection.
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if self.pooled {
+            return self.query_typed(sql, params).await;
+        }
         self.watched(async |client| {
-            if self.pooled {
-                let typed: Vec<(&(dyn ToSql + Sync), Type)> =
-                    params.iter().copied().zip(sql.params.iter().cloned()).collect();
-                client.query_typed(sql.text, &typed).await
-            } else {
-                let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
-                client.query(&statement, params).await
-            }
+            let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
+            client.query(&statement, params).await
         })
         .await
+    }
+
+    /// Without preparing it.
+    async fn query_typed(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+            params.iter().copied().zip(sql.params.iter().cloned()).collect();
+        self.watched(async |client| client.query_typed(sql.text, &typed).await)
+            .await
     }
 
     async fn batch(&self, text: &str) -> Result<(), tokio_postgres::Error> {

@@ -105,7 +105,7 @@ impl Store {
     ) -> Result<Vec<TopDocument>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 &TOP_DOCUMENTS,
                 &[&caller.tenant.as_ref(), &caller.end_user, &since, &limit],
@@ -131,7 +131,7 @@ impl Store {
             &ACTIVITY_OF_SESSIONS
         };
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 sql,
                 &[
@@ -171,7 +171,7 @@ impl Store {
             ));
         }
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 &DAILY_VOLUME,
                 &[&caller.tenant.as_ref(), &caller.end_user, &since, &time_zone],
@@ -192,7 +192,7 @@ impl Store {
         since: Option<Timestamp>,
     ) -> Result<Vec<LengthBucket>> {
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 &SESSION_LENGTHS,
                 &[&caller.tenant.as_ref(), &caller.end_user, &since],

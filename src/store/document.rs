@@ -120,7 +120,7 @@ impl Store {
             .as_ref()
             .map(|text| format!("%{}%", like_literal(text)));
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 &LIST,
                 &[

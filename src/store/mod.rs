@@ -92,6 +92,11 @@ impl Store {
         Ok(self.db.read(caller.deadline, sql, params).await?)
     }
 
+    /// For statements whose filters decide how the rows are best found.
+    async fn read_planned(&self, caller: &Caller, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>> {
+        Ok(self.db.read_planned(caller.deadline, sql, params).await?)
+    }
+
     async fn write(&self, caller: &Caller, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>> {
         Ok(self.db.write(caller.deadline, sql, params).await?)
     }

@@ -256,7 +256,7 @@ impl Store {
             return Ok(Vec::new());
         };
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 &LIST,
                 &[

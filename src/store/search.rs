@@ -126,7 +126,7 @@ impl Store {
             None => (f32::INFINITY, uuid::Uuid::max(), i64::MAX),
         };
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 sql,
                 &[

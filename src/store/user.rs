@@ -316,7 +316,7 @@ impl Store {
             .as_ref()
             .map(|prefix| like_literal(prefix) + "%");
         let rows = self
-            .read(
+            .read_planned(
                 caller,
                 &LIST,
                 &[

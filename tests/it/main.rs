@@ -27,6 +27,7 @@ mod filters;
 mod group_commit;
 mod harness;
 mod json_fields;
+mod killed;
 mod list_messages;
 mod load;
 mod migrations;

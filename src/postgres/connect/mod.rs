@@ -20,7 +20,6 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,17 +144,6 @@ pub fn pauses() -> ExponentialBuilder {
         .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
-}
-
-/// What [`deadpool_postgres::Manager::from_connect`] takes. The manager's own `Config` isn't used:
-/// it can't say all that the URL does.
-impl deadpool_postgres::Connect for Connector {
-    fn connect(
-        &self,
-        _config: &Config,
-    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
-        Box::pin(Connector::connect(self))
-    }
 }
 
 fn is_socket(target: &Target) -> bool {
