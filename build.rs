@@ -1,7 +1,7 @@
-//! Compiles `proto/` to Rust with protox (no protoc is needed), and writes the descriptor set that server
-//! reflection serves.
+//! Compiles `proto/` to Rust with protox (no protoc is needed), writes the descriptor set that server reflection
+//! serves, and lists the migrations' ways back, which refinery doesn't embed.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost::Message as _;
 
@@ -17,9 +17,41 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    fs::write(out.join("downs.rs"), downs()?)?;
     // Bytes: a payload is a slice of the request that was received, not a copy.
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// `&[(set, file, text), ...]` as Rust, for every `migrations/<set>/V<n>__<what>.down.sql`. One that is missing ends
+/// the build.
+fn downs() -> Result<String, Box<dyn Error>> {
+    let mut list = String::from("&[\n");
+    for set in fs::read_dir("migrations")? {
+        let set = set?.path();
+        if !set.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(&set)? {
+            let up = file?.path();
+            let name = up.to_string_lossy().into_owned();
+            let Some(stem) = name.strip_suffix(".sql").filter(|stem| !stem.ends_with(".down")) else {
+                continue;
+            };
+            let down = format!("{stem}.down.sql");
+            if !fs::exists(&down)? {
+                return Err(format!("{name} has no way back: write {down}").into());
+            }
+            let set = set.file_name().unwrap_or_default().to_string_lossy();
+            let step = up.file_stem().unwrap_or_default().to_string_lossy();
+            writeln!(
+                list,
+                "({set:?}, {step:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{down}\"))),"
+            )?;
+        }
+    }
+    list.push_str("]\n");
+    Ok(list)
 }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     domain::Limits,
+    migrate,
     postgres::{DbOptions, url::DatabaseUrl},
     store::Scope,
 };
@@ -60,6 +61,12 @@ pub struct ServeConfig {
         default_value = "english"
     )]
     pub search_config: String,
+    /// What to do with the schema at boot: bring it up to date, refuse to serve an older one, or not look at it
+    #[arg(long, env = "CHATLEDGER_MIGRATE", value_enum, default_value_t = migrate::Mode::Auto)]
+    pub migrate: migrate::Mode,
+    /// A directory of your own migrations, which run after the embedded ones
+    #[arg(long, env = "CHATLEDGER_MIGRATIONS_DIR", value_name = "DIR")]
+    pub migrations_dir: Option<PathBuf>,
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseConfig,
@@ -81,6 +88,22 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseConfig {
+    /// Which one.
+    #[command(flatten)]
+    pub source: SourceConfig,
+    /// The most connections, besides those of appends (one a lane, and as many for waiting) and of watches (3)
+    #[arg(long, env = "CHATLEDGER_POOL_SIZE", value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pool_size: u32,
+    /// How long a request waits for a connection while all are in use
+    #[arg(long, env = "CHATLEDGER_POOL_WAIT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub pool_wait_timeout: Duration,
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Database")]
+pub struct SourceConfig {
     /// The PostgreSQL database, as a URL; without one (and without NEON_DATABASE_URL), an embedded PostgreSQL
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
@@ -99,13 +122,6 @@ pub struct DatabaseConfig {
     /// Whether the URL's endpoint is a transaction pooler such as PgBouncer; auto: by its name
     #[arg(long, env = "CHATLEDGER_POOLER", value_enum, default_value_t = Pooler::Auto)]
     pub pooler: Pooler,
-    /// The most connections, besides those of appends (one a lane, and as many for waiting) and of watches (3)
-    #[arg(long, env = "CHATLEDGER_POOL_SIZE", value_name = "N", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub pool_size: u32,
-    /// How long a request waits for a connection while all are in use
-    #[arg(long, env = "CHATLEDGER_POOL_WAIT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub pool_wait_timeout: Duration,
     /// How long to go on trying to connect to a database that is away or waking up
     #[arg(long, env = "CHATLEDGER_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub connect_timeout: Duration,
@@ -132,6 +148,16 @@ pub enum Pooler {
 #[derive(Clone)]
 pub struct Secret(String);
 
+impl Secret {
+    /// Reads it as a database's URL; nothing where it is empty. `flag` is what it came by.
+    ///
+    /// # Errors
+    /// It can't be read; the flag, and never the URL.
+    pub fn url(&self, flag: &str) -> anyhow::Result<Option<DatabaseUrl>> {
+        parse(flag, Some(self))
+    }
+}
+
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
 
@@ -155,7 +181,7 @@ pub struct External {
     pub direct_url: DatabaseUrl,
 }
 
-impl DatabaseConfig {
+impl SourceConfig {
     /// The external database, if one is given. An empty variable is one that isn't set.
     ///
     /// # Errors
@@ -182,12 +208,24 @@ impl DatabaseConfig {
         }
     }
 
-    /// Whether the direct URL leads past the pooler, if there is one: then notifications can be heard.
+    /// Whether `url` goes through a transaction pooler. A direct URL that is given doesn't.
     #[must_use]
-    pub fn is_direct(&self, url: &DatabaseUrl) -> bool {
-        self.database_direct_url.is_some() || !self.options(url).pooled
+    pub fn is_pooled(&self, url: &DatabaseUrl) -> bool {
+        match self.pooler {
+            Pooler::Auto => url.is_pooled(),
+            Pooler::On => true,
+            Pooler::Off => false,
+        }
     }
 
+    /// Whether migrations and notifications would go through one, over `url`.
+    #[must_use]
+    pub fn migrates_pooled(&self, url: &DatabaseUrl) -> bool {
+        self.database_direct_url.is_none() && self.is_pooled(url)
+    }
+}
+
+impl DatabaseConfig {
     /// How the pool over `url` behaves.
     #[must_use]
     pub fn options(&self, url: &DatabaseUrl) -> DbOptions {
@@ -195,12 +233,8 @@ impl DatabaseConfig {
             // A u32 fits wherever this runs.
             pool_size: usize::try_from(self.pool_size).unwrap_or(usize::MAX),
             wait_timeout: self.pool_wait_timeout,
-            connect_for: self.connect_timeout,
-            pooled: match self.pooler {
-                Pooler::Auto => url.is_pooled(),
-                Pooler::On => true,
-                Pooler::Off => false,
-            },
+            connect_for: self.source.connect_timeout,
+            pooled: self.source.is_pooled(url),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
 mod bench;
+mod migrate;
 mod serve;
 mod signals;
+mod target;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +25,8 @@ enum Command {
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
     #[command(subcommand)]
     Bench(Box<bench::Bench>),
+    /// Look after the schema: status, up, down, verify and more
+    Migrate(Box<migrate::MigrateArgs>),
 }
 
 impl Cli {
@@ -34,6 +38,7 @@ impl Cli {
         match self.command {
             Command::Serve(config) => serve::run(&config),
             Command::Bench(bench) => bench::run(*bench),
+            Command::Migrate(args) => migrate::run(*args),
         }
     }
 }

@@ -6,34 +6,30 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use super::signals::Stop;
+use super::{signals::Stop, target::Target};
 use crate::{
     config::{LogFormat, ServeConfig},
     ledger::{Ledger, LedgerOptions},
-    migrate,
-    postgres::{
-        Db, DbOptions,
-        connect::Connector,
-        embedded::{self, Cluster},
-        url::DatabaseUrl,
-    },
+    migrate::{LockPolicy, Migrator, Settings},
+    postgres::{Db, DbOptions, connect::Connector},
     server::{self, Service},
     store::Store,
     watch::{Hub, WatchOptions},
 };
 
 /// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
-const DEFAULT_LOG: &str = "info,refinery_core=warn";
+const DEFAULT_LOG: &str = "info,refinery_core=off";
 
 pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
     config.validate()?;
-    start_logging(config.log_format);
+    start_logging(config.log_format, DEFAULT_LOG);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+/// To stderr; `default` is what is logged where RUST_LOG says nothing.
+pub(super) fn start_logging(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -58,11 +54,11 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         announce(address, &database);
         tokio::select! {
             served = server::run(listener, service, stop_asked(stop)) => served,
-            reason = database.exited() => Err(anyhow::anyhow!("the embedded PostgreSQL has ended: {reason}")),
+            reason = database.target.exited() => Err(anyhow::anyhow!("the embedded PostgreSQL has ended: {reason}")),
         }
     }
     .await;
-    database.close().await;
+    database.target.close().await;
     served
 }
 
@@ -122,68 +118,41 @@ struct Database {
     listener: Option<Connector>,
     /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
     description: String,
-    cluster: Option<Cluster>,
+    target: Target,
 }
 
 impl Database {
     async fn open(config: &ServeConfig) -> anyhow::Result<Database> {
-        let settings = &config.database;
-        let (url, direct_url, cluster) = match settings.external()? {
-            Some(external) => (external.url, external.direct_url, None),
-            None => {
-                let cluster = start_cluster(config).await?;
-                let url = DatabaseUrl::parse(cluster.url())?;
-                (url.clone(), url, Some(cluster))
-            }
-        };
-        let direct = Connector::new(&direct_url)?;
-        let version = migrate::prepare(
-            &direct,
-            config.scope,
-            &config.search_config,
-            settings.connect_timeout,
-        )
-        .await
-        .with_context(|| format!("database {}", direct_url.display()))?;
-        let place = match &cluster {
-            Some(cluster) => format!("embedded at {}", cluster.data_dir().display()),
-            None => url.display(),
+        let target = Target::open(&config.database.source).await?;
+        let version = boot(config, &target)
+            .await
+            .with_context(|| format!("database {}", target.direct_url.display()))?;
+        let listener = if config.database.source.migrates_pooled(&target.direct_url) {
+            None
+        } else {
+            Some(Connector::new(&target.direct_url)?)
         };
         Ok(Database {
-            connector: Connector::new(&url)?,
-            options: settings.options(&url),
-            listener: settings.is_direct(&url).then_some(direct),
-            description: format!("PostgreSQL {version}, {place}"),
-            cluster,
+            connector: Connector::new(&target.url)?,
+            options: config.database.options(&target.url),
+            listener,
+            description: format!("PostgreSQL {version}, {}", target.place()),
+            target,
         })
-    }
-
-    /// Ends when the embedded PostgreSQL has ended by itself; never, without one.
-    async fn exited(&self) -> String {
-        match &self.cluster {
-            Some(cluster) => cluster.exited().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn close(self) {
-        if let Some(cluster) = self.cluster
-            && let Err(error) = cluster.stop().await
-        {
-            tracing::warn!(%error, "the embedded PostgreSQL did not stop as it should");
-        }
     }
 }
 
-async fn start_cluster(config: &ServeConfig) -> anyhow::Result<Cluster> {
-    let data_dir = match &config.database.data_dir {
-        Some(dir) => dir.clone(),
-        None => embedded::default_data_dir()?,
+async fn boot(config: &ServeConfig, target: &Target) -> anyhow::Result<String> {
+    let source = &config.database.source;
+    let settings = Settings {
+        scope: config.scope,
+        only: None,
+        with: Vec::new(),
+        migrations_dir: config.migrations_dir.clone(),
+        patience: source.connect_timeout,
+        locks: LockPolicy::default(),
+        pooled: source.migrates_pooled(&target.direct_url),
     };
-    let options = embedded::Options {
-        data_dir,
-        pg_bin: config.database.pg_bin.clone(),
-        settings: Vec::new(),
-    };
-    Ok(Cluster::start(&options).await?)
+    let migrator = Migrator::new(Connector::new(&target.direct_url)?, settings)?;
+    migrator.boot(config.migrate, &config.search_config).await
 }

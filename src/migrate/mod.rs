@@ -1,123 +1,295 @@
-//! Brings the schema up to date at boot: refinery's embedded migrations, under a lock that lets any number
-//! of servers boot at once, and what refinery lacks.
+//! Brings the schema up to date, and back. refinery has the embedded migrations, their checksums and the form of the
+//! histories; what it lacks is here:
+//!
+//! - [`sets`]: what there is to apply, and [`own`]: a team's own migrations, from a directory.
+//! - [`script`]: a migration's SQL, split into statements.
+//! - [`history`]: what was applied, and how that differs from the files.
+//! - [`choose`]: which migrations a command means; [`change`] applies them, takes them back, and records them
+//!   ([`lock`]: one at a time); [`plan`] prints what that would run.
+//! - [`driver`]: one migration, in a transaction that waits for locks only briefly; [`unwrapped`]: without one.
+//!   [`progress`] is what they tell, [`watch`] how it is seen from outside.
+//! - [`catalog`]: the tables as they are; [`verify`] compares them with what the migrations make ([`difference`]),
+//!   in a [`scratch`] database; [`mend`] writes the SQL for what is missing.
+//! - [`dump`]: backups by pg_dump; [`rehearse`]: the pending migrations on a copy.
+//! - [`boot`]: what a server does.
 
-use std::time::Duration;
+pub mod boot;
+mod catalog;
+mod change;
+mod choose;
+mod difference;
+mod driver;
+mod dump;
+mod history;
+mod lock;
+mod mend;
+pub mod own;
+mod plan;
+mod progress;
+mod rehearse;
+mod scratch;
+mod script;
+pub mod sets;
+mod unwrapped;
+mod verify;
+mod watch;
+
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use backon::Retryable;
-use refinery::Runner;
+use serde::Serialize;
 use tokio::time::{self, Instant};
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::Client;
+
+pub use boot::{Mode, is_usable, prepare};
+pub use change::{Backup, Change, Stamped};
+pub use choose::Until;
+pub use difference::Difference;
+pub use driver::LockPolicy;
+pub use history::{Drift, Problem};
+pub use plan::Planned;
+pub use progress::{Event, Listener};
+pub use rehearse::{Copy, Rehearsal};
+pub use verify::Verdict;
+pub use watch::HeldLock;
 
 use crate::{
     postgres::{
-        Db, Sql,
+        Sql,
         connect::{self, Connector, describe},
     },
     store::Scope,
 };
+use history::State;
+use sets::{Set, SetName};
 
-mod auth {
-    refinery::embed_migrations!("migrations/auth");
-}
-mod chat {
-    refinery::embed_migrations!("migrations/chat");
-}
-mod link {
-    refinery::embed_migrations!("migrations/link");
+/// What to migrate, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which of the embedded sets.
+    pub scope: Scope,
+    /// Only this set.
+    pub only: Option<SetName>,
+    /// An optional set that is wanted although it isn't installed.
+    pub with: Vec<SetName>,
+    /// Where the team's own migrations are.
+    pub migrations_dir: Option<PathBuf>,
+    /// How long to go on trying to connect.
+    pub patience: Duration,
+    /// How to wait for locks.
+    pub locks: LockPolicy,
+    /// Whether the connection goes through a transaction pooler.
+    pub pooled: bool,
 }
 
-/// Migrations that are installed together, with a history of their own.
-struct Set {
-    name: &'static str,
-    /// Where refinery keeps the set's history.
-    table: &'static str,
-    runner: fn() -> Runner,
-    /// How far that history is.
-    version: Sql,
+/// The migrations of a scope, over a database.
+pub struct Migrator {
+    connector: Connector,
+    settings: Settings,
+    /// All of them, whatever the scope.
+    sets: Vec<Set>,
 }
 
-macro_rules! version_of {
-    ($table:literal) => {
-        Sql {
-            text: concat!("SELECT coalesce(max(version), 0)::bigint FROM ", $table),
-            params: &[],
+impl Migrator {
+    /// Reads the team's own migrations.
+    ///
+    /// # Errors
+    /// A file of them that is wrong; a set that is not in the scope.
+    pub fn new(connector: Connector, settings: Settings) -> anyhow::Result<Migrator> {
+        if let Some(only) = settings.only {
+            anyhow::ensure!(
+                only.is_in(settings.scope),
+                "--set {only}: isn't part of this --scope"
+            );
+            anyhow::ensure!(
+                only != SetName::Own || settings.migrations_dir.is_some(),
+                "--set own: needs --migrations-dir"
+            );
         }
-    };
-}
+        for with in &settings.with {
+            anyhow::ensure!(
+                with.is_in(settings.scope),
+                "--with {with}: isn't part of this --scope"
+            );
+        }
+        let mut sets: Vec<Set> = SetName::ALL.map(Set::embedded).into();
+        if let Some(dir) = &settings.migrations_dir {
+            sets.retain(|set| set.name != SetName::Own);
+            sets.push(own::read(dir)?);
+        }
+        Ok(Migrator {
+            connector,
+            settings,
+            sets,
+        })
+    }
 
-static AUTH: Set = Set {
-    name: "auth",
-    table: "chatledger_auth_migrations",
-    runner: auth::migrations::runner,
-    version: version_of!("chatledger_auth_migrations"),
-};
-static CHAT: Set = Set {
-    name: "chat",
-    table: "chatledger_chat_migrations",
-    runner: chat::migrations::runner,
-    version: version_of!("chatledger_chat_migrations"),
-};
-/// The foreign key from sessions to users, where both are kept.
-static LINK: Set = Set {
-    name: "link",
-    table: "chatledger_link_migrations",
-    runner: link::migrations::runner,
-    version: version_of!("chatledger_link_migrations"),
-};
+    async fn connect(&self) -> anyhow::Result<Client> {
+        connect(&self.connector, self.settings.patience).await
+    }
 
-/// In the order in which they are installed.
-static ALL: &[&Set] = &[&AUTH, &CHAT, &LINK];
+    /// All sets as the database has them.
+    async fn states(&self, client: &Client) -> anyhow::Result<Vec<State<'_>>> {
+        let mut states = Vec::new();
+        for set in &self.sets {
+            states.push(State::read(client, set).await?);
+        }
+        Ok(states)
+    }
 
-fn sets(scope: Scope) -> &'static [&'static Set] {
-    match scope {
-        Scope::All => ALL,
-        Scope::Chat => &ALL[1..2],
-        Scope::Auth => &ALL[..1],
+    /// Those that the command is about: of the scope, and wanted or installed where they are optional.
+    fn chosen<'a>(&self, states: &[State<'a>]) -> Vec<State<'a>> {
+        let is_chosen = |state: &&State<'a>| {
+            let name = state.set.name;
+            let is_there = !state.applied.is_empty();
+            let is_wanted = self.settings.with.contains(&name) || self.settings.only == Some(name);
+            name.is_in(self.settings.scope)
+                && self.settings.only.is_none_or(|only| only == name)
+                && (!name.is_optional() || is_there || is_wanted)
+                && (state.set.is_known || is_there)
+        };
+        states.iter().filter(is_chosen).cloned().collect()
+    }
+
+    /// How far each set of the scope is.
+    ///
+    /// # Errors
+    /// A database that can't be reached.
+    pub async fn status(&self) -> anyhow::Result<Status> {
+        let client = self.connect().await?;
+        let states = self.states(&client).await?;
+        let shown = states.iter().filter(|state| {
+            let name = state.set.name;
+            name.is_in(self.settings.scope)
+                && self.settings.only.is_none_or(|only| only == name)
+                && (state.set.is_known || !state.applied.is_empty())
+        });
+        let sets: Vec<SetStatus> = shown.map(SetStatus::of).collect();
+        Ok(Status {
+            up_to_date: sets.iter().all(|set| !set.installed || set.pending.is_empty()),
+            sets,
+        })
+    }
+
+    /// Every migration that was applied, as it was, and those that are pending.
+    ///
+    /// # Errors
+    /// A database that can't be reached.
+    pub async fn history(&self) -> anyhow::Result<Vec<Entry>> {
+        let client = self.connect().await?;
+        let states = self.states(&client).await?;
+        let mut entries = Vec::new();
+        for state in self.chosen(&states) {
+            let problems = state.problems();
+            for applied in &state.applied {
+                let problem = problems
+                    .iter()
+                    .find(|problem| problem.migration == applied.file());
+                entries.push(Entry {
+                    set: state.set.name,
+                    version: applied.version,
+                    migration: applied.file(),
+                    applied_at: Some(seconds(&applied.applied_on)),
+                    drift: problem.map_or(Drift::None, |problem| problem.drift),
+                });
+            }
+            entries.extend(
+                state
+                    .set
+                    .steps
+                    .iter()
+                    .filter(|step| !state.has(step.version()))
+                    .map(|step| Entry {
+                        set: state.set.name,
+                        version: step.version(),
+                        migration: step.file(),
+                        applied_at: None,
+                        drift: problems
+                            .iter()
+                            .find(|problem| {
+                                problem.drift == Drift::OutOfOrder && problem.migration == step.file()
+                            })
+                            .map_or(Drift::None, |problem| problem.drift),
+                    }),
+            );
+        }
+        Ok(entries)
     }
 }
 
-/// The advisory lock's key: "chatledg" as ASCII, so that it can be told apart in `pg_locks`.
-const LOCK_KEY: i64 = i64::from_be_bytes(*b"chatledg");
+/// The answer of `migrate status`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Whether nothing is pending in the sets that are installed.
+    pub up_to_date: bool,
+    /// The sets of the scope.
+    pub sets: Vec<SetStatus>,
+}
 
-/// How long to wait between two looks at the lock: a migration takes longer than this, and eight servers
-/// that boot together ask no more than a few hundred times a second.
-const LOCK_POLL: Duration = Duration::from_millis(25);
+/// How far a set is.
+#[derive(Debug, Serialize)]
+pub struct SetStatus {
+    /// Which one.
+    pub set: SetName,
+    /// Whether servers of this scope need it, or somebody wanted it: all but optional ones, and those that are there.
+    pub installed: bool,
+    /// The newest version that was applied.
+    pub current: Option<i64>,
+    /// The newest that there is.
+    pub head: Option<i64>,
+    /// What `up` would apply, such as `V2__messages`.
+    pub pending: Vec<String>,
+    /// When the newest was applied, in RFC 3339.
+    pub applied_at: Option<String>,
+    /// How history and files differ.
+    pub drift: Drift,
+    /// The same at length.
+    pub problems: Vec<Problem>,
+}
+
+impl SetStatus {
+    fn of(state: &State<'_>) -> SetStatus {
+        SetStatus {
+            set: state.set.name,
+            installed: !state.set.name.is_optional() || !state.applied.is_empty(),
+            current: state.current(),
+            head: state.set.head(),
+            pending: state.pending().iter().map(|step| step.file()).collect(),
+            applied_at: state.applied.last().map(|applied| seconds(&applied.applied_on)),
+            drift: state.drift(),
+            problems: state.problems(),
+        }
+    }
+}
+
+/// A line of `migrate history`.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// The set.
+    pub set: SetName,
+    /// The version.
+    pub version: i64,
+    /// Such as `V2__messages`.
+    pub migration: String,
+    /// When, in RFC 3339; `None`: it is pending.
+    pub applied_at: Option<String>,
+    /// How it differs from its file.
+    pub drift: Drift,
+}
+
+/// A time in RFC 3339 without the fractions; as it is where it is none.
+fn seconds(text: &str) -> String {
+    let time = text.parse::<jiff::Timestamp>();
+    time.map_or_else(
+        |_| text.to_owned(),
+        |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    )
+}
 
 /// How long an attempt to connect that began in time may take when the time is over: enough for TLS to the
 /// other side of the world.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
-
-/// Brings the schema of a scope up to date, checks that the text search configuration exists, and answers
-/// the server's version, such as `15.18`.
-///
-/// # Errors
-/// An unreachable database, a failed migration, an unknown configuration; each to be shown as one line.
-pub async fn prepare(
-    connector: &Connector,
-    scope: Scope,
-    search_config: &str,
-    patience: Duration,
-) -> anyhow::Result<String> {
-    let mut client = connect(connector, patience).await?;
-    // A second connection: refinery needs the first one's transactions. In a transaction, since a session's
-    // lock would leak through a pooler; polled, since a waiting lock deadlocks with CREATE INDEX
-    // CONCURRENTLY.
-    let lock = connect(connector, patience).await?;
-    lock.batch_execute("BEGIN").await.map_err(explain)?;
-    while !try_lock(&lock).await? {
-        time::sleep(LOCK_POLL).await;
-    }
-    for set in sets(scope) {
-        set.run(&mut client).await?;
-    }
-    if scope == Scope::All {
-        validate_link(&client).await?;
-    }
-    lock.batch_execute("COMMIT").await.map_err(explain)?;
-    check_search_config(&client, search_config).await?;
-    server_version(&client).await
-}
 
 /// Connects, and tries again for as long as `patience` lasts.
 async fn connect(connector: &Connector, patience: Duration) -> anyhow::Result<Client> {
@@ -141,125 +313,15 @@ fn explain(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow::anyhow!(describe(&error))
 }
 
-async fn try_lock(lock: &Client) -> anyhow::Result<bool> {
-    let row = lock
-        .query_typed("SELECT pg_try_advisory_xact_lock($1)", &[(&LOCK_KEY, Type::INT8)])
-        .await
-        .map_err(explain)?;
-    Ok(row.first().is_some_and(|row| row.get(0)))
-}
-
-impl Set {
-    async fn run(&self, client: &mut Client) -> anyhow::Result<()> {
-        let mut runner = (self.runner)();
-        runner.set_migration_table_name(self.table);
-        let report = runner
-            // A newer server has been here: its schema is one that this one can use, until a release says
-            // otherwise.
-            .set_abort_missing(false)
-            // One transaction a set: all of it or nothing, and one flush to disk.
-            .set_grouped(true)
-            .run_async(client)
-            .await
-            .map_err(|error| anyhow::anyhow!(chain(&error)))
-            .with_context(|| format!("migration set {}", self.name))?;
-        for migration in report.applied_migrations() {
-            tracing::info!(set = self.name, %migration, "migrated");
-        }
-        Ok(())
-    }
-}
-
-/// refinery's `Display` says only "db error".
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
-}
-
-/// Validates the foreign key from sessions to users, once there is no session left without its user.
-async fn validate_link(client: &Client) -> anyhow::Result<()> {
-    const UNVALIDATED: &str = "SELECT FROM pg_constraint
-        WHERE conname = 'chat_sessions_user_fkey' AND conrelid = 'chat_sessions'::regclass AND NOT convalidated";
-    const ORPHANS: &str = "SELECT count(*) FROM chat_sessions s WHERE user_id IS NOT NULL
-        AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)";
-    if client
-        .query_typed(UNVALIDATED, &[])
-        .await
-        .map_err(explain)?
-        .is_empty()
-    {
-        return Ok(());
-    }
-    let rows = client.query_typed(ORPHANS, &[]).await.map_err(explain)?;
-    let orphans: i64 = rows.first().map_or(0, |row| row.get(0));
-    if orphans > 0 {
-        tracing::warn!(
-            orphans,
-            "sessions name users who don't exist; the foreign key waits until none does"
-        );
-        return Ok(());
-    }
-    client
-        .batch_execute("ALTER TABLE chat_sessions VALIDATE CONSTRAINT chat_sessions_user_fkey")
-        .await
-        .map_err(explain)
-}
-
-async fn check_search_config(client: &Client, name: &str) -> anyhow::Result<()> {
-    let found = client
-        .query_typed(
-            "SELECT FROM pg_ts_config WHERE cfgname = $1",
-            &[(&name, Type::TEXT)],
-        )
-        .await
-        .map_err(explain)?;
-    anyhow::ensure!(
-        !found.is_empty(),
-        "--search-config {name}: the database has no such text search configuration"
-    );
-    Ok(())
-}
-
-async fn server_version(client: &Client) -> anyhow::Result<String> {
-    let rows = client
-        .query_typed("SHOW server_version", &[])
-        .await
-        .map_err(explain)?;
-    let version: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
-    // Debian's says `15.18 (Debian 15.18-0+deb12u1)`.
-    Ok(version.split(' ').next().unwrap_or_default().to_owned())
+/// The first column of the first row, where a statement answers one.
+async fn text_of(client: &Client, sql: &str) -> anyhow::Result<String> {
+    let rows = client.query_typed(sql, &[]).await.map_err(explain)?;
+    rows.first()
+        .map(|row| row.get(0))
+        .context("the database answered nothing")
 }
 
 /// Every statement of the sets, for the test that prepares them all.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    ALL.iter().map(|set| &set.version)
-}
-
-/// Whether the database answers and has a schema that this server can use. Asked when a database has come
-/// back, which may be a restored one.
-pub async fn is_usable(db: &Db, scope: Scope) -> bool {
-    for set in sets(scope) {
-        let head = (set.runner)()
-            .get_migrations()
-            .iter()
-            .map(refinery::Migration::version)
-            .max();
-        match db.read(None, &set.version, &[]).await {
-            Ok(rows)
-                if rows
-                    .first()
-                    .is_some_and(|row| row.get::<_, i64>(0) >= head.unwrap_or(0)) => {}
-            Ok(_) => {
-                tracing::warn!(set = set.name, "the database's schema is older than this server");
-                return false;
-            }
-            Err(error) => {
-                tracing::debug!(%error, set = set.name, "the database can't be used yet");
-                return false;
-            }
-        }
-    }
-    true
+    sets::VERSIONS.iter().map(|(_, sql)| sql)
 }

@@ -7,13 +7,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{
-    process::{open_dir, program},
+    process::{chatledger, open_dir},
     *,
 };
 
 /// `bench append` against a server.
 fn append_to(server: &TestServer, flags: &str) -> Command {
-    let mut command = program();
+    let mut command = chatledger();
     command
         .args([
             "bench",
@@ -172,7 +172,7 @@ async fn errors_are_counted_by_code_and_are_no_loss() {
 async fn a_server_of_its_own_leaves_nothing_behind_and_the_page_needs_nothing_else() {
     let temporary = open_dir();
     let page = temporary.path().join("report.html");
-    let mut command = program();
+    let mut command = chatledger();
     command
         .args([
             "bench",
@@ -255,7 +255,7 @@ async fn mistakes_are_told_in_one_line_before_anything_is_measured() {
         ("compare --target http://127.0.0.1:1", 1, "--database-url"),
         ("compare --database-url postgresql://127.0.0.1:1/x", 2, "--target"),
     ] {
-        let mut command = program();
+        let mut command = chatledger();
         let mut process = Process::start(command.arg("bench").args(flags.split_whitespace()));
         let status = process.ended().await;
         let said = eventually("the last words", async || {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{process::program, *};
+use crate::harness::{process::chatledger, *};
 
 #[tokio::test]
 async fn every_competitor_runs_and_every_ratio_is_there() {
@@ -11,7 +11,7 @@ async fn every_competitor_runs_and_every_ratio_is_there() {
     let server = start(&database).await;
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("report.json");
-    let mut command = program();
+    let mut command = chatledger();
     command
         .args([
             "bench",
@@ -98,7 +98,7 @@ async fn every_competitor_runs_and_every_ratio_is_there() {
 async fn a_database_that_isn_t_the_server_s_is_refused() {
     let [database, other] = [TestDatabase::new().await, TestDatabase::new().await];
     let server = start(&database).await;
-    let mut command = program();
+    let mut command = chatledger();
     command
         .args([
             "bench",

@@ -30,6 +30,7 @@ mod json_fields;
 mod killed;
 mod list_messages;
 mod load;
+mod migrate;
 mod migrations;
 mod outage;
 mod paging;

@@ -53,6 +53,7 @@ pub struct Connector {
 }
 
 struct Shared {
+    url: DatabaseUrl,
     /// What the URL says, for others to look at.
     config: Config,
     /// Everything but the host.
@@ -80,6 +81,7 @@ impl Connector {
         // Checked here instead, where all six kinds are known.
         base.target_session_attrs(TargetSessionAttrs::Any);
         let shared = Shared {
+            url: url.clone(),
             config: url.config().clone(),
             base,
             targets: url.targets.clone(),
@@ -90,6 +92,12 @@ impl Connector {
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// The database that it connects to.
+    #[must_use]
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.shared.url
     }
 
     /// The whole as [`DatabaseUrl::config`] has it.

@@ -20,7 +20,7 @@ pub struct Binaries {
 }
 
 /// What the statements and the tests are made for.
-const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
+pub const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
 
 /// Where packages install PostgreSQL, with `*` for the version. The newest of a pattern is tried first.
 /// Debian and Ubuntu, Red Hat, Alpine, Homebrew (Apple's and Intel's processors, Linux), Postgres.app, EnterpriseDB.

@@ -32,7 +32,7 @@ mod place;
 
 pub(crate) use child::{Target, die_with_us};
 
-pub use binaries::{Binaries, find_binaries};
+pub use binaries::{Binaries, SUPPORTED, find_binaries};
 pub use cluster::Cluster;
 pub use error::EmbeddedError;
 pub use place::default_data_dir;

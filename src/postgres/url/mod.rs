@@ -29,6 +29,7 @@ use tokio_postgres::config::Host;
 
 use crate::postgres::tls::TlsOptions;
 
+mod libpq;
 mod params;
 mod parse;
 

@@ -24,9 +24,9 @@ pub struct Process {
     stderr: Arc<Mutex<String>>,
 }
 
-/// `chatledger`, without what the environment of the tests says about it, and with what makes a panic or an
-/// error as loud as it gets.
-pub fn program() -> Command {
+/// `chatledger`, without what the environment of the tests says about it, and with what makes a panic or an error
+/// as loud as it gets.
+pub fn chatledger() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chatledger"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -45,7 +45,7 @@ pub fn program() -> Command {
 
 /// `chatledger serve` on any port.
 pub fn serve() -> Command {
-    let mut command = program();
+    let mut command = chatledger();
     command.arg("serve").env("CHATLEDGER_LISTEN", "127.0.0.1:0");
     command
 }
@@ -115,6 +115,11 @@ impl Process {
     /// What else it has said on stdout.
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.try_iter().collect()
+    }
+
+    /// All that it says on stdout, once it has ended.
+    pub fn rest_of_stdout(&self) -> String {
+        self.stdout.iter().collect::<Vec<_>>().join("\n")
     }
 
     pub fn signal(&self, signal: Signal) {

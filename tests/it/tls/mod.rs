@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use chatledger::postgres::connect::{Connector, is_unavailable, may_succeed_later};
 use chatledger::postgres::url::DatabaseUrl;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use chatledger::postgres::{Db, DbOptions, Sql};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use crate::harness::PATIENCE;
 use cluster::{Cluster, free_port};
 
 mod cluster;
@@ -312,17 +313,21 @@ async fn without_tls(table: &mut Table<'_>) {
 
 async fn a_pool_uses_the_same_path(cluster: &Cluster) {
     let url = DatabaseUrl::parse(&url(cluster, "anyone@localhost", "")).unwrap();
-    let config = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
+    let options = DbOptions {
+        pool_size: 1,
+        wait_timeout: PATIENCE,
+        connect_for: PATIENCE,
+        pooled: false,
     };
-    let connector = Connector::new(&url).unwrap();
-    let manager = Manager::from_connect(url.config().clone(), connector, config);
-    let pool = Pool::builder(manager).max_size(1).build().unwrap();
+    let db = Db::new(Connector::new(&url).unwrap(), options).unwrap();
+    let name = Sql {
+        text: "SELECT current_setting('application_name')",
+        params: &[],
+    };
     for _ in 0..2 {
-        let client = pool.get().await.unwrap();
-        assert_eq!(ask(&client, "SHOW application_name").await, "chatledger");
+        let rows = db.read(None, &name, &[]).await.unwrap();
+        assert_eq!(rows[0].get::<_, &str>(0), "chatledger");
     }
-    assert_eq!(pool.status().size, 1);
 }
 
 async fn a_statement_is_cancelled(cluster: &Cluster, who: &str) {

@@ -1,0 +1,352 @@
+//! Applies migrations, takes them back, and records them.
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::Context;
+use refinery::{Runner, Target};
+use refinery_core::AsyncMigrate;
+use serde::Serialize;
+use tokio_postgres::{Client, types::Type};
+
+use super::{
+    Migrator, Until, choose,
+    driver::Driver,
+    dump::Programs,
+    explain,
+    history::State,
+    lock::Lock,
+    progress::{Event, Listener},
+    sets::{Set, SetName, Step},
+    watch::{HeldLock, Watch},
+};
+
+/// What was done to one migration.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// Its set.
+    pub set: SetName,
+    /// Its version.
+    pub version: i64,
+    /// Such as `V2__messages`.
+    pub migration: String,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u128,
+    /// The locks on tables that it took; seen by rehearsals only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<HeldLock>,
+}
+
+/// A dump to be written before anything is changed.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// pg_dump.
+    pub programs: Programs,
+    /// Where the dump goes.
+    pub file: PathBuf,
+}
+
+/// Two connections: one that migrates, and one that holds the lock meanwhile.
+pub(super) struct Session<'a> {
+    migrator: &'a Migrator,
+    client: Client,
+    lock: Lock,
+    listener: &'a Listener,
+    /// For rehearsals.
+    sees_locks: bool,
+}
+
+impl<'a> Session<'a> {
+    pub async fn open(
+        migrator: &'a Migrator,
+        listener: &'a Listener,
+        sees_locks: bool,
+    ) -> anyhow::Result<Session<'a>> {
+        let client = migrator.connect().await?;
+        let lock = Lock::acquire(&migrator.connector, migrator.settings.patience).await?;
+        Ok(Session {
+            migrator,
+            client,
+            lock,
+            listener,
+            sees_locks,
+        })
+    }
+
+    pub async fn states(&self) -> anyhow::Result<Vec<State<'a>>> {
+        self.migrator.states(&self.client).await
+    }
+
+    /// Applies what is pending, until there.
+    pub async fn up(&self, until: Until, backup: Option<&Backup>) -> anyhow::Result<Vec<Change>> {
+        let states = self.migrator.chosen(&self.states().await?);
+        for state in &states {
+            state.check()?;
+        }
+        let steps = choose::up(&states, until)?;
+        self.back_up(backup, steps.is_empty()).await?;
+        let mut changes = Vec::new();
+        for step in steps {
+            let set = states.iter().find(|state| state.set.name == step.set);
+            let set = set.map(|state| state.set).context("a step of a set")?;
+            changes.push(self.apply(set, step).await.with_context(|| step.to_string())?);
+        }
+        if states.iter().any(|state| state.set.name == SetName::Link) {
+            validate_link(&self.client, self.listener).await?;
+        }
+        Ok(changes)
+    }
+
+    async fn back_up(&self, backup: Option<&Backup>, is_idle: bool) -> anyhow::Result<()> {
+        match backup {
+            Some(backup) if !is_idle => {
+                (self.listener)(&Event::Began(format!("backup to {}", backup.file.display())));
+                let began = Instant::now();
+                backup
+                    .programs
+                    .dump_to(self.migrator.connector.url(), &backup.file)
+                    .await?;
+                (self.listener)(&Event::Done(began.elapsed()));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply(&self, set: &Set, step: &Step) -> anyhow::Result<Change> {
+        (self.listener)(&Event::Began(format!("up {step}")));
+        let migrations: Vec<_> = set.steps.iter().map(|step| step.migration.clone()).collect();
+        let mut runner = Runner::new(&migrations);
+        runner.set_migration_table_name(set.name.table());
+        let runner = runner
+            // A newer server may have been here: what it has applied isn't known, and is accepted by State::check.
+            .set_abort_missing(false)
+            .set_target(Target::Version(step.version()));
+        self.run(step, !step.up.in_transaction, async |driver| {
+            let applied = runner.run_async(driver).await;
+            applied.map(drop).map_err(|error| anyhow::anyhow!(chain(&error)))
+        })
+        .await
+    }
+
+    async fn revert(&self, step: &Step) -> anyhow::Result<Change> {
+        (self.listener)(&Event::Began(format!("down {step}")));
+        let down = step.down.as_ref().context("has no way back")?;
+        let forget = format!(
+            "DELETE FROM {} WHERE version = {}",
+            step.set.table(),
+            step.version()
+        );
+        self.run(step, !down.in_transaction, async |driver| {
+            if down.in_transaction {
+                driver.run_in_transaction(&[&down.text, &forget]).await?;
+            } else {
+                driver.run_unwrapped(&down.text).await?;
+                driver.run_in_transaction(&[&forget]).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn run(
+        &self,
+        step: &Step,
+        is_unwrapped: bool,
+        work: impl AsyncFnOnce(&mut Driver<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Change> {
+        let settings = &self.migrator.settings;
+        anyhow::ensure!(
+            !(is_unwrapped && settings.pooled),
+            "a migration without a transaction can't go through a transaction pooler: give --database-direct-url"
+        );
+        self.lock.check()?;
+        let began = Instant::now();
+        let watch = match is_unwrapped || self.sees_locks {
+            true => {
+                let connector = &self.migrator.connector;
+                Some(Watch::new(connector, settings.patience, &self.client, self.sees_locks).await?)
+            }
+            false => None,
+        };
+        let mut driver = Driver::new(&self.client, &settings.locks, self.listener, watch.as_ref());
+        let result = work(&mut driver).await;
+        match driver.failure.take() {
+            // refinery's error says the same with more words around it.
+            Some(failure) => return Err(failure.into()),
+            None => result?,
+        }
+        let elapsed = began.elapsed();
+        (self.listener)(&Event::Done(elapsed));
+        Ok(Change {
+            set: step.set,
+            version: step.version(),
+            migration: step.file(),
+            milliseconds: elapsed.as_millis(),
+            locks: driver.seen.into_iter().collect(),
+        })
+    }
+
+    pub async fn close(self) -> anyhow::Result<Client> {
+        self.lock.release().await?;
+        Ok(self.client)
+    }
+}
+
+/// refinery's `Display` says only "db error".
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+impl Migrator {
+    /// Applies what is pending, until there.
+    ///
+    /// # Errors
+    /// A file that was edited or comes late, a failed migration, named; those before it stay applied.
+    pub async fn up(
+        &self,
+        until: Until,
+        backup: Option<&Backup>,
+        listener: &Listener,
+    ) -> anyhow::Result<Vec<Change>> {
+        let session = Session::open(self, listener, false).await?;
+        let changes = session.up(until, backup).await?;
+        session.close().await?;
+        Ok(changes)
+    }
+
+    /// Takes back what was applied, newest first, until there. `allow` is asked first, with the migrations and
+    /// whether rows may be lost.
+    ///
+    /// # Errors
+    /// A migration without a way back, one that others stand on, a failed one, or what `allow` says.
+    pub async fn down(
+        &self,
+        until: Until,
+        backup: Option<&Backup>,
+        allow: impl FnOnce(&[String], bool) -> anyhow::Result<()>,
+        listener: &Listener,
+    ) -> anyhow::Result<Vec<Change>> {
+        let session = Session::open(self, listener, false).await?;
+        let all = session.states().await?;
+        let steps = choose::down(&self.chosen(&all), &all, until)?;
+        let names: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        let mut downs = steps.iter().filter_map(|step| step.down.as_ref());
+        if !steps.is_empty() {
+            allow(&names, !downs.all(super::script::Script::keeps_data))?;
+        }
+        session.back_up(backup, steps.is_empty()).await?;
+        let mut changes = Vec::new();
+        for step in steps {
+            changes.push(session.revert(step).await.with_context(|| step.to_string())?);
+        }
+        session.close().await?;
+        Ok(changes)
+    }
+
+    /// Makes a set's history say that all up to a version was applied, with the files as they are now, and nothing
+    /// above it. Runs no migration. Version 0: nothing was applied; that needs the set to be given.
+    ///
+    /// # Errors
+    /// A version that no set has, or several.
+    pub async fn stamp(&self, version: i64) -> anyhow::Result<Stamped> {
+        let named: Vec<&Set> = self
+            .sets
+            .iter()
+            .filter(|set| set.name.is_in(self.settings.scope))
+            .filter(|set| match self.settings.only {
+                Some(only) => set.name == only,
+                None => set.step(version).is_some(),
+            })
+            .filter(|set| version == 0 || set.step(version).is_some())
+            .collect();
+        anyhow::ensure!(
+            version != 0 || self.settings.only.is_some(),
+            "stamp 0: say of which set, with --set"
+        );
+        let names: Vec<SetName> = named.iter().map(|set| set.name).collect();
+        let set = named[choose::only(&names, "stamp", version, "migration")?];
+        let session = Session::open(self, &|_| {}, false).await?;
+        let before = State::read(&session.client, set).await?;
+        record(&session.client, set, version).await?;
+        session.close().await?;
+        let is_recorded = |step: &&Step| step.version() <= version;
+        let forgotten = before.applied.iter().filter(|applied| applied.version > version);
+        Ok(Stamped {
+            set: set.name,
+            version,
+            recorded: set.steps.iter().filter(is_recorded).map(Step::file).collect(),
+            forgotten: forgotten.map(super::history::Applied::file).collect(),
+        })
+    }
+}
+
+/// The answer of `migrate stamp`.
+#[derive(Debug, Serialize)]
+pub struct Stamped {
+    /// The set.
+    pub set: SetName,
+    /// The version.
+    pub version: i64,
+    /// What its history says was applied.
+    pub recorded: Vec<String>,
+    /// What it said was applied, and no longer does.
+    pub forgotten: Vec<String>,
+}
+
+async fn record(client: &Client, set: &Set, version: i64) -> anyhow::Result<()> {
+    let table = set.name.table();
+    let begin = format!(
+        "BEGIN; {}",
+        <Driver<'_> as AsyncMigrate>::assert_migrations_table_query(table)
+    );
+    client.batch_execute(&begin).await.map_err(explain)?;
+    let forget = format!("DELETE FROM {table} WHERE version > $1");
+    client
+        .query_typed(&forget, &[(&version, Type::INT8)])
+        .await
+        .map_err(explain)?;
+    // What was recorded before keeps its time.
+    let insert = format!(
+        "INSERT INTO {table} AS h (version, name, applied_on, checksum) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (version) DO UPDATE SET name = excluded.name, checksum = excluded.checksum"
+    );
+    let now = jiff::Timestamp::now().to_string();
+    for step in set.steps.iter().filter(|step| step.version() <= version) {
+        let checksum = step.migration.checksum().to_string();
+        let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
+            (&step.version(), Type::INT8),
+            (&step.migration.name(), Type::TEXT),
+            (&now, Type::TEXT),
+            (&checksum, Type::TEXT),
+        ];
+        client.query_typed(&insert, &params).await.map_err(explain)?;
+    }
+    client.batch_execute("COMMIT").await.map_err(explain)
+}
+
+/// Validates the foreign key from sessions to users, once there is no session left without its user.
+async fn validate_link(client: &Client, listener: &Listener) -> anyhow::Result<()> {
+    const UNVALIDATED: &str = "SELECT FROM pg_constraint WHERE conname = 'chat_sessions_user_fkey'
+        AND conrelid = to_regclass('chat_sessions') AND NOT convalidated";
+    const ORPHANS: &str = "SELECT count(*) FROM chat_sessions s WHERE user_id IS NOT NULL
+        AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)";
+    let unvalidated = client.query_typed(UNVALIDATED, &[]).await.map_err(explain)?;
+    if unvalidated.is_empty() {
+        return Ok(());
+    }
+    let rows = client.query_typed(ORPHANS, &[]).await.map_err(explain)?;
+    let orphans: i64 = rows.first().map_or(0, |row| row.get(0));
+    if orphans > 0 {
+        listener(&Event::Note(format!(
+            "{orphans} sessions name users who don't exist; the foreign key waits until none does"
+        )));
+        return Ok(());
+    }
+    client
+        .batch_execute("ALTER TABLE chat_sessions VALIDATE CONSTRAINT chat_sessions_user_fkey")
+        .await
+        .map_err(explain)
+}

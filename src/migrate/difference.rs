@@ -1,0 +1,192 @@
+//! Compares two catalogs.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
+
+use serde::Serialize;
+
+use super::catalog::{Key, Kind, Thing};
+
+/// One thing that isn't as the migrations make it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    /// What it is.
+    pub kind: Kind,
+    /// Its table; empty for functions.
+    pub table: String,
+    /// Its name; empty for tables.
+    pub name: String,
+    /// How the migrations define it; `None`: they don't make it.
+    pub expected: Option<String>,
+    /// How the database has it; `None`: it isn't there.
+    pub found: Option<String>,
+}
+
+impl Difference {
+    fn new(key: &Key, expected: Option<&Thing>, found: Option<&Thing>) -> Difference {
+        let value = |thing: Option<&Thing>| thing.map(|thing| thing.value.clone());
+        Difference {
+            kind: key.kind,
+            table: key.table.clone(),
+            name: key.name.clone(),
+            expected: value(expected),
+            found: value(found),
+        }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Key {
+            kind: self.kind,
+            table: self.table.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+/// In one line.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        write!(f, "{}: ", self.key())?;
+        match (&self.expected, &self.found) {
+            (Some(_), None) if self.kind == Kind::Table => f.write_str("is missing"),
+            (Some(expected), None) => write!(f, "is missing; expected {}", line(expected)),
+            (None, Some(found)) => write!(f, "no migration makes it; found {}", line(found)),
+            (Some(expected), Some(found)) if self.kind == Kind::Function => write!(
+                f,
+                "is different; expected {}; found {}",
+                first_difference(expected, found),
+                first_difference(found, expected)
+            ),
+            (expected, found) => write!(
+                f,
+                "is different; expected {}; found {}",
+                line(expected.as_deref().unwrap_or_default()),
+                line(found.as_deref().unwrap_or_default())
+            ),
+        }
+    }
+}
+
+/// The first line of a text that the other hasn't at the same place: functions are long.
+fn first_difference(text: &str, other: &str) -> String {
+    let lines = text
+        .lines()
+        .zip(other.lines().map(Some).chain(std::iter::repeat(None)));
+    let found = lines
+        .enumerate()
+        .find(|(_, (line, other))| Some(*line) != *other)
+        .map(|(number, (line, _))| format!("in line {}: {}", number + 1, line.trim()));
+    found.unwrap_or_else(|| "nothing more".to_owned())
+}
+
+/// All differences, in the order of what is expected, and then what is too much. People's own tables and functions
+/// beside the expected ones are none.
+pub fn compare(expected: &[Thing], found: &[Thing]) -> Vec<Difference> {
+    let by_key = |things: &'_ [Thing]| -> HashMap<Key, usize> {
+        things
+            .iter()
+            .enumerate()
+            .map(|(i, thing)| (thing.key.clone(), i))
+            .collect()
+    };
+    let (wanted, there) = (by_key(expected), by_key(found));
+    let mut differences = Vec::new();
+    for thing in expected {
+        let other = there.get(&thing.key).map(|&i| &found[i]);
+        if other.is_none_or(|other| !is_same(thing, other)) {
+            differences.push(Difference::new(&thing.key, Some(thing), other));
+        }
+    }
+    let tables: HashSet<&str> = expected.iter().map(|thing| thing.key.table.as_str()).collect();
+    for thing in found {
+        let is_ours = thing.key.kind != Kind::Function && tables.contains(thing.key.table.as_str());
+        if is_ours && !wanted.contains_key(&thing.key) {
+            differences.push(Difference::new(&thing.key, None, Some(thing)));
+        }
+    }
+    without_consequences(differences)
+}
+
+/// The foreign key from sessions to users is validated by `up` once it can be.
+fn is_same(expected: &Thing, found: &Thing) -> bool {
+    let waits = expected.key.name == "chat_sessions_user_fkey"
+        && found.value.strip_suffix(" NOT VALID") == Some(expected.value.as_str());
+    expected.value == found.value || waits
+}
+
+/// A table that is missing has no columns either, and a column no default.
+fn without_consequences(differences: Vec<Difference>) -> Vec<Difference> {
+    let one_sided = |kind: Kind| -> HashSet<(String, String)> {
+        differences
+            .iter()
+            .filter(|it| it.kind == kind && (it.expected.is_none() || it.found.is_none()))
+            .map(|it| (it.table.clone(), it.name.clone()))
+            .collect()
+    };
+    let (tables, columns) = (one_sided(Kind::Table), one_sided(Kind::Column));
+    let is_cause = |it: &Difference| {
+        let of_column = matches!(it.kind, Kind::Default | Kind::NotNull);
+        let of_table = it.kind != Kind::Table;
+        !(of_table && tables.contains(&(it.table.clone(), String::new()))
+            || of_column && columns.contains(&(it.table.clone(), it.name.clone())))
+    };
+    differences.iter().filter(|it| is_cause(it)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thing(kind: Kind, table: &str, name: &str, value: &str) -> Thing {
+        let key = Key {
+            kind,
+            table: table.into(),
+            name: name.into(),
+        };
+        Thing {
+            key,
+            value: value.into(),
+            adding: String::new(),
+        }
+    }
+
+    fn lines(expected: &[Thing], found: &[Thing]) -> Vec<String> {
+        compare(expected, found).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_missing_is_too_much_or_is_different_is_named_once() {
+        let expected = [
+            thing(Kind::Table, "gone", "", ""),
+            thing(Kind::Column, "gone", "a", "text"),
+            thing(Kind::Table, "t", "", ""),
+            thing(Kind::Column, "t", "a", "text"),
+            thing(Kind::NotNull, "t", "a", "NOT NULL"),
+            thing(Kind::Column, "t", "b", "text"),
+            thing(Kind::Function, "", "f()", "one\ntwo"),
+        ];
+        let found = [
+            thing(Kind::Table, "t", "", ""),
+            thing(Kind::Column, "t", "b", "integer"),
+            thing(Kind::Column, "t", "c", "text"),
+            thing(Kind::Default, "t", "c", "1"),
+            thing(Kind::Table, "theirs", "", ""),
+            thing(Kind::Function, "", "f()", "one\nthree"),
+            thing(Kind::Function, "", "theirs()", ""),
+        ];
+        assert_eq!(
+            lines(&expected, &found),
+            [
+                "table gone: is missing",
+                "column t.a: is missing; expected text",
+                "column t.b: is different; expected text; found integer",
+                "function f(): is different; expected in line 2: two; found in line 2: three",
+                "column t.c: no migration makes it; found text",
+            ]
+        );
+        assert!(compare(&expected, &expected).is_empty());
+    }
+}

@@ -1,0 +1,52 @@
+//! The SQL for what can be mended by adding. The rest is left to people, and named.
+
+use super::{
+    catalog::{Kind, Thing},
+    difference::{Difference, compare},
+};
+
+/// A script for psql: it isn't one transaction, since indexes are built concurrently.
+pub fn script(expected: &[Thing], found: &[Thing]) -> String {
+    let differences = compare(expected, found);
+    let mut sql = String::from(
+        "-- Adds what is missing. Read it before you run it, with psql, outside of a transaction.\n",
+    );
+    sql.push_str("SET lock_timeout = '2s';\n");
+    for thing in expected {
+        let is_there = found.iter().any(|other| other.key == thing.key);
+        // What belongs to a column comes with it.
+        let comes_along = matches!(thing.key.kind, Kind::Default | Kind::NotNull)
+            && differences.iter().all(|it| it.key() != thing.key);
+        if !is_there && !comes_along {
+            sql.push_str(&thing.adding);
+            sql.push('\n');
+        }
+    }
+    for difference in differences.iter().filter(|it| it.found.is_some()) {
+        let mended = mended(difference, expected);
+        sql.push_str(&mended.unwrap_or_else(|| format!("-- by hand: {difference}")));
+        sql.push('\n');
+    }
+    sql
+}
+
+/// What is there in another form, and can be put right without a loss.
+fn mended(difference: &Difference, expected: &[Thing]) -> Option<String> {
+    let (wanted, found) = (difference.expected.as_deref()?, difference.found.as_deref()?);
+    let thing = expected.iter().find(|thing| thing.key == difference.key())?;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let (table, name) = (quoted(&difference.table), quoted(&difference.name));
+    match difference.kind {
+        Kind::Default | Kind::Function => Some(thing.adding.clone()),
+        Kind::Index if found.strip_suffix(" INVALID") == Some(wanted) => {
+            Some(format!("REINDEX INDEX CONCURRENTLY {name};"))
+        }
+        Kind::Constraint if found.strip_suffix(" NOT VALID") == Some(wanted) => {
+            Some(format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name};"))
+        }
+        Kind::Trigger if found.strip_suffix(" DISABLED") == Some(wanted) => {
+            Some(format!("ALTER TABLE {table} ENABLE TRIGGER {name};"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,77 @@
+//! What `up` would run, as a script that psql can run as well.
+
+use std::fmt::Write;
+
+use refinery_core::AsyncMigrate;
+use serde::Serialize;
+
+use super::{
+    Migrator, Until, choose,
+    driver::Driver,
+    sets::{SetName, Step},
+};
+
+/// A pending migration, and the SQL that applies it.
+#[derive(Debug, Serialize)]
+pub struct Planned {
+    /// Its set.
+    pub set: SetName,
+    /// Its version.
+    pub version: i64,
+    /// Such as `V2__messages`.
+    pub migration: String,
+    /// Whether it is one transaction.
+    pub in_transaction: bool,
+    /// The exact SQL, with what records it.
+    pub sql: String,
+}
+
+impl Migrator {
+    /// What `up` would run now. Runs nothing but the reading of the histories.
+    ///
+    /// # Errors
+    /// As `up`, before it begins.
+    pub async fn plan(&self, until: Until) -> anyhow::Result<Vec<Planned>> {
+        let client = self.connect().await?;
+        let states = self.chosen(&self.states(&client).await?);
+        for state in &states {
+            state.check()?;
+        }
+        let steps = choose::up(&states, until)?;
+        Ok(steps.into_iter().map(|step| self.planned(step)).collect())
+    }
+
+    fn planned(&self, step: &Step) -> Planned {
+        let table = step.set.table();
+        let history = <Driver<'_> as AsyncMigrate>::assert_migrations_table_query(table);
+        let record = format!(
+            "INSERT INTO {table} (version, name, applied_on, checksum) VALUES ({}, '{}', '{}', '{}');",
+            step.version(),
+            step.migration.name(),
+            jiff::Timestamp::now(),
+            step.migration.checksum()
+        );
+        let timeout = self.settings.locks.setting();
+        let text = step.up.text.trim_end();
+        let mut sql = format!("{}\n", history.split_whitespace().collect::<Vec<_>>().join(" "));
+        // Writing to a String doesn't fail.
+        let _ = if step.up.in_transaction {
+            write!(
+                sql,
+                "BEGIN;\nSET LOCAL lock_timeout = '{timeout}';\nSET LOCAL statement_timeout = 0;\n{text}\n;\n{record}\nCOMMIT;\n"
+            )
+        } else {
+            write!(
+                sql,
+                "SET statement_timeout = 0;\nSET lock_timeout = 0;\n{text}\n;\nRESET lock_timeout;\nRESET statement_timeout;\n{record}\n"
+            )
+        };
+        Planned {
+            set: step.set,
+            version: step.version(),
+            migration: step.file(),
+            in_transaction: step.up.in_transaction,
+            sql,
+        }
+    }
+}

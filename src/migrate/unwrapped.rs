@@ -1,0 +1,158 @@
+//! Migrations without a transaction: one statement after the other, each safe to run again.
+//!
+//! What an interrupted CREATE INDEX CONCURRENTLY leaves is dealt with first: a build that still goes on in the
+//! server is waited for (its program was killed, and the server takes a moment to see that), an INVALID index is
+//! dropped, and a valid one of the name is the finished work of a run that couldn't record it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio_postgres::types::Type;
+
+use super::{
+    driver::{Driver, Failure, retried, ticking},
+    progress::Event,
+    script::{Script, Statement, line_of},
+    watch::HeldLock,
+};
+
+/// While another process builds an index of this name.
+const BUILDER: &str = "SELECT pid FROM pg_stat_progress_create_index
+    WHERE index_relid = to_regclass($1) AND pid <> pg_backend_pid() AND datname = current_database()";
+
+/// How often to look whether it has ended.
+const BUILDER_POLL: Duration = Duration::from_millis(100);
+
+const IS_VALID: &str = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
+
+/// A statement runs as long as it needs. Where the server can (PostgreSQL 14 and later, on most systems), it
+/// notices within a second that this program has been killed.
+const SETTINGS: [&str; 2] = [
+    "SET statement_timeout = 0",
+    "SET client_connection_check_interval = '1s'",
+];
+
+/// How often to look for the locks of a statement, for a rehearsal's report.
+const LOCKS_POLL: Duration = Duration::from_millis(20);
+
+impl Driver<'_> {
+    /// Runs a marked script.
+    pub(super) async fn run_unwrapped(&mut self, text: &str) -> Result<(), Failure> {
+        for setting in SETTINGS {
+            // Not to be had everywhere, and nothing depends on it.
+            let _ = self.client.batch_execute(setting).await;
+        }
+        let script = Script::new(text);
+        let mut result = Ok(());
+        for statement in script.statements() {
+            let first_line = line_of(text, statement.offset);
+            let driver = &*self;
+            let ran = retried(driver.locks, driver.listener, || {
+                Box::pin(driver.run_one(&statement, first_line))
+            })
+            .await;
+            match ran {
+                Ok(seen) => self.seen.extend(seen),
+                Err(failure) => {
+                    result = Err(failure);
+                    break;
+                }
+            }
+        }
+        let reset = "RESET lock_timeout; RESET statement_timeout; RESET client_connection_check_interval";
+        let _ = self.client.batch_execute(reset).await;
+        result
+    }
+
+    async fn run_one(
+        &self,
+        statement: &Statement<'_>,
+        first_line: usize,
+    ) -> Result<BTreeSet<HeldLock>, Failure> {
+        let fail = |error: tokio_postgres::Error| Failure::new(&error, statement.text, first_line);
+        let index = statement.concurrent_index();
+        if let Some(index) = &index
+            && self.make_way(&index.name).await.map_err(fail)?
+        {
+            return Ok(BTreeSet::new());
+        }
+        // One that is concurrent waits without holding others up.
+        let timeout = if statement.is_concurrent() {
+            "0".to_owned()
+        } else {
+            self.locks.setting()
+        };
+        let limit = format!("SET lock_timeout = '{timeout}'");
+        self.client.batch_execute(&limit).await.map_err(fail)?;
+        let run = self.watched(self.client.batch_execute(statement.text));
+        let (result, seen) = ticking(run, self.listener, self.watch).await;
+        if let (Err(error), Some(index)) = (&result, &index)
+            && error.as_db_error().is_some()
+        {
+            // Left behind, it would cost every write, for nothing.
+            let _ = self.drop_invalid(&index.name).await;
+        }
+        result.map_err(fail).map(|()| seen)
+    }
+
+    /// The locks of a statement outside of a transaction can be seen only while it runs.
+    async fn watched<T>(&self, run: impl Future<Output = T>) -> (T, BTreeSet<HeldLock>) {
+        let mut seen = BTreeSet::new();
+        tokio::pin!(run);
+        let Some(watch) = self.watch.filter(|watch| watch.sees_locks) else {
+            return (run.await, seen);
+        };
+        loop {
+            match tokio::time::timeout(LOCKS_POLL, &mut run).await {
+                Ok(result) => return (result, seen),
+                Err(_) => seen.extend(watch.locks().await),
+            }
+        }
+    }
+
+    /// Clears away what an interrupted build has left. Whether the index is there and finished.
+    async fn make_way(&self, name: &str) -> Result<bool, tokio_postgres::Error> {
+        let mut told = false;
+        while let Some(row) = self
+            .client
+            .query_typed(BUILDER, &[(&name, Type::TEXT)])
+            .await?
+            .first()
+        {
+            if !told {
+                let pid: i32 = row.get(0);
+                let note = format!(
+                    "an interrupted run's build of {name} is still going on (process {pid}): waiting for it"
+                );
+                (self.listener)(&Event::Note(note));
+                told = true;
+            }
+            tokio::time::sleep(BUILDER_POLL).await;
+        }
+        let rows = self.client.query_typed(IS_VALID, &[(&name, Type::TEXT)]).await?;
+        match rows.first().map(|row| row.get::<_, bool>(0)) {
+            None => Ok(false),
+            Some(true) => {
+                (self.listener)(&Event::Note(format!("the index {name} exists already")));
+                Ok(true)
+            }
+            Some(false) => {
+                (self.listener)(&Event::Note(format!(
+                    "dropping {name}, which an interrupted build left INVALID"
+                )));
+                self.drop_invalid(name).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// `name` is as it stands in the statement, quoted where it has to be.
+    async fn drop_invalid(&self, name: &str) -> Result<(), tokio_postgres::Error> {
+        let rows = self.client.query_typed(IS_VALID, &[(&name, Type::TEXT)]).await?;
+        if rows.first().is_some_and(|row| !row.get::<_, bool>(0)) {
+            self.client.batch_execute("SET lock_timeout = 0").await?;
+            let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
+            self.client.batch_execute(&drop).await?;
+        }
+        Ok(())
+    }
+}
