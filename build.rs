@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// `&[(set, file, text), ...]` as Rust, for every `migrations/<set>/V<n>__<what>.down.sql`. One that is missing ends
 /// the build.
+// refinery reads no `.SQL` either.
+#[allow(clippy::case_sensitive_file_extension_comparisons)]
 fn downs() -> Result<String, Box<dyn Error>> {
     let mut list = String::from("&[\n");
     for set in fs::read_dir("migrations")? {
@@ -34,21 +36,20 @@ fn downs() -> Result<String, Box<dyn Error>> {
         if !set.is_dir() {
             continue;
         }
+        let name = set.file_name().unwrap_or_default().to_string_lossy();
         for file in fs::read_dir(&set)? {
-            let up = file?.path();
-            let name = up.to_string_lossy().into_owned();
-            let Some(stem) = name.strip_suffix(".sql").filter(|stem| !stem.ends_with(".down")) else {
+            let up = file?.path().to_string_lossy().into_owned();
+            let Some(path) = up.strip_suffix(".sql").filter(|path| !path.ends_with(".down")) else {
                 continue;
             };
-            let down = format!("{stem}.down.sql");
+            let down = format!("{path}.down.sql");
             if !fs::exists(&down)? {
-                return Err(format!("{name} has no way back: write {down}").into());
+                return Err(format!("{up} has no way back: write {down}").into());
             }
-            let set = set.file_name().unwrap_or_default().to_string_lossy();
-            let step = up.file_stem().unwrap_or_default().to_string_lossy();
+            let migration = path.rsplit('/').next().unwrap_or_default();
             writeln!(
                 list,
-                "({set:?}, {step:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{down}\"))),"
+                "({name:?}, {migration:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{down}\"))),"
             )?;
         }
     }

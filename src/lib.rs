@@ -15,8 +15,8 @@
 //!    [`watch`]: tells of messages as soon as they are committed.
 //! 5. [`postgres`]: the pool and its connections, URLs and TLS, and the embedded cluster.
 //!
-//! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] brings the schema up to
-//! date at boot, and [`auth`] says who calls and checks passwords. [`bench`](mod@bench) is a client: the load tester.
+//! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] looks after the schema, and
+//! [`auth`] says who calls and checks passwords. [`bench`](mod@bench) is a client: the load tester.
 //!
 //! # The rules of the house
 //!

@@ -182,7 +182,7 @@ pub struct Search {
     pub query: String,
     /// Which page, by rank (the bits of an f32), session and seq.
     pub page: Page<(u32, Uuid, i64)>,
-    /// In this user's sessions.
+    /// In this user's sessions; without a session either: in all of the tenant's.
     pub user_id: Option<Uuid>,
     /// In this session.
     pub session_id: Option<Uuid>,

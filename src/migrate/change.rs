@@ -161,12 +161,11 @@ impl<'a> Session<'a> {
         );
         self.lock.check()?;
         let began = Instant::now();
-        let watch = match is_unwrapped || self.sees_locks {
-            true => {
-                let connector = &self.migrator.connector;
-                Some(Watch::new(connector, settings.patience, &self.client, self.sees_locks).await?)
-            }
-            false => None,
+        let watch = if is_unwrapped || self.sees_locks {
+            let connector = &self.migrator.connector;
+            Some(Watch::new(connector, settings.patience, &self.client, self.sees_locks).await?)
+        } else {
+            None
         };
         let mut driver = Driver::new(&self.client, &settings.locks, self.listener, watch.as_ref());
         let result = work(&mut driver).await;
@@ -252,7 +251,7 @@ impl Migrator {
     /// # Errors
     /// A version that no set has, or several.
     pub async fn stamp(&self, version: i64) -> anyhow::Result<Stamped> {
-        let named: Vec<&Set> = self
+        let candidates: Vec<&Set> = self
             .sets
             .iter()
             .filter(|set| set.name.is_in(self.settings.scope))
@@ -266,8 +265,8 @@ impl Migrator {
             version != 0 || self.settings.only.is_some(),
             "stamp 0: say of which set, with --set"
         );
-        let names: Vec<SetName> = named.iter().map(|set| set.name).collect();
-        let set = named[choose::only(&names, "stamp", version, "migration")?];
+        let names: Vec<SetName> = candidates.iter().map(|set| set.name).collect();
+        let set = candidates[choose::only(&names, "stamp", version, "migration")?];
         let session = Session::open(self, &|_| {}, false).await?;
         let before = State::read(&session.client, set).await?;
         record(&session.client, set, version).await?;

@@ -18,7 +18,7 @@ pub struct Applied {
     /// Its name, such as `messages`.
     pub name: String,
     /// When, in RFC 3339.
-    pub applied_on: String,
+    pub at: String,
     /// refinery's checksum of name, version and text.
     pub checksum: String,
 }
@@ -117,7 +117,7 @@ impl<'a> State<'a> {
         let applied = rows.iter().map(|row| Applied {
             version: row.get(0),
             name: row.get(1),
-            applied_on: row.get(2),
+            at: row.get(2),
             checksum: row.get(3),
         });
         Ok(State {
@@ -168,7 +168,7 @@ impl<'a> State<'a> {
                      or, where the change doesn't matter (a comment), record it as it is now with `chatledger \
                      migrate stamp {} --set {}`",
                     step.file(),
-                    applied.applied_on,
+                    applied.at,
                     self.current().unwrap_or(applied.version),
                     self.set.name
                 ),
@@ -183,7 +183,7 @@ impl<'a> State<'a> {
                 Drift::Missing,
                 format!(
                     "was applied at {}, and its file is gone. Restore it, from version control for instance",
-                    applied.applied_on
+                    applied.at
                 ),
             ),
         };

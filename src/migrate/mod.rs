@@ -190,7 +190,7 @@ impl Migrator {
                     set: state.set.name,
                     version: applied.version,
                     migration: applied.file(),
-                    applied_at: Some(seconds(&applied.applied_on)),
+                    applied_at: Some(seconds(&applied.at)),
                     drift: problem.map_or(Drift::None, |problem| problem.drift),
                 });
             }
@@ -256,7 +256,7 @@ impl SetStatus {
             current: state.current(),
             head: state.set.head(),
             pending: state.pending().iter().map(|step| step.file()).collect(),
-            applied_at: state.applied.last().map(|applied| seconds(&applied.applied_on)),
+            applied_at: state.applied.last().map(|applied| seconds(&applied.at)),
             drift: state.drift(),
             problems: state.problems(),
         }

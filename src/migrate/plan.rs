@@ -51,19 +51,21 @@ impl Migrator {
             jiff::Timestamp::now(),
             step.migration.checksum()
         );
-        let timeout = self.settings.locks.setting();
         let text = step.up.text.trim_end();
         let mut sql = format!("{}\n", history.split_whitespace().collect::<Vec<_>>().join(" "));
         // Writing to a String doesn't fail.
         let _ = if step.up.in_transaction {
+            let timeout = self.settings.locks.setting();
             write!(
                 sql,
                 "BEGIN;\nSET LOCAL lock_timeout = '{timeout}';\nSET LOCAL statement_timeout = 0;\n{text}\n;\n{record}\nCOMMIT;\n"
             )
         } else {
+            let reset = "RESET lock_timeout;\nRESET statement_timeout;";
             write!(
                 sql,
-                "SET statement_timeout = 0;\nSET lock_timeout = 0;\n{text}\n;\nRESET lock_timeout;\nRESET statement_timeout;\n{record}\n"
+                "SET statement_timeout = 0;\n{}{reset}\n{record}\n",
+                self.one_by_one(step)
             )
         };
         Planned {
@@ -73,5 +75,16 @@ impl Migrator {
             in_transaction: step.up.in_transaction,
             sql,
         }
+    }
+
+    /// The statements of one without a transaction, each with its limit.
+    fn one_by_one(&self, step: &Step) -> String {
+        let timeout = self.settings.locks.setting();
+        let statements = step.up.statements();
+        let texts = statements.iter().map(|statement| {
+            let timeout = if statement.is_concurrent() { "0" } else { &timeout };
+            format!("SET lock_timeout = '{timeout}';\n{};\n", statement.text)
+        });
+        texts.collect()
     }
 }

@@ -25,16 +25,14 @@ use crate::{
     postgres::{
         Sql,
         connect::{Connector, describe},
-        url::DatabaseUrl,
     },
     store::{self, Scope},
 };
 
 /// Where the copy comes from.
-#[derive(Clone, Debug)]
 pub enum Copy {
     /// A database that is one already, such as a branch of a hosted PostgreSQL. It is left as it is afterwards.
-    Branch(DatabaseUrl),
+    Branch(Connector),
     /// Made by pg_dump in a scratch database, and dropped.
     Dump(Programs),
 }
@@ -75,13 +73,13 @@ impl Migrator {
     ) -> anyhow::Result<Rehearsal> {
         let live = self.connector.url();
         match copy {
-            Copy::Branch(url) => {
+            Copy::Branch(branch) => {
                 anyhow::ensure!(
-                    url.display() != live.display(),
+                    branch.url().display() != live.display(),
                     "--branch-url: is the database itself; give the URL of a copy"
                 );
-                let place = place.cloned().unwrap_or(Connector::new(url)?);
-                self.on(&Connector::new(url)?, &place, None, listener).await
+                let place = place.unwrap_or(branch);
+                Box::pin(self.on(branch, place, None, listener)).await
             }
             Copy::Dump(programs) => {
                 let place = place.unwrap_or(&self.connector);
@@ -93,7 +91,7 @@ impl Migrator {
                     programs.copy(live, scratch.url()).await?;
                     let elapsed = began.elapsed();
                     listener(&Event::Done(elapsed));
-                    self.on(scratch, place, Some(elapsed.as_millis()), listener).await
+                    Box::pin(self.on(scratch, place, Some(elapsed.as_millis()), listener)).await
                 })
                 .await
             }

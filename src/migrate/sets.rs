@@ -180,7 +180,7 @@ impl Set {
     #[must_use]
     pub fn embedded(name: SetName) -> Set {
         let runner = name.runner();
-        let migrations = runner.iter().flat_map(|runner| runner.get_migrations());
+        let migrations = runner.iter().flat_map(Runner::get_migrations);
         let mut steps: Vec<Step> = migrations.map(|migration| step(name, migration)).collect();
         steps.sort_by_key(Step::version);
         Set {

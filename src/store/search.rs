@@ -1,7 +1,10 @@
 //! Full-text search over one session's or one user's messages, which are reached by their index and ranked
-//! on the fly.
+//! on the fly; or over all of a tenant's, which the opt-in index of `migrations/search` finds.
 
-use tokio_postgres::types::Type;
+use std::error::Error as StdError;
+
+use bytes::{BufMut, BytesMut};
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use super::{
     Store,
@@ -10,7 +13,7 @@ use super::{
 use crate::{
     auth::Caller,
     domain::{
-        Result,
+        Error, Result,
         message::{Search, SearchHit},
         page::MAX_PAGE_BYTES,
     },
@@ -32,10 +35,23 @@ macro_rules! gap {
     };
 }
 
+/// That a message is one of those that the index of `migrations/search` finds.
+macro_rules! found_by_index {
+    () => {
+        concat!(
+            "$5::uuid IS NULL AND $6::uuid IS NULL AND NOT $7
+                    AND (setweight(to_tsvector($16, left(m.content, 100000)), 'A') || ", gap!(), "
+                        || setweight(to_tsvector($16, left(coalesce(m.selected_text, ''), 100000)), 'B'))
+                    @@ CASE WHEN $9 AND $10 THEN q.query ELSE regexp_replace(q.query::text, $$('([^']|'')*')$$,
+                        CASE WHEN $9 THEN $$\\1:A$$ ELSE $$\\1:B$$ END, 'g')::tsquery END"
+        )
+    };
+}
+
 /// `$9`, `$10`: in the content, in the selected text. `$11` to `$13`: the rank, session and seq that the
 /// page's rows are below. `$15`: as for lists of messages.
 macro_rules! search {
-    ($within:literal) => {
+    ($within:expr) => {
         concat!(
             "WITH hits AS (
                 SELECT m.id, m.session_id, m.seq, s.title, q.query, ts_rank(texts.vector, q.query) AS rank,
@@ -102,7 +118,58 @@ static OF_USER: Sql = Sql {
     params: PARAMS,
 };
 
-pub(super) static ALL: &[&Sql] = &[&IN_SESSION, &OF_USER];
+/// `$5`, `$6` are NULL and `$7` is false. `$16` is the configuration by its id: as a text (`$3`) it isn't a constant
+/// to the planner, and the index wouldn't do. Its expression is that of the index, content marked A and selected
+/// text B; a search in one of them asks for words with that mark.
+static IN_TENANT: Sql = Sql {
+    text: search!(found_by_index!()),
+    params: &[
+        Type::TEXT,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        Type::UUID,
+        Type::BOOL,
+        Type::TEXT_ARRAY,
+        Type::BOOL,
+        Type::BOOL,
+        Type::FLOAT4,
+        Type::UUID,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::REGCONFIG,
+    ],
+};
+
+/// The id of a configuration, where the index is there and is for that one.
+static TENANT_INDEX: Sql = Sql {
+    text: "SELECT $1::text::regconfig::oid FROM pg_index i
+        WHERE i.indexrelid = to_regclass('messages_search_idx') AND i.indisvalid
+            AND strpos(pg_get_indexdef(i.indexrelid), format('to_tsvector(%L::regconfig', $1::text::regconfig)) > 0",
+    params: &[Type::TEXT],
+};
+
+pub(super) static ALL: &[&Sql] = &[&IN_SESSION, &OF_USER, &IN_TENANT, &TENANT_INDEX];
+
+/// A text search configuration by its id; the driver has no type for it.
+#[derive(Debug)]
+struct RegConfig(u32);
+
+impl ToSql for RegConfig {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        out.put_u32(self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(REGCONFIG);
+    to_sql_checked!();
+}
 
 /// A page of hits, best first.
 #[derive(Debug)]
@@ -116,38 +183,40 @@ pub struct Hits {
 impl Store {
     /// Searches; one more hit than the page holds, if there are as many.
     pub async fn search_messages(&self, caller: &Caller, search: &Search) -> Result<Hits> {
-        let sql = if search.session_id.is_some() {
-            &IN_SESSION
-        } else {
-            &OF_USER
+        let (sql, config) = match (search.session_id, search.user_id) {
+            (Some(_), _) => (&IN_SESSION, None),
+            (None, Some(_)) => (&OF_USER, None),
+            (None, None) => (&IN_TENANT, Some(self.tenant_index(caller).await?)),
         };
         let (rank, session_id, seq) = match search.page.after {
             Some((bits, session_id, seq)) => (f32::from_bits(bits), session_id, seq),
             None => (f32::INFINITY, uuid::Uuid::max(), i64::MAX),
         };
-        let rows = self
-            .read_planned(
-                caller,
-                sql,
-                &[
-                    &caller.tenant.as_ref(),
-                    &caller.end_user,
-                    &self.search_config.as_ref(),
-                    &search.query,
-                    &search.session_id,
-                    &search.user_id,
-                    &search.user_id.is_some(),
-                    &role_names(&search.roles),
-                    &search.in_content,
-                    &search.in_selected_text,
-                    &rank,
-                    &session_id,
-                    &seq,
-                    &search.page.fetch(),
-                    &i64::try_from(MAX_PAGE_BYTES).unwrap_or(i64::MAX),
-                ],
-            )
-            .await?;
+        let tenant = caller.tenant.as_ref();
+        let search_config = self.search_config.as_ref();
+        let has_user = search.user_id.is_some();
+        let roles = role_names(&search.roles);
+        let fetch = search.page.fetch();
+        let max_bytes = i64::try_from(MAX_PAGE_BYTES).unwrap_or(i64::MAX);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+            &tenant,
+            &caller.end_user,
+            &search_config,
+            &search.query,
+            &search.session_id,
+            &search.user_id,
+            &has_user,
+            &roles,
+            &search.in_content,
+            &search.in_selected_text,
+            &rank,
+            &session_id,
+            &seq,
+            &fetch,
+            &max_bytes,
+        ];
+        params.extend(config.as_ref().map(|config| config as &(dyn ToSql + Sync)));
+        let rows = self.read_planned(caller, sql, &params).await?;
         if rows.is_empty()
             && let Some(session_id) = search.session_id
         {
@@ -166,5 +235,19 @@ impl Store {
             hits: hits.collect::<Result<_>>()?,
             available: usize::try_from(available).unwrap_or(usize::MAX),
         })
+    }
+
+    /// The configuration that the tenant-wide index is for, which is this server's.
+    async fn tenant_index(&self, caller: &Caller) -> Result<RegConfig> {
+        let name = self.search_config.as_ref();
+        let rows = self.read(caller, &TENANT_INDEX, &[&name]).await?;
+        let row = rows.first().ok_or_else(|| {
+            let text = format!(
+                "or user_id is required: searching all messages needs the index that `chatledger migrate up --with \
+                 search` installs, for the text search configuration {name}"
+            );
+            Error::invalid("session_id", text)
+        })?;
+        Ok(RegConfig(row.get(0)))
     }
 }

@@ -41,6 +41,7 @@ mod refusals;
 mod same_id;
 mod scopes;
 mod search;
+mod search_tenant;
 mod server;
 mod sessions;
 mod sql_by_hand;

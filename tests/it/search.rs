@@ -30,6 +30,13 @@ fn of_user(user: &str, query: &str) -> pb::SearchMessagesRequest {
     }
 }
 
+fn in_tenant(query: &str) -> pb::SearchMessagesRequest {
+    pb::SearchMessagesRequest {
+        query: query.to_owned(),
+        ..Default::default()
+    }
+}
+
 /// What a search finds, best first.
 async fn found(server: &TestServer, request: &pb::SearchMessagesRequest) -> Vec<String> {
     let hits = search(server, request).await.expect("hits").hits;
@@ -389,17 +396,13 @@ async fn what_a_search_cannot_be_is_told_at_once() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
     let session = session_with(&server, None, &["robot"]).await;
-    assert_invalid(
-        search(
-            &server,
-            &pb::SearchMessagesRequest {
-                query: "robot".to_owned(),
-                ..Default::default()
-            },
-        )
-        .await,
-        &["session_id"],
+    let everywhere = search(&server, &in_tenant("robot")).await;
+    let message = everywhere.as_ref().expect_err("no index").message().to_owned();
+    assert!(
+        message.contains("`chatledger migrate up --with search`"),
+        "{message}"
     );
+    assert_invalid(everywhere, &["session_id"]);
     let bad = pb::SearchMessagesRequest {
         query: String::new(),
         page_size: -1,

@@ -195,9 +195,6 @@ pub(in crate::api) fn search(
     let root = Path::ROOT;
     let (page, list) = page::read(check, caller, &request);
     check.required_bytes(&root.field("query"), &request.query, MAX_QUERY);
-    if request.user_id.is_none() && request.session_id.is_none() {
-        check.violation(&root.field("session_id"), "or user_id is required");
-    }
     let (in_content, in_selected_text) = search_fields(check, &request.fields);
     let search = Search {
         page,

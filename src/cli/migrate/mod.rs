@@ -281,7 +281,7 @@ async fn over_database(command: &Command) -> anyhow::Result<()> {
             pooled: common.source.migrates_pooled(&target.direct_url),
         };
         let migrator = Migrator::new(Connector::new(&target.direct_url)?, settings)?;
-        run_command(command, &migrator, &target).await
+        Box::pin(run_command(command, &migrator, &target)).await
     }
     .await;
     let place = target.direct_url.display();
@@ -372,7 +372,7 @@ async fn copy(args: &Rehearse, migrator: &Migrator) -> anyhow::Result<Copy> {
         .transpose()?
         .flatten();
     Ok(match url {
-        Some(url) => Copy::Branch(url),
+        Some(url) => Copy::Branch(Connector::new(&url)?),
         None => Copy::Dump(migrator.programs(args.common.source.pg_bin.as_deref()).await?),
     })
 }

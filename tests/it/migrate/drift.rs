@@ -131,9 +131,12 @@ async fn the_fix_plan_mends_what_can_be_mended_by_adding() {
         let lines = catalog(&database.client().await).await;
         let mut lines: Vec<String> = lines
             .into_iter()
-            .map(|line| match line.starts_with("column") {
-                true => line.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
-                false => line,
+            .map(|line| {
+                if line.starts_with("column") {
+                    line.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
+                } else {
+                    line
+                }
             })
             .collect();
         lines.sort();
