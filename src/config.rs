@@ -221,7 +221,8 @@ impl SourceConfig {
     /// Whether migrations and notifications would go through one, over `url`.
     #[must_use]
     pub fn migrates_pooled(&self, url: &DatabaseUrl) -> bool {
-        self.database_direct_url.is_none() && self.is_pooled(url)
+        let direct = self.database_direct_url.as_ref();
+        direct.is_none_or(|direct| direct.0.is_empty()) && self.is_pooled(url)
     }
 }
 

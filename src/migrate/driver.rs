@@ -99,6 +99,12 @@ impl Failure {
         }
     }
 
+    /// One that another attempt may not meet.
+    pub(super) fn try_again(mut self) -> Failure {
+        self.is_lock = true;
+        self
+    }
+
     fn of(error: tokio_postgres::Error) -> Failure {
         Failure::new(&error, "", 1)
     }

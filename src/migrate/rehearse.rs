@@ -116,7 +116,10 @@ impl Migrator {
         let changes = session.up(Until::Head, None).await?;
         let client = session.close().await?;
         let verify = migrator.verify(Some(place), listener).await?;
+        listener(&Event::Began("run the server's statements".to_owned()));
+        let began = Instant::now();
         let (statements_run, statements_failed) = run_statements(&client, self.settings.scope).await?;
+        listener(&Event::Done(began.elapsed()));
         Ok(Rehearsal {
             copied_in_milliseconds,
             changes,

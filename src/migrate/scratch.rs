@@ -34,7 +34,7 @@ pub async fn with<T>(
         jiff::Timestamp::now().as_second(),
         Uuid::now_v7().simple()
     );
-    create(&admin, &name).await?;
+    create(&admin, &name, connector.url().database()).await?;
     let used = async {
         let scratch = Connector::new(&connector.url().with_database(&name))?;
         prepare(&admin, &name, &scratch, like, patience).await?;
@@ -51,9 +51,17 @@ pub async fn with<T>(
     Ok(value)
 }
 
-async fn create(admin: &Client, name: &str) -> anyhow::Result<()> {
+async fn create(admin: &Client, name: &str, of: &str) -> anyhow::Result<()> {
     let create = format!("CREATE DATABASE {name} TEMPLATE template0");
     let created = admin.batch_execute(&create).await;
+    // For whoever finds it: what it is, and that it may be dropped.
+    let about = format!(
+        "a scratch database of chatledger migrate, for {}",
+        of.replace('\'', "''")
+    );
+    let _ = admin
+        .batch_execute(&format!("COMMENT ON DATABASE {name} IS '{about}'"))
+        .await;
     created.map_err(|error| match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => anyhow::anyhow!(
             "this needs a scratch database for a moment, and the role may not create one: give --scratch-url, a \

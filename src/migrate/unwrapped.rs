@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio_postgres::types::Type;
+use tokio_postgres::{error::SqlState, types::Type};
 
 use super::{
     driver::{Driver, Failure, retried, ticking},
@@ -33,6 +33,17 @@ const SETTINGS: [&str; 2] = [
 
 /// How often to look for the locks of a statement, for a rehearsal's report.
 const LOCKS_POLL: Duration = Duration::from_millis(20);
+
+/// What there was of an index, before a build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing.
+    Nothing,
+    /// An INVALID one, which has been dropped.
+    Invalid,
+    /// All of it.
+    Finished,
+}
 
 impl Driver<'_> {
     /// Runs a marked script.
@@ -68,10 +79,11 @@ impl Driver<'_> {
         statement: &Statement<'_>,
         first_line: usize,
     ) -> Result<BTreeSet<HeldLock>, Failure> {
-        let fail = |error: tokio_postgres::Error| Failure::new(&error, statement.text, first_line);
+        let fail_of = |error: &tokio_postgres::Error| Failure::new(error, statement.text, first_line);
+        let fail = |error: tokio_postgres::Error| fail_of(&error);
         let index = statement.concurrent_index();
         if let Some(index) = &index
-            && self.make_way(&index.name).await.map_err(fail)?
+            && self.make_way(&index.name).await.map_err(fail)? == Left::Finished
         {
             return Ok(BTreeSet::new());
         }
@@ -85,13 +97,22 @@ impl Driver<'_> {
         self.client.batch_execute(&limit).await.map_err(fail)?;
         let run = self.watched(self.client.batch_execute(statement.text));
         let (result, seen) = ticking(run, self.listener, self.watch).await;
-        if let (Err(error), Some(index)) = (&result, &index)
-            && error.as_db_error().is_some()
-        {
+        let (Err(error), Some(index)) = (&result, &index) else {
+            return result.map_err(fail).map(|()| seen);
+        };
+        if error.code() == Some(&SqlState::DUPLICATE_TABLE) {
+            // An interrupted run's build wasn't to be seen yet when we looked.
+            return match self.make_way(&index.name).await.map_err(fail)? {
+                Left::Finished => Ok(seen),
+                Left::Invalid => Err(fail_of(error).try_again()),
+                Left::Nothing => Err(fail_of(error)),
+            };
+        }
+        if error.as_db_error().is_some() {
             // Left behind, it would cost every write, for nothing.
             let _ = self.drop_invalid(&index.name).await;
         }
-        result.map_err(fail).map(|()| seen)
+        Err(fail_of(error))
     }
 
     /// The locks of a statement outside of a transaction can be seen only while it runs.
@@ -109,8 +130,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Clears away what an interrupted build has left. Whether the index is there and finished.
-    async fn make_way(&self, name: &str) -> Result<bool, tokio_postgres::Error> {
+    /// Clears away what an interrupted build has left.
+    async fn make_way(&self, name: &str) -> Result<Left, tokio_postgres::Error> {
         let mut told = false;
         while let Some(row) = self
             .client
@@ -130,17 +151,17 @@ impl Driver<'_> {
         }
         let rows = self.client.query_typed(IS_VALID, &[(&name, Type::TEXT)]).await?;
         match rows.first().map(|row| row.get::<_, bool>(0)) {
-            None => Ok(false),
+            None => Ok(Left::Nothing),
             Some(true) => {
                 (self.listener)(&Event::Note(format!("the index {name} exists already")));
-                Ok(true)
+                Ok(Left::Finished)
             }
             Some(false) => {
                 (self.listener)(&Event::Note(format!(
                     "dropping {name}, which an interrupted build left INVALID"
                 )));
                 self.drop_invalid(name).await?;
-                Ok(false)
+                Ok(Left::Invalid)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Whether the database is what its migrations make.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     difference::{Difference, compare},
     history::{Drift, Problem, State},
     mend,
-    progress::Listener,
+    progress::{Event, Listener},
     scratch,
     sets::{Set, SetName},
 };
@@ -54,13 +56,16 @@ impl Migrator {
         let found = catalog::read(&client).await?;
         let sets: Vec<Set> = states.iter().map(applied).collect();
         let patience = self.settings.patience;
+        listener(&Event::Began("compare with what the migrations make".to_owned()));
+        let began = Instant::now();
         let expected = scratch::with(
             place.unwrap_or(&self.connector),
             &client,
             patience,
-            async |scratch| self.on_scratch(scratch, sets, listener).await,
+            async |scratch| self.on_scratch(scratch, sets).await,
         )
         .await?;
+        listener(&Event::Done(began.elapsed()));
         Ok(Verdict {
             problems,
             differences: compare(&expected, &found),
@@ -68,12 +73,7 @@ impl Migrator {
         })
     }
 
-    async fn on_scratch(
-        &self,
-        scratch: &Connector,
-        sets: Vec<Set>,
-        _: &Listener,
-    ) -> anyhow::Result<Vec<catalog::Thing>> {
+    async fn on_scratch(&self, scratch: &Connector, sets: Vec<Set>) -> anyhow::Result<Vec<catalog::Thing>> {
         let mut settings = self.settings.clone();
         settings.scope = Scope::All;
         settings.only = None;

@@ -128,17 +128,15 @@ struct Care {
 #[derive(Debug, Args)]
 struct Up {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
     pending: Pending,
     #[command(flatten)]
     care: Care,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 struct Down {
-    #[command(flatten)]
-    common: Common,
     #[command(flatten)]
     range: Range,
     #[command(flatten)]
@@ -146,31 +144,33 @@ struct Down {
     /// Don't ask before rows are dropped
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 struct New {
-    #[command(flatten)]
-    common: Common,
     /// What it is for, such as "add user time zone"
     description: String,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 struct Stamp {
-    #[command(flatten)]
-    common: Common,
     /// The version; 0: nothing was applied
     #[arg(value_name = "V", value_parser = clap::value_parser!(i64).range(0..))]
     up_to: i64,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 struct Plan {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
     pending: Pending,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Where scratch databases are made.
@@ -189,18 +189,16 @@ struct Scratch {
 #[derive(Debug, Args)]
 struct Verify {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
     scratch: Scratch,
     /// Print the SQL for what can be mended by adding, instead of the differences
     #[arg(long)]
     fix_plan: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 struct Rehearse {
-    #[command(flatten)]
-    common: Common,
     #[command(flatten)]
     scratch: Scratch,
     /// An optional set to install as well
@@ -209,6 +207,8 @@ struct Rehearse {
     /// A copy that exists, such as a branch; without it, one is made by pg_dump and dropped
     #[arg(long, value_name = "URL")]
     branch_url: Option<Secret>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Command {

@@ -115,6 +115,21 @@ async fn a_build_that_was_finished_and_not_recorded_is_recorded() {
 }
 
 #[tokio::test]
+async fn without_a_transaction_a_direct_connection_is_needed() {
+    let database = TestDatabase::new().await;
+    let args = ["up", "--with", "search", "--pooler", "on"];
+    migrate(&database, &args).fails_with(&["search V1__messages_search", "--database-direct-url"]);
+    let mut command = command(&database, &args);
+    Ran::of(
+        command
+            .env("DATABASE_DIRECT_URL", database.url())
+            .output()
+            .expect("chatledger"),
+    )
+    .ok();
+}
+
+#[tokio::test]
 async fn a_build_that_fails_leaves_no_invalid_index() {
     let database = TestDatabase::new().await;
     let client = database.client().await;

@@ -256,4 +256,5 @@ async fn no_scratch_database_stays() {
         .map(name_of_now)
         .collect();
     assert!(!left.contains(&old), "{left:?}");
+    assert_eq!(scratch_databases(&database).await, 0);
 }

@@ -114,5 +114,18 @@ fn names(changes: &Value) -> Vec<String> {
     changes.map(name).collect()
 }
 
+/// How many scratch databases there are of this one.
+async fn scratch_databases(database: &TestDatabase) -> i64 {
+    let sql = "SELECT count(*) FROM pg_shdescription
+        WHERE description = 'a scratch database of chatledger migrate, for ' || current_database()";
+    database
+        .client()
+        .await
+        .query_one(sql, &[])
+        .await
+        .expect("a count")
+        .get(0)
+}
+
 /// Everything that there is after all migrations.
 const HEADS: &str = "auth 2, chat 5, link 1";

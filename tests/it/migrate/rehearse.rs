@@ -13,21 +13,6 @@ async fn with_rows() -> TestDatabase {
     database
 }
 
-async fn scratch_databases(database: &TestDatabase) -> i64 {
-    let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'chatledger_scratch_%'
-            AND application_name = '{}'",
-        database.name
-    );
-    database
-        .client()
-        .await
-        .query_one(&sql, &[])
-        .await
-        .expect("a count")
-        .get(0)
-}
-
 #[tokio::test]
 async fn a_rehearsal_reports_durations_locks_and_faults_and_changes_nothing() {
     let database = with_rows().await;
@@ -50,7 +35,7 @@ async fn a_rehearsal_reports_durations_locks_and_faults_and_changes_nothing() {
     assert_eq!(ran["good"], true);
     assert!(ran["statements_run"].as_u64().expect("a number") > 40, "{ran}");
     assert_eq!(catalog(&database.client().await).await, before);
-    assert_eq!(scratch_databases(&database).await, 0);
+    assert_eq!(scratch_databases(&database).await, 0, "it is dropped");
 
     // One that the server can't live with.
     let dir = own(&[("V1__gone.sql", "ALTER TABLE messages DROP COLUMN selected_text")]);
@@ -67,6 +52,31 @@ async fn a_rehearsal_reports_durations_locks_and_faults_and_changes_nothing() {
     migrate_own(&database, dir.path(), &["rehearse"])
         .fails_with(&["own V1__twice", "could not create unique index"]);
     assert_eq!(catalog(&database.client().await).await, before);
+}
+
+#[tokio::test]
+async fn an_interrupted_rehearsal_drops_its_copy() {
+    let database = with_rows().await;
+    let dir = own(&[("V1__wait.sql", "SELECT pg_sleep(600)")]);
+    let mut command = command(&database, &["rehearse"]);
+    let mut rehearsal = Process::start(command.arg("--migrations-dir").arg(dir.path()));
+    let client = database.client().await;
+    let sleeping = "SELECT FROM pg_stat_activity a JOIN pg_shdescription d ON d.objoid = a.datid
+        WHERE d.description LIKE '%' || current_database() AND a.query LIKE '%pg_sleep%' AND a.wait_event = 'PgSleep'";
+    eventually("the migration runs on the copy", async || {
+        let rows = client.query(sleeping, &[]).await.expect("a look");
+        (!rows.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(scratch_databases(&database).await, 1);
+    rehearsal.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(rehearsal.ended().await.code(), Some(1));
+    assert!(
+        rehearsal.stderr().contains("interrupted"),
+        "{}",
+        rehearsal.stderr()
+    );
+    assert_eq!(scratch_databases(&database).await, 0);
 }
 
 #[tokio::test]
