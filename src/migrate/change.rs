@@ -228,14 +228,21 @@ impl Migrator {
         allow: impl FnOnce(&[String], bool) -> anyhow::Result<()>,
         listener: &Listener,
     ) -> anyhow::Result<Vec<Change>> {
+        // Without the lock: whoever is asked may take his time, and servers want to boot.
+        let asked = self.states(&self.connect().await?).await?;
+        let asked = choose::down(&self.chosen(&asked), &asked, until)?;
+        let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
+        let mut downs = asked.iter().filter_map(|step| step.down.as_ref());
+        if !asked.is_empty() {
+            allow(&names, !downs.all(super::script::Script::keeps_data))?;
+        }
         let session = Session::open(self, listener, false).await?;
         let all = session.states().await?;
         let steps = choose::down(&self.chosen(&all), &all, until)?;
-        let names: Vec<String> = steps.iter().map(ToString::to_string).collect();
-        let mut downs = steps.iter().filter_map(|step| step.down.as_ref());
-        if !steps.is_empty() {
-            allow(&names, !downs.all(super::script::Script::keeps_data))?;
-        }
+        anyhow::ensure!(
+            steps.iter().map(ToString::to_string).eq(names),
+            "somebody else has migrated meanwhile; nothing was changed"
+        );
         session.back_up(backup, steps.is_empty()).await?;
         let mut changes = Vec::new();
         for step in steps {

@@ -11,23 +11,35 @@ pub fn script(expected: &[Thing], found: &[Thing]) -> String {
     let mut sql = String::from(
         "-- Adds what is missing. Read it before you run it, with psql, outside of a transaction.\n",
     );
-    sql.push_str("SET lock_timeout = '2s';\n");
+    sql.push_str(LIMIT);
+    sql.push('\n');
     for thing in expected {
         let is_there = found.iter().any(|other| other.key == thing.key);
         // What belongs to a column comes with it.
         let comes_along = matches!(thing.key.kind, Kind::Default | Kind::NotNull)
             && differences.iter().all(|it| it.key() != thing.key);
         if !is_there && !comes_along {
-            sql.push_str(&thing.adding);
+            sql.push_str(&patiently(thing.key.kind, &thing.adding));
             sql.push('\n');
         }
     }
     for difference in differences.iter().filter(|it| it.found.is_some()) {
         let mended = mended(difference, expected);
-        sql.push_str(&mended.unwrap_or_else(|| format!("-- by hand: {difference}")));
+        sql.push_str(&mended.unwrap_or_else(|| format!("-- by hand: {difference}").replace('\n', " ")));
         sql.push('\n');
     }
     sql
+}
+
+/// Others that wait behind it are held up for no longer.
+const LIMIT: &str = "SET lock_timeout = '2s';";
+
+/// A concurrent build holds nobody up; a limit on its waiting would only leave it INVALID.
+fn patiently(kind: Kind, sql: &str) -> String {
+    match kind {
+        Kind::Index => format!("SET lock_timeout = 0;\n{sql}\n{LIMIT}"),
+        _ => sql.to_owned(),
+    }
 }
 
 /// What is there in another form, and can be put right without a loss.
@@ -38,9 +50,10 @@ fn mended(difference: &Difference, expected: &[Thing]) -> Option<String> {
     let (table, name) = (quoted(&difference.table), quoted(&difference.name));
     match difference.kind {
         Kind::Default | Kind::Function => Some(thing.adding.clone()),
-        Kind::Index if found.strip_suffix(" INVALID") == Some(wanted) => {
-            Some(format!("REINDEX INDEX CONCURRENTLY {name};"))
-        }
+        Kind::Index if found.strip_suffix(" INVALID") == Some(wanted) => Some(patiently(
+            difference.kind,
+            &format!("REINDEX INDEX CONCURRENTLY {name};"),
+        )),
         Kind::Constraint if found.strip_suffix(" NOT VALID") == Some(wanted) => {
             Some(format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name};"))
         }
