@@ -88,34 +88,40 @@ macro_rules! search {
     };
 }
 
-const PARAMS: &[Type] = &[
-    Type::TEXT,
-    Type::UUID,
-    Type::TEXT,
-    Type::TEXT,
-    Type::UUID,
-    Type::UUID,
-    Type::BOOL,
-    Type::TEXT_ARRAY,
-    Type::BOOL,
-    Type::BOOL,
-    Type::FLOAT4,
-    Type::UUID,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-];
+/// The types of `$1` to `$15`, and of what comes after.
+macro_rules! params {
+    ($($more:expr),*) => {
+        &[
+            Type::TEXT,
+            Type::UUID,
+            Type::TEXT,
+            Type::TEXT,
+            Type::UUID,
+            Type::UUID,
+            Type::BOOL,
+            Type::TEXT_ARRAY,
+            Type::BOOL,
+            Type::BOOL,
+            Type::FLOAT4,
+            Type::UUID,
+            Type::INT8,
+            Type::INT8,
+            Type::INT8,
+            $($more,)*
+        ]
+    };
+}
 
 /// `$5` is the session; `$6` the user, or NULL for any. `$7`: whether there is a user.
 static IN_SESSION: Sql = Sql {
     text: search!("s.id = $5 AND (NOT $7 OR s.user_id = $6)"),
-    params: PARAMS,
+    params: params!(),
 };
 
 /// `$6` is the user; `$5` is NULL and `$7` true.
 static OF_USER: Sql = Sql {
     text: search!("s.user_id = $6 AND $5::uuid IS NULL AND $7"),
-    params: PARAMS,
+    params: params!(),
 };
 
 /// `$5`, `$6` are NULL and `$7` is false. `$16` is the configuration by its id: as a text (`$3`) it isn't a constant
@@ -123,24 +129,7 @@ static OF_USER: Sql = Sql {
 /// text B; a search in one of them asks for words with that mark.
 static IN_TENANT: Sql = Sql {
     text: search!(found_by_index!()),
-    params: &[
-        Type::TEXT,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::UUID,
-        Type::UUID,
-        Type::BOOL,
-        Type::TEXT_ARRAY,
-        Type::BOOL,
-        Type::BOOL,
-        Type::FLOAT4,
-        Type::UUID,
-        Type::INT8,
-        Type::INT8,
-        Type::INT8,
-        Type::REGCONFIG,
-    ],
+    params: params!(Type::REGCONFIG),
 };
 
 /// The id of a configuration, where the index is there and is for that one.

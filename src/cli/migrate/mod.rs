@@ -1,4 +1,4 @@
-//! `chatledger migrate`: flags, the call, and what is printed ([`print`]; progress: [`progress`]).
+//! `chatledger migrate`: flags, the call, and what is printed ([`mod@print`]; progress: [`progress`]).
 
 mod print;
 mod progress;
