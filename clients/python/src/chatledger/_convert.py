@@ -1,0 +1,259 @@
+"""Protobuf's messages from and to the dataclasses: the only place that knows both."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message as Protobuf
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from . import types as t
+from ._ids import Id, uuid7
+from .v1 import analytics_pb2, citation_pb2, document_pb2, message_pb2, profile_pb2, session_pb2, user_pb2
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_ROLE_NUMBERS: dict[str, message_pb2.Role] = {
+    "user": message_pb2.ROLE_USER,
+    "assistant": message_pb2.ROLE_ASSISTANT,
+    "system": message_pb2.ROLE_SYSTEM,
+    "tool": message_pb2.ROLE_TOOL,
+}
+_ROLES: dict[int, Any] = {number: name for name, number in _ROLE_NUMBERS.items()}
+
+
+def time_from(stamp: Timestamp) -> datetime.datetime:
+    return _EPOCH + datetime.timedelta(0, stamp.seconds, stamp.nanos // 1000)
+
+
+def time_to(value: datetime.datetime | None, field: str) -> Timestamp | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError(f"{field} must be an aware datetime, such as datetime.now(timezone.utc)")
+    delta = value - _EPOCH
+    return Timestamp(seconds=delta.days * 86_400 + delta.seconds, nanos=delta.microseconds * 1000)
+
+
+def json_to(value: Mapping[str, Any] | None, field: str) -> str:
+    if not value:
+        return "" if value is None else "{}"
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{field} must be a dict, not {type(value).__name__}")
+    try:
+        return json.dumps(value if isinstance(value, dict) else dict(value), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{field} is not JSON: {error}") from None
+
+
+def optional_json_to(value: Mapping[str, Any] | None, field: str) -> str | None:
+    return None if value is None else json_to(value, field)
+
+
+def json_from(text: str) -> t.JsonObject:
+    return json.loads(text) if text else {}
+
+
+def id_to(value: Id | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def new_id(value: Id | None) -> str:
+    """The given id, or a new one: made here, so that the call can be retried."""
+    return uuid7() if value is None else str(value)
+
+
+def set_given(request: Protobuf, given: Mapping[str, Any], mask: FieldMask) -> None:
+    """Sets the fields that are given, and names them in the mask; None: named and not set, hence cleared."""
+    for name, value in given.items():
+        if not isinstance(value, t.Unset):
+            mask.paths.append(name)
+            if value is not None:
+                setattr(request, name, value)
+    if not mask.paths:
+        raise ValueError(f"give at least one of {', '.join(name.removesuffix('_json') for name in given)}")
+
+
+def json_mode(replace: bool) -> session_pb2.JsonMode:
+    return session_pb2.JSON_MODE_REPLACE if replace else session_pb2.JSON_MODE_MERGE
+
+
+def role_to(role: str, field: str = "role") -> message_pb2.Role:
+    try:
+        return _ROLE_NUMBERS[role]
+    except (KeyError, TypeError):
+        raise ValueError(f"{field} must be one of {', '.join(_ROLE_NUMBERS)}, not {role!r}") from None
+
+
+def roles_to(roles: Iterable[str]) -> list[message_pb2.Role]:
+    if isinstance(roles, str):
+        raise TypeError("roles must be a sequence of roles, not one role")
+    return [role_to(role, "roles") for role in roles]
+
+
+def user_from(m: user_pb2.User) -> t.User:
+    return t.User(
+        id=m.id,
+        email=m.email,
+        external_id=m.external_id if m.HasField("external_id") else None,
+        name=m.name,
+        is_active=m.is_active,
+        create_time=time_from(m.create_time),
+        update_time=time_from(m.update_time),
+    )
+
+
+def profile_from(m: profile_pb2.Profile) -> t.Profile:
+    def text(name: str) -> str | None:
+        return getattr(m, name) if m.HasField(name) else None
+
+    return t.Profile(
+        user_id=m.user_id,
+        software_background=text("software_background"),
+        hardware_background=text("hardware_background"),
+        learning_goals=text("learning_goals"),
+        experience_level=text("experience_level"),
+        preferred_language=text("preferred_language"),
+        preferences=json_from(m.preferences_json),
+        create_time=time_from(m.create_time),
+        update_time=time_from(m.update_time),
+    )
+
+
+def new_profile_to(profile: t.NewProfile | None) -> profile_pb2.Profile | None:
+    if profile is None:
+        return None
+    return profile_pb2.Profile(
+        software_background=profile.software_background,
+        hardware_background=profile.hardware_background,
+        learning_goals=profile.learning_goals,
+        experience_level=profile.experience_level,
+        preferred_language=profile.preferred_language,
+        preferences_json=json_to(profile.preferences, "profile.preferences"),
+    )
+
+
+def session_from(m: session_pb2.Session) -> t.Session:
+    return t.Session(
+        id=m.id,
+        user_id=m.user_id if m.HasField("user_id") else None,
+        title=m.title,
+        metadata=json_from(m.metadata_json),
+        last_seq=m.last_seq,
+        create_time=time_from(m.create_time),
+        update_time=time_from(m.update_time),
+        last_message_time=time_from(m.last_message_time) if m.HasField("last_message_time") else None,
+    )
+
+
+def citation_from(m: citation_pb2.Citation) -> t.Citation:
+    return t.Citation(
+        document_id=m.document_id,
+        chunk_id=m.chunk_id,
+        score=m.score,
+        citation_index=m.citation_index,
+        session_id=m.session_id or None,
+        message_id=m.message_id or None,
+        create_time=time_from(m.create_time) if m.HasField("create_time") else None,
+    )
+
+
+def citation_to(c: t.Citation) -> citation_pb2.Citation:
+    return citation_pb2.Citation(
+        document_id=c.document_id, chunk_id=c.chunk_id, score=c.score, citation_index=c.citation_index
+    )
+
+
+def message_from(m: message_pb2.Message) -> t.Message:
+    return t.Message(
+        id=m.id,
+        session_id=m.session_id,
+        seq=m.seq,
+        role=_ROLES[m.role],
+        content=m.content,
+        selected_text=m.selected_text if m.HasField("selected_text") else None,
+        metadata=json_from(m.metadata_json),
+        payload=m.payload if m.HasField("payload") else None,
+        citations=[citation_from(c) for c in m.citations],
+        create_time=time_from(m.create_time),
+    )
+
+
+def new_message_to(message: t.NewMessage) -> message_pb2.NewMessage:
+    """A message to append, always with an id."""
+    m = message
+    if not isinstance(m.content, str):
+        raise TypeError(f"content must be a str, not {type(m.content).__name__}")
+    # Only what is given: this runs once a message in a writer, and every argument costs.
+    made = message_pb2.NewMessage(message_id=new_id(m.message_id), role=role_to(m.role), content=m.content)
+    if m.selected_text is not None:
+        made.selected_text = m.selected_text
+    if m.metadata:
+        made.metadata_json = json_to(m.metadata, "metadata")
+    if m.payload is not None:
+        made.payload = m.payload
+    if m.citations:
+        made.citations.extend(citation_to(c) for c in m.citations)
+    create_time = time_to(m.create_time, "create_time")
+    if create_time is not None:
+        made.create_time.CopyFrom(create_time)
+    return made
+
+
+def receipt_from(m: message_pb2.Receipt) -> t.Receipt:
+    stamp = m.create_time
+    return t.Receipt(
+        m.message_id,
+        m.session_id,
+        m.seq,
+        _EPOCH + datetime.timedelta(0, stamp.seconds, stamp.nanos // 1000),
+        m.deduplicated,
+    )
+
+
+def hit_from(m: message_pb2.SearchHit) -> t.SearchHit:
+    return t.SearchHit(
+        message=message_from(m.message), session_title=m.session_title, rank=m.rank, snippet=m.snippet
+    )
+
+
+def document_from(m: document_pb2.Document) -> t.Document:
+    return t.Document(
+        id=m.id,
+        title=m.title,
+        source_uri=m.source_uri,
+        mime_type=m.mime_type,
+        content_hash=m.content_hash,
+        metadata=json_from(m.metadata_json),
+        create_time=time_from(m.create_time),
+        update_time=time_from(m.update_time),
+    )
+
+
+def top_document_from(m: analytics_pb2.TopDocument) -> t.TopDocument:
+    return t.TopDocument(
+        document_id=m.document_id, title=m.title, citation_count=m.citation_count, mean_score=m.mean_score
+    )
+
+
+def user_activity_from(m: analytics_pb2.UserActivity) -> t.UserActivity:
+    return t.UserActivity(
+        user_id=m.user_id,
+        email=m.email,
+        session_count=m.session_count,
+        message_count=m.message_count,
+        last_active_time=time_from(m.last_active_time) if m.HasField("last_active_time") else None,
+    )
+
+
+def daily_volume_from(m: analytics_pb2.DailyVolume) -> t.DailyVolume:
+    return t.DailyVolume(
+        date=datetime.date.fromisoformat(m.date), message_count=m.message_count, session_count=m.session_count
+    )
+
+
+def bucket_from(m: analytics_pb2.SessionLengthBucket) -> t.SessionLengthBucket:
+    return t.SessionLengthBucket(label=m.label, session_count=m.session_count)

@@ -1,0 +1,1 @@
+"""One file a service: each function turns the arguments of a method into its call."""

@@ -1,0 +1,69 @@
+"""CitationService."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .. import _convert as convert
+from .._ids import Id
+from .._rpc import Listing, Page, Rpc, rpc
+from ..types import Citation
+from ..v1 import citation_pb2 as pb
+
+
+def add(session_id: Id, message_id: Id, citations: Iterable[Citation]) -> Rpc[list[Citation]]:
+    """Adds citations to a stored message, all or none; returns them as stored.
+
+    With a ``citation_index`` each, adding them again changes nothing, so only then a failed call is sent again.
+    """
+    request = pb.AddCitationsRequest(
+        session_id=str(session_id),
+        message_id=str(message_id),
+        citations=[convert.citation_to(citation) for citation in citations],
+    )
+    return rpc(
+        "CitationService/AddCitations",
+        request,
+        pb.AddCitationsResponse,
+        lambda r: [convert.citation_from(c) for c in r.citations],
+        safe=all(citation.citation_index for citation in request.citations),
+    )
+
+
+def list_(
+    session_id: Id | None = None,
+    message_id: Id | None = None,
+    *,
+    document_id: str | None = None,
+    limit: int | None = None,
+    page_size: int = 0,
+    page_token: str = "",
+) -> Listing[Citation]:
+    """Lists the citations of one message, or all that name one document."""
+    by_message = session_id is not None and message_id is not None
+    if by_message == (document_id is not None) or (session_id is None) != (message_id is None):
+        raise ValueError("give session_id and message_id, or document_id")
+
+    def page(token: str, size: int) -> Rpc[Page[Citation]]:
+        key = pb.MessageKey(session_id=str(session_id), message_id=str(message_id)) if by_message else None
+        request = pb.ListCitationsRequest(
+            page_size=size, page_token=token, message=key, document_id=document_id
+        )
+        return rpc(
+            "CitationService/ListCitations",
+            request,
+            pb.ListCitationsResponse,
+            lambda r: Page([convert.citation_from(c) for c in r.citations], r.next_page_token),
+        )
+
+    return Listing(page, page_token, limit, page_size)
+
+
+def delete(session_id: Id, message_id: Id, citation_index: int) -> Rpc[None]:
+    """Removes one citation of a message, by its number, from 1."""
+    request = pb.DeleteCitationRequest(
+        session_id=str(session_id), message_id=str(message_id), citation_index=citation_index
+    )
+    return rpc(
+        "CitationService/DeleteCitation", request, pb.DeleteCitationResponse, lambda r: None, safe=False
+    )

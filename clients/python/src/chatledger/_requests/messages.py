@@ -1,0 +1,201 @@
+"""MessageService, without its streams."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from .. import _convert as convert
+from .._ids import Id
+from .._rpc import Listing, Page, Rpc, rpc
+from ..types import Citation, Message, NewMessage, Receipt, Role, SearchHit
+from ..v1 import message_pb2 as pb
+
+_ORDERS = {"asc": pb.MESSAGE_ORDER_SEQ_ASC, "desc": pb.MESSAGE_ORDER_SEQ_DESC}
+_FIELDS = {"content": pb.SEARCH_FIELD_CONTENT, "selected_text": pb.SEARCH_FIELD_SELECTED_TEXT}
+
+
+def append(
+    session_id: Id,
+    role: Role,
+    content: str = "",
+    *,
+    selected_text: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    payload: bytes | None = None,
+    citations: Sequence[Citation] = (),
+    message_id: Id | None = None,
+    create_time: datetime.datetime | None = None,
+) -> Rpc[Receipt]:
+    """Appends one message, once however often it is sent: its id is made here, before the first attempt.
+
+    Give a ``message_id`` of your own to send it again in another call, or another process.
+    """
+    message = NewMessage(role, content, selected_text, metadata, payload, citations, message_id, create_time)
+    request = pb.AppendMessageRequest(session_id=str(session_id), message=convert.new_message_to(message))
+    return rpc(
+        "MessageService/AppendMessage",
+        request,
+        pb.AppendMessageResponse,
+        lambda r: convert.receipt_from(r.receipt),
+    )
+
+
+def append_batch(
+    session_id: Id, messages: Iterable[NewMessage], *, expected_last_seq: int | None = None
+) -> Rpc[list[Receipt]]:
+    """Appends 1 to 500 messages to one session, all or none, with consecutive seqs.
+
+    With ``expected_last_seq`` only where that is the session's last seq; otherwise it raises
+    :class:`~chatledger.SequenceConflictError`.
+    """
+    request = pb.BatchAppendMessagesRequest(
+        session_id=str(session_id),
+        messages=[convert.new_message_to(message) for message in messages],
+        expected_last_seq=expected_last_seq,
+    )
+    return rpc(
+        "MessageService/BatchAppendMessages",
+        request,
+        pb.BatchAppendMessagesResponse,
+        lambda r: [convert.receipt_from(receipt) for receipt in r.receipts],
+    )
+
+
+def get(session_id: Id, message_id: Id) -> Rpc[Message]:
+    """Reads one message with its citations."""
+    request = pb.GetMessageRequest(session_id=str(session_id), message_id=str(message_id))
+    return rpc(
+        "MessageService/GetMessage", request, pb.GetMessageResponse, lambda r: convert.message_from(r.message)
+    )
+
+
+def list_(
+    session_id: Id,
+    *,
+    after_seq: int | None = None,
+    before_seq: int | None = None,
+    order: Literal["asc", "desc"] = "asc",
+    chronological: bool = False,
+    roles: Sequence[Role] = (),
+    omit_citations: bool = False,
+    limit: int | None = None,
+    page_size: int = 0,
+    page_token: str = "",
+) -> Listing[Message]:
+    """Reads a session's messages by seq, oldest first.
+
+    ``order="desc"`` starts at the newest; ``chronological`` then puts each *page* oldest first. For the last few,
+    oldest first, see ``last``.
+    """
+    if order not in _ORDERS:
+        raise ValueError(f"order must be one of {', '.join(_ORDERS)}, not {order!r}")
+    wanted = convert.roles_to(roles)
+
+    def page(token: str, size: int) -> Rpc[Page[Message]]:
+        request = pb.ListMessagesRequest(
+            session_id=str(session_id),
+            page_size=size,
+            page_token=token,
+            after_seq=after_seq,
+            before_seq=before_seq,
+            order=_ORDERS[order],
+            chronological=chronological,
+            roles=wanted,
+            omit_citations=omit_citations,
+        )
+        return rpc(
+            "MessageService/ListMessages",
+            request,
+            pb.ListMessagesResponse,
+            lambda r: Page([convert.message_from(m) for m in r.messages], r.next_page_token),
+        )
+
+    return Listing(page, page_token, limit, page_size)
+
+
+def update(
+    session_id: Id,
+    message_id: Id,
+    *,
+    metadata: Mapping[str, Any],
+    replace_metadata: bool = False,
+) -> Rpc[Message]:
+    """Changes a message's metadata; what was said stays as it is.
+
+    Merges (the given keys are set, those whose value is None are removed) unless ``replace_metadata``.
+    """
+    request = pb.UpdateMessageRequest(
+        session_id=str(session_id),
+        message_id=str(message_id),
+        metadata_json=convert.json_to(metadata, "metadata"),
+        metadata_mode=convert.json_mode(replace_metadata),
+    )
+    return rpc(
+        "MessageService/UpdateMessage",
+        request,
+        pb.UpdateMessageResponse,
+        lambda r: convert.message_from(r.message),
+    )
+
+
+def delete(session_id: Id, message_id: Id) -> Rpc[None]:
+    """Erases a message. Its seq is never given again, its id never stored again."""
+    request = pb.DeleteMessageRequest(session_id=str(session_id), message_id=str(message_id))
+    return rpc("MessageService/DeleteMessage", request, pb.DeleteMessageResponse, lambda r: None, safe=False)
+
+
+def clear(session_id: Id) -> Rpc[int]:
+    """Erases all messages of a session; returns how many.
+
+    Not sent again after a failure of which nobody knows what became: it would erase what came in between.
+    """
+    request = pb.ClearMessagesRequest(session_id=str(session_id))
+    return rpc(
+        "MessageService/ClearMessages",
+        request,
+        pb.ClearMessagesResponse,
+        lambda r: r.deleted_count,
+        safe=False,
+    )
+
+
+def search(
+    query: str,
+    *,
+    user_id: Id | None = None,
+    session_id: Id | None = None,
+    roles: Sequence[Role] = (),
+    fields: Sequence[Literal["content", "selected_text"]] = (),
+    limit: int | None = None,
+    page_size: int = 0,
+    page_token: str = "",
+) -> Listing[SearchHit]:
+    """Searches the messages of a session or of a user, best match first.
+
+    ``query`` is in the syntax of Postgres' ``websearch_to_tsquery``: words, "a phrase", or, -not.
+    """
+    for field in fields:
+        if field not in _FIELDS:
+            raise ValueError(f"fields must be of {', '.join(_FIELDS)}, not {field!r}")
+    wanted = convert.roles_to(roles)
+
+    def page(token: str, size: int) -> Rpc[Page[SearchHit]]:
+        request = pb.SearchMessagesRequest(
+            query=query,
+            page_size=size,
+            page_token=token,
+            user_id=convert.id_to(user_id),
+            session_id=convert.id_to(session_id),
+            roles=wanted,
+            fields=[_FIELDS[field] for field in fields],
+        )
+        return rpc(
+            "MessageService/SearchMessages",
+            request,
+            pb.SearchMessagesResponse,
+            lambda r: Page([convert.hit_from(h) for h in r.hits], r.next_page_token),
+        )
+
+    return Listing(page, page_token, limit, page_size)

@@ -1,0 +1,208 @@
+"""How a method is described once and offered twice, to be called or to be awaited.
+
+A builder turns arguments into an :class:`Rpc` (one call) or a :class:`Listing` (calls, page by page).
+:func:`call`, :func:`acall`, :func:`pages` and :func:`apages` make methods of it, with its signature and its docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from google.protobuf.message import Message as Protobuf
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R", bound=Protobuf)
+
+MAX_PAGE = 500
+"""The largest page that the server gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc(Generic[T]):
+    """One unary call, ready to be made."""
+
+    method: str
+    """Its path, ``/chatledger.v1.SessionService/GetSession``."""
+    request: bytes
+    parse: Callable[[bytes], T]
+    safe: bool
+    """Whether it may be sent again when nobody knows what became of it."""
+
+
+def rpc(
+    method: str, request: Protobuf, response: type[R], decode: Callable[[R], T], *, safe: bool = True
+) -> Rpc[T]:
+    """The call ``Service/Method``."""
+    return Rpc(
+        f"/chatledger.v1.{method}",
+        request.SerializeToString(),
+        lambda data: decode(response.FromString(data)),
+        safe,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list."""
+
+    items: list[T]
+    next_page_token: str
+    """Gives the next page; empty at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """A list to be read page by page."""
+
+    page: Callable[[str, int], Rpc[Page[T]]]
+    """The call that reads the page of a token, of a size."""
+    page_token: str = ""
+    limit: int | None = None
+    """How many to give altogether."""
+    page_size: int = 0
+    """0: the server's default, or the limit where that is given."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit must not be negative: {self.limit}")
+
+    def next(self, token: str, given: int) -> Rpc[Page[T]]:
+        """The call for the next page, when so many items have been given."""
+        left = MAX_PAGE if self.limit is None else min(self.limit - given, MAX_PAGE)
+        size = min(self.page_size, left) if self.page_size else (0 if self.limit is None else left)
+        return self.page(token, size)
+
+
+class Runner(Protocol):
+    """What makes calls and waits for them."""
+
+    def run(self, rpc: Rpc[T]) -> T: ...
+
+
+class AsyncRunner(Protocol):
+    """What makes calls and has them awaited."""
+
+    async def run(self, rpc: Rpc[T]) -> T: ...
+
+
+class Pager(Generic[T]):
+    """The items of a list; reads page after page as they are taken.
+
+    Iterating again reads again. :meth:`pages` gives the pages themselves.
+    """
+
+    def __init__(self, runner: Runner, listing: Listing[T]) -> None:
+        self._runner = runner
+        self._listing = listing
+
+    def pages(self) -> Iterator[Page[T]]:
+        """The pages, each with the token of the next."""
+        token, given = self._listing.page_token, 0
+        while self._listing.limit is None or given < self._listing.limit:
+            page = self._runner.run(self._listing.next(token, given))
+            yield page
+            token, given = page.next_page_token, given + len(page.items)
+            if not token:
+                return
+
+    def __iter__(self) -> Iterator[T]:
+        for page in self.pages():
+            yield from page.items
+
+
+class AsyncPager(Generic[T]):
+    """The items of a list, for ``async for``; reads page after page as they are taken.
+
+    Iterating again reads again. :meth:`pages` gives the pages themselves.
+    """
+
+    def __init__(self, runner: AsyncRunner, listing: Listing[T]) -> None:
+        self._runner = runner
+        self._listing = listing
+
+    async def pages(self) -> AsyncIterator[Page[T]]:
+        """The pages, each with the token of the next."""
+        token, given = self._listing.page_token, 0
+        while self._listing.limit is None or given < self._listing.limit:
+            page = await self._runner.run(self._listing.next(token, given))
+            yield page
+            token, given = page.next_page_token, given + len(page.items)
+            if not token:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for page in self.pages():
+            for item in page.items:
+                yield item
+
+
+class Resource:
+    """A group of methods of a client."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+
+class AsyncResource:
+    """A group of methods of an async client."""
+
+    def __init__(self, runner: AsyncRunner) -> None:
+        self._runner = runner
+
+
+def _like(build: Callable[..., Any], method: Callable[..., Any], result: str) -> None:
+    """Gives a method the builder's name, docstring and signature, so that ``help`` tells of it."""
+    method.__name__ = build.__name__.rstrip("_")
+    method.__qualname__ = method.__name__
+    method.__doc__ = build.__doc__
+    signature = inspect.signature(build)
+    myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    returns = str(signature.return_annotation)
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[myself, *signature.parameters.values()],
+        return_annotation=result.format(returns[returns.index("[") + 1 : -1]),
+    )
+
+
+def call(build: Callable[P, Rpc[T]]) -> Callable[Concatenate[Resource, P], T]:
+    """The method that makes this call."""
+
+    def method(self: Resource, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._runner.run(build(*args, **kwargs))
+
+    _like(build, method, "{}")
+    return method
+
+
+def acall(build: Callable[P, Rpc[T]]) -> Callable[Concatenate[AsyncResource, P], Coroutine[Any, Any, T]]:
+    """The method that makes this call, to be awaited."""
+
+    async def method(self: AsyncResource, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._runner.run(build(*args, **kwargs))
+
+    _like(build, method, "{}")
+    return method
+
+
+def pages(build: Callable[P, Listing[T]]) -> Callable[Concatenate[Resource, P], Pager[T]]:
+    """The method that reads this list."""
+
+    def method(self: Resource, /, *args: P.args, **kwargs: P.kwargs) -> Pager[T]:
+        return Pager(self._runner, build(*args, **kwargs))
+
+    _like(build, method, "Pager[{}]")
+    return method
+
+
+def apages(build: Callable[P, Listing[T]]) -> Callable[Concatenate[AsyncResource, P], AsyncPager[T]]:
+    """The method that reads this list, for ``async for``."""
+
+    def method(self: AsyncResource, /, *args: P.args, **kwargs: P.kwargs) -> AsyncPager[T]:
+        return AsyncPager(self._runner, build(*args, **kwargs))
+
+    _like(build, method, "AsyncPager[{}]")
+    return method

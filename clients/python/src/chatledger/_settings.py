@@ -1,0 +1,161 @@
+"""Where the server is, how to get there, and how patiently: what both clients take."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from .errors import ChatledgerError, ForkedError
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+"""Where a server listens that isn't told otherwise."""
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds for a call with all its retries: longer than a sleeping serverless database takes to wake up."""
+
+FIRST_PAUSE = 0.05
+"""Seconds before the first retry: about as long as a failover of a local server takes to be noticed."""
+
+LONGEST_PAUSE = 2.0
+"""Seconds between retries at most, so that an outage's end is noticed soon."""
+
+_CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    # A page ends at 3 MiB, but one message may be larger where the server's limits were raised.
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", -1),
+    # gRPC's own pauses between connection attempts grow to two minutes; a restarted server is back in one second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A connection that died without a word is noticed while a call or a watch waits on it.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client was made with."""
+
+    target: str
+    """``host:port``, or any other name that gRPC resolves."""
+    timeout: float | None
+    credentials: grpc.ChannelCredentials | None
+    """None: without TLS."""
+    api_key: str | None = field(repr=False)
+    pid: int
+    """The process that made the client."""
+
+    @property
+    def channel_options(self) -> list[tuple[str, Any]]:
+        return _CHANNEL_OPTIONS
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str]] | None:
+        """What every call sends along."""
+        return None if self.api_key is None else [("authorization", f"Bearer {self.api_key}")]
+
+    def check_process(self) -> None:
+        """Refuses in a forked process, where gRPC's threads are gone and calls would hang."""
+        if os.getpid() != self.pid:
+            raise ForkedError(
+                "this chatledger client was made in another process; make one after the fork, in each process"
+            )
+
+
+def settings(
+    target: str | None,
+    *,
+    api_key: str | None,
+    timeout: float | None,
+    tls: bool | None,
+    root_certificates: bytes | None,
+    private_key: bytes | None,
+    certificate_chain: bytes | None,
+) -> Settings:
+    """Checks the arguments of a client and fills them in from the environment."""
+    target = target or os.environ.get("CHATLEDGER_TARGET") or DEFAULT_TARGET
+    api_key = api_key or os.environ.get("CHATLEDGER_API_KEY") or None
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
+    if target.startswith("https://"):
+        if tls is False:
+            raise ValueError("tls=False contradicts the https:// of the target")
+        target, tls = target.removeprefix("https://").rstrip("/"), True
+        if ":" not in target.rsplit("]", 1)[-1]:
+            target += ":443"
+    elif target.startswith("http://"):
+        target = target.removeprefix("http://").rstrip("/")
+    pem = root_certificates or private_key or certificate_chain
+    if pem and tls is False:
+        raise ValueError("certificates were given, but tls=False")
+    if (private_key is None) != (certificate_chain is None):
+        raise ValueError("private_key and certificate_chain belong together")
+    if api_key is not None and not api_key.isascii():
+        raise ValueError("api_key must be ASCII")
+    secure = bool(tls or pem)
+    if api_key and not secure and tls is None and not _is_local(target):
+        raise ValueError(
+            f"refusing to send api_key to {target} in clear text: "
+            "use https:// or tls=True, or say tls=False where the network is trusted"
+        )
+    made = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
+    return Settings(target, timeout, made, api_key, os.getpid())
+
+
+def _is_local(target: str) -> bool:
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = target.rsplit("/", 1)[-1].rsplit(":", 1)[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Backoff:
+    """Growing pauses with jitter, so that the clients of a restarted server don't all come back at once."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE
+
+    def pause(self, at_least: float | None = None) -> float:
+        """Seconds to wait before the next attempt."""
+        pause = random.uniform(self._next / 2, self._next)
+        self._next = min(self._next * 2, LONGEST_PAUSE)
+        return max(pause, at_least or 0.0)
+
+    def reset(self) -> None:
+        """After a success."""
+        self._next = FIRST_PAUSE
+
+
+class Attempts:
+    """The attempts of one call within its timeout."""
+
+    def __init__(self, timeout: float | None, *, safe: bool) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._safe = safe
+        self._backoff = Backoff()
+
+    def left(self) -> float | None:
+        """Seconds until the deadline, for the next attempt."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.001)
+
+    def pause_after(self, error: ChatledgerError) -> float:
+        """Seconds to wait before the next attempt; raises the error where there is none."""
+        # What was refused for want of room was not done, whatever it was.
+        refused = error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None
+        if not (refused or self._safe and error.code == "UNAVAILABLE"):
+            raise error
+        pause = self._backoff.pause(error.retry_after)
+        if self._end is not None and time.monotonic() + pause >= self._end:
+            raise error
+        return pause

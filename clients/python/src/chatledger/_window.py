@@ -1,0 +1,182 @@
+"""What a writer has not had answered yet: the bookkeeping that both writers share.
+
+Entries wait in order, are sent in frames, and are answered in the order sent. When a stream breaks, all that
+wasn't answered is sent again on the next one, in the same order, with the same message ids, so that the server
+stores each once. Nothing here waits or locks: that is what the two writers do differently.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from . import _convert as convert
+from . import errors
+from ._ids import Id
+from .types import Citation, NewMessage, Receipt, Role
+from .v1 import message_pb2 as pb
+
+METHOD = "/chatledger.v1.MessageService/StreamAppendMessages"
+
+MAX_FRAME_ENTRIES = 1024
+"""As many as the server commits at a time."""
+
+MAX_FRAME_BYTES = 1 << 20
+"""Far below what the server takes in a request, unless one entry is larger by itself."""
+
+# What the server could do a moment later. A deadline that passed on the server is not among them: the session was
+# locked all the time, and trying on would hold up all the others.
+_TRY_ENTRY_AGAIN = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"})
+
+F = TypeVar("F")
+Outcome = Receipt | errors.ChatledgerError
+
+
+def encode(
+    session_id: Id,
+    role: Role,
+    content: str,
+    selected_text: str | None,
+    metadata: Mapping[str, Any] | None,
+    payload: bytes | None,
+    citations: Sequence[Citation],
+    message_id: Id | None,
+    create_time: datetime.datetime | None,
+) -> tuple[bytes, str]:
+    """A frame of this one entry, and its message's id.
+
+    Frames put one after the other are one frame with all their entries: that is how protobuf merges messages.
+    """
+    message = convert.new_message_to(
+        NewMessage(role, content, selected_text, metadata, payload, citations, message_id, create_time)
+    )
+    entry = pb.AppendEntry(session_id=str(session_id), message=message)
+    return pb.StreamAppendMessagesRequest(entries=(entry,)).SerializeToString(), message.message_id
+
+
+class Window(Generic[F]):
+    """The entries of a writer that aren't answered, each with its future."""
+
+    def __init__(self, max_pending: int, max_pending_bytes: int, timeout: float | None) -> None:
+        if max_pending < 1:
+            raise ValueError(f"max_pending must be at least 1: {max_pending}")
+        if max_pending_bytes < 1:
+            raise ValueError(f"max_pending_bytes must be at least 1: {max_pending_bytes}")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
+        self._max_pending = max_pending
+        self._max_bytes = max_pending_bytes
+        self._timeout = timeout
+        self._waiting: deque[tuple[bytes, F, float]] = deque()
+        self._in_flight: deque[tuple[bytes, F, float]] = deque()
+        self._refused: deque[tuple[bytes, F, float]] = deque()
+        self._bytes = 0
+        # Entries of which one may have ended a stream: they are sent one by one.
+        self._suspects = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_flight) + len(self._refused)
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether entries are sent one by one, each after the answer to the one before."""
+        return self._suspects > 0
+
+    def futures(self) -> list[F]:
+        """The futures of all that isn't answered."""
+        return [future for entries in (self._refused, self._in_flight, self._waiting) for _, future, _ in entries]
+
+    def has_room(self, size: int) -> bool:
+        """Whether an entry of so many bytes may be added; any may, where there is no other."""
+        pending = len(self)
+        return pending == 0 or (pending < self._max_pending and self._bytes + size <= self._max_bytes)
+
+    def add(self, chunk: bytes, future: F) -> None:
+        self._waiting.append((chunk, future, time.monotonic()))
+        self._bytes += len(chunk)
+
+    def take(self) -> bytes | None:
+        """The next frame to send; None: nothing to send now."""
+        waiting, in_flight = self._waiting, self._in_flight
+        if not waiting or self._suspects and in_flight:
+            return None
+        most = 1 if self._suspects else MAX_FRAME_ENTRIES
+        chunks: list[bytes] = []
+        size = 0
+        while waiting and len(chunks) < most:
+            size += len(waiting[0][0])
+            if size > MAX_FRAME_BYTES and chunks:
+                break
+            entry = waiting.popleft()
+            in_flight.append(entry)
+            chunks.append(entry[0])
+        return b"".join(chunks)
+
+    def answer(self, frame: bytes) -> tuple[list[tuple[F, Outcome]], errors.ChatledgerError | None]:
+        """What became of the entries that a frame answers, and, where one must be sent again, why."""
+        done: list[tuple[F, Outcome]] = []
+        again: errors.ChatledgerError | None = None
+        in_flight = self._in_flight
+        for result in pb.StreamAppendMessagesResponse.FromString(frame).results:
+            if not in_flight:
+                raise errors.InternalError("the server answered what wasn't sent", code="INTERNAL")
+            entry = in_flight.popleft()
+            outcome: Outcome
+            if result.HasField("receipt"):
+                outcome = convert.receipt_from(result.receipt)
+            else:
+                error = result.error
+                outcome = errors.of_number(error.code, error.message, error.reason, error.metadata)
+                if outcome.code in _TRY_ENTRY_AGAIN:
+                    self._refused.append(entry)
+                    again = outcome
+                    continue
+            done.append((entry[1], outcome))
+            self._bytes -= len(entry[0])
+        self._suspects = max(self._suspects - len(done), 0)
+        return done, again
+
+    def ended(self, error: errors.ChatledgerError | None) -> list[tuple[F, Outcome]]:
+        """After a stream has ended: what fails for good. The rest waits to be sent again, in order."""
+        failed: list[tuple[bytes, F, float]] = []
+        code = "" if error is None else error.code
+        too_large = code in {"INVALID_ARGUMENT", "OUT_OF_RANGE"} or (
+            error is not None and code == "RESOURCE_EXHAUSTED" and error.retry_after is None and not self._refused
+        )
+        if too_large and self._suspects and len(self._in_flight) == 1:
+            failed.append(self._in_flight.popleft())
+            self._suspects -= 1
+        elif too_large:
+            self._suspects = max(self._suspects, len(self._in_flight))
+        for left in (self._in_flight, self._refused):
+            self._waiting.extendleft(reversed(left))
+            left.clear()
+        if error is not None and not too_large and code not in errors.TRANSIENT:
+            failed.extend(self._waiting)
+            self._waiting.clear()
+        while self._waiting and self._is_late(self._waiting[0]):
+            failed.append(self._waiting.popleft())
+        self._bytes -= sum(len(chunk) for chunk, _, _ in failed)
+        why = error or errors.UnavailableError("the stream was ended", code="UNAVAILABLE")
+        return [(future, why) for _, future, _ in failed]
+
+    def fail(self, error: errors.ChatledgerError) -> list[tuple[F, Outcome]]:
+        """Gives up on everything."""
+        everything = [*self._refused, *self._in_flight, *self._waiting]
+        for left in (self._refused, self._in_flight, self._waiting):
+            left.clear()
+        self._bytes = 0
+        return [(future, error) for _, future, _ in everything]
+
+    def patience(self) -> float | None:
+        """Seconds until the oldest entry has waited too long; None: no entry, or no limit."""
+        oldest = self._refused or self._in_flight or self._waiting
+        if not oldest or self._timeout is None:
+            return None
+        return oldest[0][2] + self._timeout - time.monotonic()
+
+    def _is_late(self, entry: tuple[bytes, F, float]) -> bool:
+        return self._timeout is not None and time.monotonic() - entry[2] >= self._timeout

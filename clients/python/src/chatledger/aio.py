@@ -1,0 +1,252 @@
+"""The client for asyncio: every call is awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import copy
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from . import errors
+from ._ids import Id
+from ._requests import analytics, citations, documents, messages, profiles, sessions, users
+from ._rpc import AsyncResource, Rpc, acall, apages
+from ._settings import DEFAULT_TIMEOUT, Attempts, Settings, settings
+from .aio_writer import AsyncWriter
+from .types import Message
+from .watch import AsyncWatch
+
+T = TypeVar("T")
+
+
+class AsyncUsers(AsyncResource):
+    """Who chats, and how they sign in."""
+
+    create = acall(users.create)
+    get = acall(users.get)
+    update = acall(users.update)
+    delete = acall(users.delete)
+    list = apages(users.list_)
+    set_password = acall(users.set_password)
+    verify_password = acall(users.verify_password)
+
+
+class AsyncProfiles(AsyncResource):
+    """What onboarding asked of a user."""
+
+    get = acall(profiles.get)
+    update = acall(profiles.update)
+    delete = acall(profiles.delete)
+    list = apages(profiles.list_)
+
+
+class AsyncSessions(AsyncResource):
+    """Conversations."""
+
+    create = acall(sessions.create)
+    get = acall(sessions.get)
+    list = apages(sessions.list_)
+    update = acall(sessions.update)
+    delete = acall(sessions.delete)
+    claim = acall(sessions.claim)
+
+
+class AsyncMessages(AsyncResource):
+    """What was said, in order."""
+
+    append = acall(messages.append)
+    append_batch = acall(messages.append_batch)
+    get = acall(messages.get)
+    list = apages(messages.list_)
+    update = acall(messages.update)
+    delete = acall(messages.delete)
+    clear = acall(messages.clear)
+    search = apages(messages.search)
+
+    def __init__(self, client: AsyncClient) -> None:
+        super().__init__(client)
+        self._client = client
+
+    async def last(self, session_id: Id, count: int) -> builtins.list[Message]:
+        """The last ``count`` messages of a session, oldest first."""
+        newest_first = [message async for message in self.list(session_id, order="desc", limit=count)]
+        return newest_first[::-1]
+
+    def watch(self, session_id: Id, *, after_seq: int = 0) -> AsyncWatch:
+        """Every message with a seq above ``after_seq``, in order, each once: first those that are stored, then live.
+
+        The iterator reconnects and resumes by itself, and doesn't end by itself: see :class:`~chatledger.AsyncWatch`.
+        """
+        return AsyncWatch(self._client, session_id, after_seq)
+
+    def writer(
+        self, *, max_pending: int = 4096, max_pending_bytes: int = 16 << 20, timeout: float | None = 120.0
+    ) -> AsyncWriter:
+        """A pipelined writer, many times faster than ``append``: see :class:`~chatledger.AsyncWriter`."""
+        return AsyncWriter(
+            self._client, max_pending=max_pending, max_pending_bytes=max_pending_bytes, timeout=timeout
+        )
+
+
+class AsyncCitations(AsyncResource):
+    """Which chunks of which documents an answer rests on."""
+
+    add = acall(citations.add)
+    list = apages(citations.list_)
+    delete = acall(citations.delete)
+
+
+class AsyncDocuments(AsyncResource):
+    """What the answers' sources are called."""
+
+    upsert = acall(documents.upsert)
+    get = acall(documents.get)
+    list = apages(documents.list_)
+    delete = acall(documents.delete)
+
+
+class AsyncAnalytics(AsyncResource):
+    """What a RAG chatbot's team asks of its tables."""
+
+    top_documents = acall(analytics.top_documents)
+    user_activity = apages(analytics.user_activity)
+    daily_volume = acall(analytics.daily_volume)
+    session_length_distribution = acall(analytics.session_length_distribution)
+
+
+class AsyncClient:
+    """A connection to a chatledger server, for any number of tasks of one event loop.
+
+    It has the methods and the arguments of :class:`~chatledger.Client`; calls are awaited, lists read with
+    ``async for``. It connects when it is first used, and belongs to the event loop that is running then.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        tls: bool | None = None,
+        root_certificates: bytes | None = None,
+        private_key: bytes | None = None,
+        certificate_chain: bytes | None = None,
+    ) -> None:
+        self._settings: Settings = settings(
+            target,
+            api_key=api_key,
+            timeout=timeout,
+            tls=tls,
+            root_certificates=root_certificates,
+            private_key=private_key,
+            certificate_chain=certificate_chain,
+        )
+        self._timeout = timeout
+        # Shared with the views of with_timeout.
+        self._connection = _Connection(self._settings)
+        self._bind()
+
+    def _bind(self) -> None:
+        self.users = AsyncUsers(self)
+        self.profiles = AsyncProfiles(self)
+        self.sessions = AsyncSessions(self)
+        self.messages = AsyncMessages(self)
+        self.citations = AsyncCitations(self)
+        self.documents = AsyncDocuments(self)
+        self.analytics = AsyncAnalytics(self)
+
+    @property
+    def target(self) -> str:
+        """The server's address."""
+        return self._settings.target
+
+    def with_timeout(self, timeout: float | None) -> AsyncClient:
+        """The same client, on the same connection, with another timeout for its calls, in seconds."""
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
+        other = copy.copy(self)
+        other._timeout = timeout
+        other._bind()
+        return other
+
+    async def close(self) -> None:
+        """Closes the connection. Close writers first: they may still have messages to send."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def run(self, rpc: Rpc[T]) -> T:
+        """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
+        method = self._connection.method(rpc.method)
+        attempts = Attempts(self._timeout, safe=rpc.safe)
+        while True:
+            try:
+                answer = await method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
+                break
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(errors.of_rpc(error))
+            await asyncio.sleep(pause)
+        return rpc.parse(answer)
+
+    def open_stream(self, method: str, request: bytes | None = None) -> Any:
+        """Opens a stream: of requests and answers, or of answers to the one request that is given."""
+        channel = self._connection.channel()
+        if request is None:
+            return channel.stream_stream(method)(metadata=self._settings.metadata)
+        return channel.unary_stream(method)(request, metadata=self._settings.metadata)
+
+    def check_usable(self) -> None:
+        """Raises where the client is closed, or belongs to another process or event loop."""
+        self._connection.channel()
+
+
+class _Connection:
+    """A channel that is made when it is first used, by the event loop that it then belongs to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # grpc has no types of its own.
+        self._channel: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._methods: dict[str, Callable[..., Any]] = {}
+        self._closed = False
+
+    def channel(self) -> Any:
+        self._settings.check_process()
+        if self._closed:
+            raise errors.ClosedError("the chatledger client is closed")
+        loop = asyncio.get_running_loop()
+        if self._channel is None:
+            self._loop = loop
+            target, options = self._settings.target, self._settings.channel_options
+            credentials = self._settings.credentials
+            if credentials is None:
+                self._channel = grpc.aio.insecure_channel(target, options)
+            else:
+                self._channel = grpc.aio.secure_channel(target, credentials, options)
+        elif self._loop is not loop:
+            raise RuntimeError("this AsyncClient belongs to another event loop; make one in each")
+        return self._channel
+
+    def method(self, path: str) -> Callable[..., Any]:
+        channel = self.channel()
+        method = self._methods.get(path)
+        if method is None:
+            method = self._methods[path] = channel.unary_unary(path)
+        return method
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()

@@ -1,0 +1,244 @@
+"""The pipelined writer for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from . import errors
+from ._ids import Id
+from ._settings import Backoff
+from ._window import METHOD, Outcome, Window, encode
+from .types import Citation, Receipt, Role
+from .writer import _too_late
+
+if TYPE_CHECKING:
+    from .aio import AsyncClient
+
+# What a read answers at the end of a stream; grpc has no types of its own.
+_EOF: Any = vars(grpc.aio)["EOF"]
+
+_log = logging.getLogger("chatledger")
+
+
+class AsyncWriter:
+    """Appends messages over one stream, many under way at a time.
+
+    ``await writer.append(…)`` returns a future at once, and waits while too much is unanswered; ``await`` that
+    future for the receipt. All that :class:`~chatledger.Writer` promises holds: order within a session, each message
+    once, also after reconnects, and failures that harm no other message.
+
+    Any number of tasks of one event loop may use one writer. Close it at the end, or use it in an ``async with``:
+    that waits until all is answered.
+
+    :param max_pending: the most messages that are not answered; then ``append`` waits.
+    :param max_pending_bytes: the same in bytes; one message may be larger.
+    :param timeout: seconds that a message may stay unanswered, through outages; then its future fails with the last
+        error. It may have been stored all the same. None: no limit.
+    """
+
+    def __init__(
+        self, client: AsyncClient, *, max_pending: int, max_pending_bytes: int, timeout: float | None
+    ) -> None:
+        self._client = client
+        self._window: Window[asyncio.Future[Receipt]] = Window(max_pending, max_pending_bytes, timeout)
+        # Set when there is something to do, for the sender and the task that opens streams.
+        self._work = asyncio.Event()
+        # Set when something was answered, and then replaced: for who waits for room.
+        self._room = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def append(
+        self,
+        session_id: Id,
+        role: Role,
+        content: str = "",
+        *,
+        selected_text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        payload: bytes | None = None,
+        citations: Sequence[Citation] = (),
+        message_id: Id | None = None,
+        create_time: datetime.datetime | None = None,
+    ) -> asyncio.Future[Receipt]:
+        """Appends one message, as ``messages.append`` does, and returns the future of its receipt.
+
+        Cancelling that future doesn't take the message back.
+        """
+        self._client.check_usable()
+        chunk, _ = encode(
+            session_id, role, content, selected_text, metadata, payload, citations, message_id, create_time
+        )
+        while not self._closing and not self._window.has_room(len(chunk)):
+            await self._room.wait()
+        if self._closing:
+            raise errors.ClosedError("the chatledger writer is closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        self._window.add(chunk, future)
+        self._work.set()
+        if self._task is None:
+            self._task = loop.create_task(self._run(), name="chatledger-writer")
+        return future
+
+    def pending(self) -> int:
+        """How many messages are not answered."""
+        return len(self._window)
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Waits until all that was appended before is answered; failures are in the futures.
+
+        Raises :class:`~chatledger.DeadlineExceededError` after ``timeout`` seconds; the writer goes on.
+        """
+        self._client.check_usable()
+        left = await self._wait(timeout)
+        if left:
+            raise _too_late(left, timeout)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Waits until all is answered, and ends the stream; failures are in the futures.
+
+        After ``timeout`` seconds what isn't answered fails, and :class:`~chatledger.DeadlineExceededError` is raised.
+        """
+        self._closing = True
+        self._work.set()
+        self._tell()
+        left = await self._wait(timeout)
+        if left:
+            _resolve(self._window.fail(_too_late(left, timeout)))
+        if self._task is not None:
+            if left:
+                self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if left:
+            raise _too_late(left, timeout)
+
+    async def _wait(self, timeout: float | None) -> int:
+        """Waits for what is pending now; how many were not answered in time."""
+        pending = self._window.futures()
+        if not pending:
+            return 0
+        return len((await asyncio.wait(pending, timeout=timeout))[1])
+
+    async def __aenter__(self) -> AsyncWriter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _tell(self) -> None:
+        """Wakes who waits for room."""
+        self._room.set()
+        self._room = asyncio.Event()
+
+    async def _run(self) -> None:
+        """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
+        backoff = Backoff()
+        while True:
+            while not len(self._window) and not self._closing:
+                # No stream without need: a server that went away is asked for again when there is something.
+                self._work.clear()
+                await self._work.wait()
+            if not len(self._window):
+                return
+            error = await self._stream(backoff)
+            _resolve(self._window.ended(error))
+            self._tell()
+            if len(self._window):
+                pause = backoff.pause(error.retry_after if error else None)
+                _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+                await asyncio.sleep(pause)
+
+    async def _stream(self, backoff: Backoff) -> errors.ChatledgerError | None:
+        """One stream, until it ends; why it ended."""
+        call: Any = None
+        sender: asyncio.Task[None] | None = None
+        try:
+            call = self._client.open_stream(METHOD)
+            sender = asyncio.create_task(self._send(call))
+            while True:
+                frame = await self._read(call)
+                if frame is _EOF:
+                    return None
+                done, again = self._window.answer(frame)
+                _resolve(done)
+                self._tell()
+                if self._window.is_careful or self._closing:
+                    self._work.set()
+                if again is not None:
+                    return again
+                backoff.reset()
+        except grpc.RpcError as error:
+            return errors.of_rpc(error)
+        except errors.ClosedError as error:
+            return errors.FailedPreconditionError(str(error), code="FAILED_PRECONDITION")
+        except errors.ChatledgerError as error:
+            return error
+        finally:
+            if sender is not None:
+                sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+            if call is not None:
+                call.cancel()
+
+    async def _read(self, call: Any) -> Any:
+        """The next answer; an error when the oldest entry has waited too long for it."""
+        read = asyncio.ensure_future(call.read())
+        try:
+            while True:
+                # Without entries there is no limit, but one may come meanwhile.
+                patience = self._window.patience()
+                done, _ = await asyncio.wait([read], timeout=_LOOK_AGAIN if patience is None else max(patience, 0))
+                if done:
+                    return read.result()
+                patience = self._window.patience()
+                if patience is not None and patience <= 0:
+                    raise errors.DeadlineExceededError("the server did not answer", code="DEADLINE_EXCEEDED")
+        except asyncio.CancelledError:
+            if read.done() and not read.cancelled() or not call.cancelled():
+                raise
+            raise errors.ClosedError("the chatledger client is closed") from None
+        finally:
+            read.cancel()
+
+    async def _send(self, call: Any) -> None:
+        """Sends the frames of one stream, as they are ready."""
+        try:
+            while True:
+                frame = self._window.take()
+                if frame is not None:
+                    await call.write(frame)
+                elif self._closing and not len(self._window):
+                    await call.done_writing()
+                    return
+                else:
+                    self._work.clear()
+                    await self._work.wait()
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # The reader is told why the stream ended.
+            return
+
+
+_LOOK_AGAIN = 1.0
+"""Seconds between looks at whether there is an entry that may have waited too long."""
+
+
+def _resolve(done: list[tuple[asyncio.Future[Receipt], Outcome]]) -> None:
+    for future, outcome in done:
+        if future.done():
+            # Cancelled by who waited for it; the message is stored or not all the same.
+            continue
+        if isinstance(outcome, Receipt):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)

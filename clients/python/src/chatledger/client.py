@@ -1,0 +1,234 @@
+"""The client for threads: every call waits for its answer."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from . import errors
+from ._ids import Id
+from ._requests import analytics, citations, documents, messages, profiles, sessions, users
+from ._rpc import Resource, Rpc, call, pages
+from ._settings import DEFAULT_TIMEOUT, Attempts, Settings, settings
+from .types import Message
+from .watch import Watch
+from .writer import Writer
+
+T = TypeVar("T")
+
+
+class Users(Resource):
+    """Who chats, and how they sign in."""
+
+    create = call(users.create)
+    get = call(users.get)
+    update = call(users.update)
+    delete = call(users.delete)
+    list = pages(users.list_)
+    set_password = call(users.set_password)
+    verify_password = call(users.verify_password)
+
+
+class Profiles(Resource):
+    """What onboarding asked of a user."""
+
+    get = call(profiles.get)
+    update = call(profiles.update)
+    delete = call(profiles.delete)
+    list = pages(profiles.list_)
+
+
+class Sessions(Resource):
+    """Conversations."""
+
+    create = call(sessions.create)
+    get = call(sessions.get)
+    list = pages(sessions.list_)
+    update = call(sessions.update)
+    delete = call(sessions.delete)
+    claim = call(sessions.claim)
+
+
+class Messages(Resource):
+    """What was said, in order."""
+
+    append = call(messages.append)
+    append_batch = call(messages.append_batch)
+    get = call(messages.get)
+    list = pages(messages.list_)
+    update = call(messages.update)
+    delete = call(messages.delete)
+    clear = call(messages.clear)
+    search = pages(messages.search)
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._client = client
+
+    def last(self, session_id: Id, count: int) -> builtins.list[Message]:
+        """The last ``count`` messages of a session, oldest first."""
+        return builtins.list(self.list(session_id, order="desc", limit=count))[::-1]
+
+    def watch(self, session_id: Id, *, after_seq: int = 0) -> Watch:
+        """Every message with a seq above ``after_seq``, in order, each once: first those that are stored, then live.
+
+        The iterator reconnects and resumes by itself, and doesn't end by itself: see :class:`~chatledger.Watch`.
+        """
+        return Watch(self._client, session_id, after_seq)
+
+    def writer(
+        self, *, max_pending: int = 4096, max_pending_bytes: int = 16 << 20, timeout: float | None = 120.0
+    ) -> Writer:
+        """A pipelined writer, many times faster than ``append``: see :class:`~chatledger.Writer`."""
+        return Writer(
+            self._client, max_pending=max_pending, max_pending_bytes=max_pending_bytes, timeout=timeout
+        )
+
+
+class Citations(Resource):
+    """Which chunks of which documents an answer rests on."""
+
+    add = call(citations.add)
+    list = pages(citations.list_)
+    delete = call(citations.delete)
+
+
+class Documents(Resource):
+    """What the answers' sources are called."""
+
+    upsert = call(documents.upsert)
+    get = call(documents.get)
+    list = pages(documents.list_)
+    delete = call(documents.delete)
+
+
+class Analytics(Resource):
+    """What a RAG chatbot's team asks of its tables."""
+
+    top_documents = call(analytics.top_documents)
+    user_activity = pages(analytics.user_activity)
+    daily_volume = call(analytics.daily_volume)
+    session_length_distribution = call(analytics.session_length_distribution)
+
+
+class Client:
+    """A connection to a chatledger server, for any number of threads.
+
+    Make one, use it everywhere, and close it at the end (or use it in a ``with``). It connects when it is first
+    used. In programs that fork (Gunicorn with ``preload_app``, multiprocessing), make it after the fork: a forked
+    copy raises :class:`~chatledger.ForkedError`.
+
+    :param target: ``host:port``, or a URL with ``http://`` or ``https://``. Default: the variable
+        ``CHATLEDGER_TARGET``, else ``127.0.0.1:50051``.
+    :param api_key: sent with every call as a bearer token. Default: the variable ``CHATLEDGER_API_KEY``. It isn't sent
+        in clear text beyond this machine, unless ``tls=False`` says so.
+    :param timeout: seconds for each call, with its retries; None: no limit.
+    :param tls: True: with TLS; False: without. Default: with it for ``https://`` and where certificates are given.
+    :param root_certificates: PEM, of whom to trust. Default: gRPC's own.
+    :param private_key: PEM, for a server that asks clients for certificates.
+    :param certificate_chain: PEM, belongs to ``private_key``.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        tls: bool | None = None,
+        root_certificates: bytes | None = None,
+        private_key: bytes | None = None,
+        certificate_chain: bytes | None = None,
+    ) -> None:
+        self._settings: Settings = settings(
+            target,
+            api_key=api_key,
+            timeout=timeout,
+            tls=tls,
+            root_certificates=root_certificates,
+            private_key=private_key,
+            certificate_chain=certificate_chain,
+        )
+        options = self._settings.channel_options
+        # grpc has no types of its own.
+        self._channel: Any
+        if self._settings.credentials is None:
+            self._channel = grpc.insecure_channel(self._settings.target, options)
+        else:
+            self._channel = grpc.secure_channel(self._settings.target, self._settings.credentials, options)
+        self._calls: dict[str, Callable[..., bytes]] = {}
+        self._timeout = timeout
+        # A list, so that the views of with_timeout see it too.
+        self._closed: list[bool] = []
+        self._bind()
+
+    def _bind(self) -> None:
+        self.users = Users(self)
+        self.profiles = Profiles(self)
+        self.sessions = Sessions(self)
+        self.messages = Messages(self)
+        self.citations = Citations(self)
+        self.documents = Documents(self)
+        self.analytics = Analytics(self)
+
+    @property
+    def target(self) -> str:
+        """The server's address."""
+        return self._settings.target
+
+    def with_timeout(self, timeout: float | None) -> Client:
+        """The same client, on the same connection, with another timeout for its calls, in seconds."""
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
+        other = copy.copy(self)
+        other._timeout = timeout
+        other._bind()
+        return other
+
+    def close(self) -> None:
+        """Closes the connection. Close writers first: they may still have messages to send."""
+        if not self._closed:
+            self._closed.append(True)
+            self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def check_usable(self) -> None:
+        """Raises where the client is closed, or belongs to another process."""
+        self._settings.check_process()
+        if self._closed:
+            raise errors.ClosedError("the chatledger client is closed")
+
+    def run(self, rpc: Rpc[T]) -> T:
+        """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
+        self.check_usable()
+        method = self._calls.get(rpc.method)
+        if method is None:
+            method = self._calls[rpc.method] = self._channel.unary_unary(rpc.method)
+        attempts = Attempts(self._timeout, safe=rpc.safe)
+        while True:
+            try:
+                answer = method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
+                break
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(errors.of_rpc(error))
+            time.sleep(pause)
+        return rpc.parse(answer)
+
+    def open_stream(self, method: str, requests: Any, *, watching: bool) -> Any:
+        """Opens a stream: of requests and answers, or, for a watch, of answers to one request."""
+        self.check_usable()
+        open_ = self._channel.unary_stream if watching else self._channel.stream_stream
+        return open_(method)(requests, metadata=self._settings.metadata)

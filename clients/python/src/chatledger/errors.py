@@ -1,0 +1,184 @@
+"""What can go wrong: one exception class for each kind, with the server's reason and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that the server refused."""
+
+    field: str
+    """Its path, such as ``message.citations[0].score``."""
+    description: str
+
+
+class ChatledgerError(Exception):
+    """An error that the server, or the way to it, answered."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "UNKNOWN",
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[FieldViolation] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        """What went wrong, for people."""
+        self.code = code
+        """The gRPC code's name, such as ``NOT_FOUND``."""
+        self.reason = reason
+        """What went wrong, for programs, such as ``SESSION_NOT_FOUND``; empty where the server didn't answer."""
+        self.metadata: dict[str, str] = dict(metadata or {})
+        """More about it, such as ``last_seq``."""
+        self.violations: list[FieldViolation] = list(violations)
+        """All the fields that are wrong, where that is why."""
+        self.retry_after = retry_after
+        """In how many seconds to come back, where the server said so."""
+
+    def __str__(self) -> str:
+        return f"{self.reason or self.code}: {self.message}"
+
+
+class InvalidArgumentError(ChatledgerError):
+    """The request is malformed; ``violations`` names all the wrong fields."""
+
+
+class NotFoundError(ChatledgerError):
+    """There is no such row, or it belongs to somebody else."""
+
+
+class AlreadyExistsError(ChatledgerError):
+    """The email, the id or the index is taken; or a message id was used again with other content."""
+
+
+class FailedPreconditionError(ChatledgerError):
+    """The message id is that of a deleted message (``MESSAGE_DELETED``)."""
+
+
+class SequenceConflictError(ChatledgerError):
+    """``expected_last_seq`` differs from the session's."""
+
+    @property
+    def last_seq(self) -> int:
+        """The session's last seq."""
+        return int(self.metadata.get("last_seq", 0))
+
+
+class UnauthenticatedError(ChatledgerError):
+    """The password, or the API key, is wrong or missing."""
+
+
+class PermissionDeniedError(ChatledgerError):
+    """The API key doesn't allow this."""
+
+
+class NotServedError(ChatledgerError):
+    """This server doesn't serve this method (see its ``--scope``)."""
+
+
+class OverloadedError(ChatledgerError):
+    """The server has too much to do, and retries within the timeout didn't help."""
+
+
+class UnavailableError(ChatledgerError):
+    """The server or its database is away, and retries within the timeout didn't help."""
+
+
+class DeadlineExceededError(ChatledgerError):
+    """The timeout has passed. A write may have happened or not."""
+
+
+class InternalError(ChatledgerError):
+    """The server failed; its log has the details."""
+
+
+class ClosedError(RuntimeError):
+    """A client, writer or watch was used after it was closed."""
+
+
+class ForkedError(RuntimeError):
+    """A client or writer was used in a forked process. Make one there: gRPC's threads don't survive a fork."""
+
+
+_CLASSES: dict[str, type[ChatledgerError]] = {
+    "INVALID_ARGUMENT": InvalidArgumentError,
+    # A request above the server's limit.
+    "OUT_OF_RANGE": InvalidArgumentError,
+    "NOT_FOUND": NotFoundError,
+    "ALREADY_EXISTS": AlreadyExistsError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+    "ABORTED": SequenceConflictError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "UNIMPLEMENTED": NotServedError,
+    "RESOURCE_EXHAUSTED": OverloadedError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "INTERNAL": InternalError,
+}
+
+# What comes from the way, or from a moment: the same request may succeed a little later.
+TRANSIENT = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
+
+
+def of_code(
+    code: str,
+    message: str,
+    *,
+    reason: str = "",
+    metadata: Mapping[str, str] | None = None,
+    violations: Sequence[FieldViolation] = (),
+    retry_after: float | None = None,
+) -> ChatledgerError:
+    """The exception of a gRPC code's name."""
+    made = _CLASSES.get(code, ChatledgerError)
+    return made(
+        message, code=code, reason=reason, metadata=metadata, violations=violations, retry_after=retry_after
+    )
+
+
+def of_number(code: int, message: str, reason: str, metadata: Mapping[str, str]) -> ChatledgerError:
+    """The exception of an entry of a stream."""
+    name = code_pb2.Code.Name(code) if code in code_pb2.Code.values() else "UNKNOWN"
+    return of_code(name, message, reason=reason, metadata=metadata)
+
+
+def of_rpc(error: Any) -> ChatledgerError:
+    """The exception of a failed call, of ``grpc`` or ``grpc.aio``."""
+    code = error.code()
+    details = error.details() or ""
+    trailing = error.trailing_metadata() or ()
+    status = status_pb2.Status()
+    for key, value in trailing:
+        if key == "grpc-status-details-bin":
+            try:
+                status.ParseFromString(value)
+            except DecodeError:
+                # Not the server's own; code and text are still there.
+                break
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry, retry_after = error_details_pb2.RetryInfo(), None
+    for detail in status.details:
+        if detail.Unpack(retry):
+            retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        elif not detail.Unpack(info):
+            detail.Unpack(bad)
+    return of_code(
+        code.name,
+        details,
+        reason=info.reason,
+        metadata=info.metadata,
+        violations=[FieldViolation(v.field, v.description) for v in bad.field_violations],
+        retry_after=retry_after,
+    )

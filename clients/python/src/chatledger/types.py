@@ -1,0 +1,232 @@
+"""What goes in and comes out: plain dataclasses. Times are aware, in UTC; ids are canonical UUIDs as ``str``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, final
+
+from ._ids import Id
+
+Role = Literal["user", "assistant", "system", "tool"]
+"""Who speaks: the person, the model, instructions to the model, or a tool's result."""
+
+JsonObject = dict[str, Any]
+"""A JSON object. Values survive, spellings don't: 1e2 reads back as 100."""
+
+
+@final
+class Unset:
+    """The type of :data:`UNSET`."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
+"""Says "leave it as it is", where ``None`` says "clear it"."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person who chats."""
+
+    id: str
+    email: str
+    """Unique without regard to case."""
+    external_id: str | None
+    """The id that an identity provider gives (a JWT's ``sub``)."""
+    name: str
+    is_active: bool
+    """Whether the user may sign in."""
+    create_time: datetime.datetime
+    update_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A user's onboarding answers."""
+
+    user_id: str
+    software_background: str | None
+    hardware_background: str | None
+    learning_goals: str | None
+    experience_level: str | None
+    preferred_language: str | None
+    """A BCP-47 language tag."""
+    preferences: JsonObject
+    create_time: datetime.datetime
+    update_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewProfile:
+    """A profile to create together with its user."""
+
+    software_background: str | None = None
+    hardware_background: str | None = None
+    learning_goals: str | None = None
+    experience_level: str | None = None
+    preferred_language: str | None = None
+    """A BCP-47 language tag; the server's default is ``en``."""
+    preferences: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation."""
+
+    id: str
+    user_id: str | None
+    """The user it belongs to; None: anonymous."""
+    title: str
+    metadata: JsonObject
+    last_seq: int
+    """How many messages were ever appended: the seq of the last one."""
+    create_time: datetime.datetime
+    update_time: datetime.datetime
+    last_message_time: datetime.datetime | None
+    """None before the first message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """One source of a message: a chunk of a document."""
+
+    document_id: str
+    chunk_id: str = ""
+    score: float = 0.0
+    """The retrieval score, finite, in the retriever's own scale."""
+    citation_index: int = 0
+    """The number that the text cites it by, from 1; 0 in a request: the lowest free one."""
+    session_id: str | None = None
+    """Output only, and only from ``citations``: the session of the citing message."""
+    message_id: str | None = None
+    """Output only, and only from ``citations``: the citing message."""
+    create_time: datetime.datetime | None = None
+    """Output only, and only from ``citations``: when it was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One stored message of a session."""
+
+    id: str
+    session_id: str
+    seq: int
+    """Its place in the session, from 1."""
+    role: Role
+    content: str
+    selected_text: str | None
+    """The passage that the person had selected when asking."""
+    metadata: JsonObject
+    payload: bytes | None
+    """A framework's own form of the message, byte for byte as it was given."""
+    citations: list[Citation]
+    """Its sources, by citation_index."""
+    create_time: datetime.datetime
+    """Strictly increases with seq within a session, except for imports."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to append, for ``messages.append_batch``."""
+
+    role: Role
+    content: str = ""
+    """At most 1 MiB; may be empty."""
+    selected_text: str | None = None
+    """At most 64 KiB."""
+    metadata: Mapping[str, Any] | None = None
+    """At most 64 KiB and 32 levels deep."""
+    payload: bytes | None = None
+    """At most 1 MiB."""
+    citations: Sequence[Citation] = ()
+    """At most 100."""
+    message_id: Id | None = None
+    """None: a new UUIDv7, made before the first attempt."""
+    create_time: datetime.datetime | None = None
+    """For imports only; not in the future."""
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Where an appended message was stored."""
+
+    message_id: str
+    session_id: str
+    seq: int
+    """Its place in the session, from 1."""
+    create_time: datetime.datetime
+    deduplicated: bool
+    """True where the message had been stored by an earlier request."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """One message that matches a search."""
+
+    message: Message
+    session_title: str
+    rank: float
+    """Postgres' ts_rank; higher is better."""
+    snippet: str
+    """The best passage, the matched words between ``<b>`` and ``</b>``. The rest is not escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is known of one source."""
+
+    id: str
+    """The key that citations use, 1 to 512 bytes."""
+    title: str
+    source_uri: str
+    mime_type: str
+    content_hash: str
+    metadata: JsonObject
+    create_time: datetime.datetime
+    update_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TopDocument:
+    """A document and how often it was cited."""
+
+    document_id: str
+    title: str
+    """Empty where the document isn't registered."""
+    citation_count: int
+    mean_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class UserActivity:
+    """How much one user chatted."""
+
+    user_id: str
+    email: str
+    session_count: int
+    message_count: int
+    last_active_time: datetime.datetime | None
+    """None without sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class DailyVolume:
+    """One day's count."""
+
+    date: datetime.date
+    """The day in the requested time zone."""
+    message_count: int
+    session_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLengthBucket:
+    """A range of lengths and how many sessions fall in it."""
+
+    label: str
+    """``1``, ``2-5``, ``6-10``, ``11-20`` or ``20+``."""
+    session_count: int

@@ -1,0 +1,189 @@
+"""Watching a session: iterators that go on where they were when the connection breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from . import _convert as convert
+from . import errors
+from ._ids import Id
+from ._settings import Backoff
+from .types import Message
+from .v1 import message_pb2 as pb
+
+if TYPE_CHECKING:
+    from .aio import AsyncClient
+    from .client import Client
+
+_METHOD = "/chatledger.v1.MessageService/WatchMessages"
+_log = logging.getLogger("chatledger")
+
+
+class _Position:
+    """Where a watch is, and what its events and failures mean."""
+
+    def __init__(self, session_id: Id, after_seq: int) -> None:
+        if after_seq < 0:
+            raise ValueError(f"after_seq must not be negative: {after_seq}")
+        self._session_id = str(session_id)
+        self._backoff = Backoff()
+        self.last_seq = after_seq
+        """The seq of the last message that was given, or that the server has passed."""
+        self.caught_up = False
+        """Whether all that was stored when the watch began has been given."""
+
+    def _request(self) -> bytes:
+        return pb.WatchMessagesRequest(
+            session_id=self._session_id, after_seq=self.last_seq
+        ).SerializeToString()
+
+    def _message_of(self, frame: bytes) -> Message | None:
+        """The message that an event brings, if it brings a new one."""
+        self._backoff.reset()
+        event = pb.WatchMessagesResponse.FromString(frame)
+        kind = event.WhichOneof("event")
+        if kind == "caught_up":
+            self.caught_up = True
+        if kind == "heartbeat":
+            self.last_seq = max(self.last_seq, event.heartbeat.last_seq)
+        if kind != "message" or event.message.seq <= self.last_seq:
+            return None
+        self.last_seq = event.message.seq
+        return convert.message_from(event.message)
+
+    def _pause_after(self, error: errors.ChatledgerError | None) -> float:
+        """Seconds to wait before the watch is resumed; raises what no new attempt can mend."""
+        if error is not None and error.code not in errors.TRANSIENT:
+            raise error
+        pause = self._backoff.pause(error.retry_after if error else None)
+        _log.info("watch of session %s resumes in %.2f s: %s", self._session_id, pause, error or "it was ended")
+        return pause
+
+
+class Watch(_Position):
+    """The messages of a session as they come: an iterator, for ``for``.
+
+    When the connection breaks or the server restarts, it reconnects, for as long as that takes, and goes on after
+    the last message it gave. It ends after :meth:`close`, which any thread may call, and raises what no new attempt
+    can mend, such as :class:`~chatledger.NotFoundError` when the session is deleted.
+    """
+
+    def __init__(self, client: Client, session_id: Id, after_seq: int) -> None:
+        super().__init__(session_id, after_seq)
+        client.check_usable()
+        self._client = client
+        self._closed = threading.Event()
+        self._call: Any = None
+        self._messages = self._run()
+
+    def _run(self) -> Iterator[Message]:
+        while not self._closed.is_set():
+            error = None
+            try:
+                self._call = self._client.open_stream(_METHOD, self._request(), watching=True)
+                if self._closed.is_set():
+                    self._call.cancel()
+                for frame in self._call:
+                    message = self._message_of(frame)
+                    if message is not None:
+                        yield message
+            except grpc.RpcError as failure:
+                error = errors.of_rpc(failure)
+            finally:
+                # Also when the loop over us is left: a watch that nobody reads must not go on.
+                if self._call is not None:
+                    self._call.cancel()
+            if not self._closed.is_set():
+                self._closed.wait(self._pause_after(error))
+
+    def __iter__(self) -> Watch:
+        return self
+
+    def __next__(self) -> Message:
+        return next(self._messages)
+
+    def close(self) -> None:
+        """Ends the watch; a thread that waits for its next message leaves its loop."""
+        self._closed.set()
+        if self._call is not None:
+            self._call.cancel()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncWatch(_Position):
+    """The messages of a session as they come: an iterator, for ``async for``.
+
+    When the connection breaks or the server restarts, it reconnects, for as long as that takes, and goes on after
+    the last message it gave. Cancelling the task that waits for the next message is safe: so is going on
+    afterwards. It raises what no new attempt can mend, such as :class:`~chatledger.NotFoundError` when the session
+    is deleted.
+    """
+
+    def __init__(self, client: AsyncClient, session_id: Id, after_seq: int) -> None:
+        super().__init__(session_id, after_seq)
+        self._client = client
+        self._closed = False
+        self._call: Any = None
+        self._messages: AsyncGenerator[Message, None] | None = None
+
+    async def _run(self) -> AsyncGenerator[Message, None]:
+        while not self._closed:
+            error = None
+            try:
+                self._call = self._client.open_stream(_METHOD, self._request())
+                async for frame in self._call:
+                    message = self._message_of(frame)
+                    if message is not None:
+                        yield message
+            except grpc.RpcError as failure:
+                error = errors.of_rpc(failure)
+            except asyncio.CancelledError:
+                # close() cancels the call, which grpc.aio tells in the same way as our own cancellation.
+                if not self._closed:
+                    raise
+            finally:
+                if self._call is not None:
+                    self._call.cancel()
+            if not self._closed:
+                await asyncio.sleep(self._pause_after(error))
+
+    def __aiter__(self) -> AsyncWatch:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._messages is None:
+            self._messages = self._run()
+        try:
+            return await self._messages.__anext__()
+        except asyncio.CancelledError:
+            # A generator ends where it is cancelled; the next one goes on after the last message.
+            self._messages = None
+            raise
+
+    async def close(self) -> None:
+        """Ends the watch; a task that waits for its next message leaves its loop."""
+        self._closed = True
+        if self._call is not None:
+            self._call.cancel()
+
+    async def __aenter__(self) -> AsyncWatch:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,300 @@
+"""The pipelined writer for threads."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import datetime
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from . import errors
+from ._ids import Id
+from ._settings import Backoff
+from ._window import METHOD, Outcome, Window, encode
+from .types import Citation, Receipt, Role
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_WATCH_INTERVAL = 0.5
+"""Seconds between looks at how long the oldest message has waited: timeouts are many times longer."""
+
+_log = logging.getLogger("chatledger")
+
+
+class AppendFuture(Future[Receipt]):
+    """The receipt of an append to come. It can't be cancelled: the message may be stored already."""
+
+    message_id: str
+    """The message's id, also where the append fails: with it, the message can be appended again."""
+    _seen = False
+    _failure: BaseException | None = None
+
+    def cancel(self) -> bool:
+        """Does nothing; returns False."""
+        return False
+
+    def result(self, timeout: float | None = None) -> Receipt:
+        """Waits for the receipt; raises what the append failed with."""
+        self._seen = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Waits; what the append failed with, or None."""
+        self._seen = True
+        return super().exception(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[Receipt]], object]) -> None:
+        """Calls the function with this future when it is done; in the writer's thread, so it should be short."""
+        self._seen = True
+        super().add_done_callback(fn)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self._failure = exception
+        super().set_exception(exception)
+
+    def __del__(self) -> None:
+        # As asyncio does: a failure that nobody has looked at must not pass in silence.
+        if self._failure is not None and not self._seen:
+            _log.error("append of message %s failed, and nobody asked: %s", self.message_id, self._failure)
+
+
+class Writer:
+    """Appends messages over one stream, many under way at a time.
+
+    :meth:`append` returns a future at once, and blocks while too much is unanswered. Messages of one session are
+    stored in the order in which they were appended. When the connection breaks or the server restarts, the writer
+    reconnects and sends again what wasn't acknowledged, with the same ids, so that each message is stored once. A
+    message that the server refuses fails its own future and no other.
+
+    Any number of threads may use one writer. Close it at the end, or use it in a ``with``: that waits until all is
+    answered. It belongs to the process that made it.
+
+    :param max_pending: the most messages that are not answered; then ``append`` blocks.
+    :param max_pending_bytes: the same in bytes; one message may be larger.
+    :param timeout: seconds that a message may stay unanswered, through outages; then its future fails with the last
+        error. It may have been stored all the same. None: no limit.
+    """
+
+    def __init__(
+        self, client: Client, *, max_pending: int, max_pending_bytes: int, timeout: float | None
+    ) -> None:
+        client.check_usable()
+        self._client = client
+        self._window: Window[AppendFuture] = Window(max_pending, max_pending_bytes, timeout)
+        self._lock = threading.Lock()
+        # Told when something was answered: the threads that wait for room.
+        self._room = threading.Condition(self._lock)
+        # Told when there is something to do: the sender, and the thread that opens streams.
+        self._work = threading.Condition(self._lock)
+        self._sender_waits = False
+        # Answered, and their futures not set yet.
+        self._resolving: list[tuple[AppendFuture, Outcome]] = []
+        self._closing = False
+        self._gave_up = threading.Event()
+        self._call: Any = None
+        self._threads: list[threading.Thread] = []
+
+    def append(
+        self,
+        session_id: Id,
+        role: Role,
+        content: str = "",
+        *,
+        selected_text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        payload: bytes | None = None,
+        citations: Sequence[Citation] = (),
+        message_id: Id | None = None,
+        create_time: datetime.datetime | None = None,
+    ) -> AppendFuture:
+        """Appends one message, as ``messages.append`` does, and returns the future of its receipt."""
+        self._client.check_usable()
+        chunk, message_id = encode(
+            session_id, role, content, selected_text, metadata, payload, citations, message_id, create_time
+        )
+        future = AppendFuture()
+        future.message_id = message_id
+        size = len(chunk)
+        with self._lock:
+            while not self._closing and not self._window.has_room(size):
+                self._room.wait()
+            if self._closing:
+                raise errors.ClosedError("the chatledger writer is closed")
+            self._window.add(chunk, future)
+            if not self._threads:
+                self._start()
+            elif self._sender_waits:
+                self._sender_waits = False
+                self._work.notify_all()
+        return future
+
+    def pending(self) -> int:
+        """How many messages are not answered."""
+        with self._lock:
+            return len(self._window)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until all that was appended before is answered; failures are in the futures.
+
+        Raises :class:`~chatledger.DeadlineExceededError` after ``timeout`` seconds; the writer goes on.
+        """
+        self._client.check_usable()
+        left = self._wait(timeout)
+        if left:
+            raise _too_late(left, timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Waits until all is answered, and ends the stream; failures are in the futures.
+
+        After ``timeout`` seconds what isn't answered fails, and :class:`~chatledger.DeadlineExceededError` is raised.
+        """
+        with self._lock:
+            self._closing = True
+            self._work.notify_all()
+            self._room.notify_all()
+        left = self._wait(timeout)
+        if left:
+            with self._lock:
+                failed = self._window.fail(_too_late(left, timeout))
+                self._gave_up.set()
+                if self._call is not None:
+                    self._call.cancel()
+                self._work.notify_all()
+            _resolve(failed)
+        self._gave_up.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        atexit.unregister(self._tell_what_is_lost)
+        if left:
+            raise _too_late(left, timeout)
+
+    def _wait(self, timeout: float | None) -> int:
+        """Waits for what is pending now; how many were not answered in time."""
+        with self._lock:
+            pending = [*self._window.futures(), *(future for future, _ in self._resolving)]
+        return len(concurrent.futures.wait(pending, timeout).not_done)
+
+    def _tell_what_is_lost(self) -> None:
+        if len(self._window):
+            _log.error("%d messages may not be stored: the chatledger writer was not closed", len(self._window))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        atexit.register(self._tell_what_is_lost)
+        for run in (self._run, self._watch):
+            thread = threading.Thread(target=run, name=f"chatledger-writer{run.__name__}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
+        backoff = Backoff()
+        while True:
+            with self._lock:
+                while not len(self._window) and not self._closing:
+                    # No stream without need: a server that went away is asked for again when there is something.
+                    self._sender_waits = True
+                    self._work.wait()
+                if not len(self._window):
+                    return
+            error = self._stream(backoff)
+            with self._lock:
+                self._call = None
+                self._resolving = self._window.ended(error)
+            self._resolve()
+            if len(self._window):
+                pause = backoff.pause(error.retry_after if error else None)
+                _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+                self._gave_up.wait(pause)
+
+    def _stream(self, backoff: Backoff) -> errors.ChatledgerError | None:
+        """One stream, until it ends; why it ended."""
+        live = [True]
+        try:
+            call = self._client.open_stream(METHOD, self._frames(live), watching=False)
+            with self._lock:
+                self._call = call
+            for frame in call:
+                with self._lock:
+                    self._resolving, again = self._window.answer(frame)
+                self._resolve()
+                if again is not None:
+                    call.cancel()
+                    return again
+                backoff.reset()
+        except grpc.RpcError as error:
+            return errors.of_rpc(error)
+        except (errors.ClosedError, ValueError) as error:
+            # The client was closed under the writer; grpc says so by a ValueError.
+            return errors.FailedPreconditionError(f"the client is closed: {error}", code="FAILED_PRECONDITION")
+        except errors.ChatledgerError as error:
+            return error
+        finally:
+            with self._lock:
+                live[0] = False
+                self._work.notify_all()
+        return None
+
+    def _resolve(self) -> None:
+        """Sets the futures of what was answered, and tells who waits for it."""
+        _resolve(self._resolving)
+        with self._lock:
+            self._resolving = []
+            self._room.notify_all()
+            if self._window.is_careful or self._closing:
+                # The sender waits for answers in these cases.
+                self._work.notify_all()
+
+    def _frames(self, live: list[bool]) -> Iterator[bytes]:
+        """The frames of one stream, as they are ready; gRPC takes them from a thread of its own."""
+        while True:
+            with self._lock:
+                frame = None
+                while live[0]:
+                    frame = self._window.take()
+                    if frame is not None or (self._closing and not len(self._window)):
+                        break
+                    self._sender_waits = True
+                    self._work.wait()
+            if frame is None:
+                return
+            yield frame
+
+    def _watch(self) -> None:
+        """Ends a stream whose server hangs: nothing else would, while the connection is alive."""
+        while not self._gave_up.wait(_WATCH_INTERVAL):
+            with self._lock:
+                patience = self._window.patience()
+                if patience is not None and patience <= 0 and self._call is not None:
+                    self._call.cancel()
+
+
+def _too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
+    return errors.DeadlineExceededError(
+        f"{left} messages were not answered within {timeout} s", code="DEADLINE_EXCEEDED"
+    )
+
+
+def _resolve(done: list[tuple[AppendFuture, Outcome]]) -> None:
+    """Sets the futures; never with the lock held, since that calls back into code of the caller."""
+    for future, outcome in done:
+        if isinstance(outcome, Receipt):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
