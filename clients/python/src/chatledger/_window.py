@@ -31,6 +31,9 @@ MAX_FRAME_BYTES = 1 << 20
 # locked all the time, and trying on would hold up all the others.
 _TRY_ENTRY_AGAIN = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
+# How a stream ends that the writer itself ends, since nothing is answered.
+_OUR_OWN = frozenset({"CANCELLED", "DEADLINE_EXCEEDED"})
+
 F = TypeVar("F")
 Outcome = Receipt | errors.ChatledgerError
 
@@ -76,6 +79,8 @@ class Window(Generic[F]):
         self._bytes = 0
         # Entries of which one may have ended a stream: they are sent one by one.
         self._suspects = 0
+        # Why the last stream ended that answered nothing.
+        self._last_error: errors.ChatledgerError | None = None
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._in_flight) + len(self._refused)
@@ -120,6 +125,7 @@ class Window(Generic[F]):
         done: list[tuple[F, Outcome]] = []
         again: errors.ChatledgerError | None = None
         in_flight = self._in_flight
+        self._last_error = None
         for result in pb.StreamAppendMessagesResponse.FromString(frame).results:
             if not in_flight:
                 raise errors.InternalError("the server answered what wasn't sent", code="INTERNAL")
@@ -157,11 +163,21 @@ class Window(Generic[F]):
         if error is not None and not too_large and code not in errors.TRANSIENT:
             failed.extend(self._waiting)
             self._waiting.clear()
-        while self._waiting and self._is_late(self._waiting[0]):
-            failed.append(self._waiting.popleft())
-        self._bytes -= sum(len(chunk) for chunk, _, _ in failed)
         why = error or errors.UnavailableError("the stream was ended", code="UNAVAILABLE")
-        return [(future, why) for _, future, _ in failed]
+        if code not in _OUR_OWN:
+            self._last_error = why
+        done: list[tuple[F, Outcome]] = [(future, why) for _, future, _ in failed]
+        while self._waiting and self._is_late(self._waiting[0]):
+            late = self._waiting.popleft()
+            failed.append(late)
+            done.append((late[1], self._last_error or self._late()))
+        self._bytes -= sum(len(chunk) for chunk, _, _ in failed)
+        return done
+
+    def _late(self) -> errors.DeadlineExceededError:
+        return errors.DeadlineExceededError(
+            f"the server did not answer within {self._timeout} s", code="DEADLINE_EXCEEDED"
+        )
 
     def fail(self, error: errors.ChatledgerError) -> list[tuple[F, Outcome]]:
         """Gives up on everything."""

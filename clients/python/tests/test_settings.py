@@ -1,0 +1,110 @@
+"""Where a client connects, with what, and in which process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import chatledger
+from chatledger import Client
+from chatledger._settings import Settings, settings
+
+
+def made(target: str | None = None, **arguments: object) -> Settings:
+    defaults: dict[str, object] = dict.fromkeys(
+        ["api_key", "tls", "root_certificates", "private_key", "certificate_chain"]
+    )
+    return settings(target, **(defaults | {"timeout": 1.0} | arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "secure"),
+    [
+        (None, "127.0.0.1:50051", False),
+        ("example.com:1", "example.com:1", False),
+        ("http://example.com:1/", "example.com:1", False),
+        ("https://example.com", "example.com:443", True),
+        ("https://[::1]", "[::1]:443", True),
+        ("https://example.com:8443", "example.com:8443", True),
+    ],
+)
+def test_targets(given: str | None, target: str, secure: bool) -> None:
+    found = made(given)
+    assert (found.target, found.credentials is not None) == (target, secure)
+
+
+def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLEDGER_TARGET", "localhost:1")
+    monkeypatch.setenv("CHATLEDGER_API_KEY", "secret")
+    found = made()
+    assert found.target == "localhost:1"
+    assert list(found.metadata or ()) == [("authorization", "Bearer secret")]
+    assert "secret" not in repr(found)
+    assert made("other:1", api_key="mine", tls=False).api_key == "mine"
+
+
+def test_a_key_is_not_sent_in_clear_text() -> None:
+    with pytest.raises(ValueError, match="refusing to send api_key to example.com:1 in clear text"):
+        made("example.com:1", api_key="secret")
+    assert made("example.com:1", api_key="secret", tls=False).credentials is None
+    assert made("https://example.com", api_key="secret").credentials is not None
+    for local in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/tmp/x"):
+        assert made(local, api_key="secret").api_key == "secret"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"timeout": 0}, "timeout"),
+        ({"target": "https://x", "tls": False}, "tls"),
+        ({"root_certificates": b"x", "tls": False}, "tls"),
+        ({"private_key": b"x"}, "certificate_chain"),
+    ],
+)
+def test_contradictions_are_refused(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        made(**arguments)
+
+
+def test_a_closed_client_says_so(chatledger_target: str) -> None:
+    client = Client(chatledger_target)
+    view = client.with_timeout(1.0)
+    client.close()
+    client.close()
+    for closed in (client, view):
+        with pytest.raises(chatledger.ClosedError, match="client is closed"):
+            closed.sessions.create()
+
+
+FORK = """
+import os, sys, chatledger
+client = chatledger.Client(sys.argv[1])
+writer = client.messages.writer()
+session = client.sessions.create()
+writer.append(session.id, "user", "before").result()
+if os.fork() == 0:
+    for use in (client.sessions.create, lambda: writer.append(session.id, "user", "forked")):
+        try:
+            use()
+        except chatledger.ForkedError as error:
+            assert "after the fork" in str(error)
+        else:
+            os._exit(1)
+    mine = chatledger.Client(sys.argv[1])
+    os._exit(0 if mine.sessions.get(session.id).last_seq == 1 else 2)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+assert writer.append(session.id, "user", "after").result().seq == 2
+writer.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_needs_its_own(chatledger_target: str) -> None:
+    env = os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", FORK, chatledger_target], capture_output=True, text=True, timeout=60, env=env
+    )
+    assert ran.returncode == 0, ran.stderr
