@@ -29,13 +29,15 @@ def time_from(stamp: Timestamp) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(0, stamp.seconds, stamp.nanos // 1000)
 
 
-def time_to(value: datetime.datetime | None, field: str) -> Timestamp | None:
-    if value is None:
-        return None
+def time_to(value: datetime.datetime, field: str) -> Timestamp:
     if value.tzinfo is None:
         raise ValueError(f"{field} must be an aware datetime, such as datetime.now(timezone.utc)")
     delta = value - _EPOCH
     return Timestamp(seconds=delta.days * 86_400 + delta.seconds, nanos=delta.microseconds * 1000)
+
+
+def optional_time_to(value: datetime.datetime | None, field: str) -> Timestamp | None:
+    return None if value is None else time_to(value, field)
 
 
 def json_to(value: Mapping[str, Any] | None, field: str) -> str:
@@ -182,24 +184,45 @@ def message_from(m: message_pb2.Message) -> t.Message:
     )
 
 
-def new_message_to(message: t.NewMessage) -> message_pb2.NewMessage:
-    """A message to append, always with an id."""
-    m = message
-    if not isinstance(m.content, str):
-        raise TypeError(f"content must be a str, not {type(m.content).__name__}")
-    # Only what is given: this runs once a message in a writer, and every argument costs.
-    made = message_pb2.NewMessage(message_id=new_id(m.message_id), role=role_to(m.role), content=m.content)
-    if m.selected_text is not None:
-        made.selected_text = m.selected_text
-    if m.metadata:
-        made.metadata_json = json_to(m.metadata, "metadata")
-    if m.payload is not None:
-        made.payload = m.payload
-    if m.citations:
-        made.citations.extend(citation_to(c) for c in m.citations)
-    create_time = time_to(m.create_time, "create_time")
+def fill_message(
+    made: message_pb2.NewMessage,
+    role: str,
+    content: str,
+    selected_text: str | None,
+    metadata: Mapping[str, Any] | None,
+    payload: bytes | None,
+    citations: Iterable[t.Citation],
+    message_id: Id | None,
+    create_time: datetime.datetime | None,
+) -> str:
+    """Fills a message to append, and returns its id: it always has one.
+
+    This runs once a message in a writer: in place, and only for what is given.
+    """
+    if not isinstance(content, str):
+        raise TypeError(f"content must be a str, not {type(content).__name__}")
+    made.message_id = given = new_id(message_id)
+    made.role = role_to(role)
+    made.content = content
+    if selected_text is not None:
+        made.selected_text = selected_text
+    if metadata:
+        made.metadata_json = json_to(metadata, "metadata")
+    if payload is not None:
+        made.payload = payload
+    if citations:
+        made.citations.extend(citation_to(c) for c in citations)
     if create_time is not None:
-        made.create_time.CopyFrom(create_time)
+        made.create_time.CopyFrom(time_to(create_time, "create_time"))
+    return given
+
+
+def new_message_to(m: t.NewMessage) -> message_pb2.NewMessage:
+    """A message to append."""
+    made = message_pb2.NewMessage()
+    fill_message(
+        made, m.role, m.content, m.selected_text, m.metadata, m.payload, m.citations, m.message_id, m.create_time
+    )
     return made
 
 

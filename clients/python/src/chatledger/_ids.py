@@ -22,11 +22,11 @@ def uuid7() -> str:
 
     Without any state, so that threads and forked processes can't give the same id.
     """
-    random = int.from_bytes(os.urandom(10), "big")
     # 48 bits of milliseconds, version 7, 12 random bits, variant 2, 62 random bits.
-    value = time.time_ns() // 1_000_000 << 80 | 7 << 76 | (random >> 68) << 64 | 2 << 62 | random & (1 << 62) - 1
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time_part = f"{time.time_ns() // 1_000_000:012x}"
+    random = os.urandom(10).hex()
+    variant = "89ab"[int(random[3], 16) & 3]
+    return f"{time_part[:8]}-{time_part[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def session_id_of(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from . import _convert as convert
 from . import errors
 from ._ids import Id
-from .types import Citation, NewMessage, Receipt, Role
+from .types import Citation, Receipt, Role
 from .v1 import message_pb2 as pb
 
 METHOD = "/chatledger.v1.MessageService/StreamAppendMessages"
@@ -53,11 +53,25 @@ def encode(
 
     Frames put one after the other are one frame with all their entries: that is how protobuf merges messages.
     """
-    message = convert.new_message_to(
-        NewMessage(role, content, selected_text, metadata, payload, citations, message_id, create_time)
+    frame = pb.StreamAppendMessagesRequest()
+    entry = frame.entries.add()
+    entry.session_id = str(session_id)
+    given = convert.fill_message(
+        entry.message, role, content, selected_text, metadata, payload, citations, message_id, create_time
     )
-    entry = pb.AppendEntry(session_id=str(session_id), message=message)
-    return pb.StreamAppendMessagesRequest(entries=(entry,)).SerializeToString(), message.message_id
+    return frame.SerializeToString(), given
+
+
+def parse(frame: bytes) -> list[Outcome]:
+    """The answers in a frame."""
+    return [
+        convert.receipt_from(result.receipt)
+        if result.HasField("receipt")
+        else errors.of_number(
+            result.error.code, result.error.message, result.error.reason, result.error.metadata
+        )
+        for result in pb.StreamAppendMessagesResponse.FromString(frame).results
+    ]
 
 
 class Window(Generic[F]):
@@ -99,6 +113,10 @@ class Window(Generic[F]):
         pending = len(self)
         return pending == 0 or (pending < self._max_pending and self._bytes + size <= self._max_bytes)
 
+    def has_much_room(self) -> bool:
+        """Whether it is worth waking who waits for room: one at a time, they would fill frames one by one."""
+        return len(self) <= self._max_pending // 2 and self._bytes <= self._max_bytes // 2
+
     def add(self, chunk: bytes, future: F) -> None:
         self._waiting.append((chunk, future, time.monotonic()))
         self._bytes += len(chunk)
@@ -120,26 +138,20 @@ class Window(Generic[F]):
             chunks.append(entry[0])
         return b"".join(chunks)
 
-    def answer(self, frame: bytes) -> tuple[list[tuple[F, Outcome]], errors.ChatledgerError | None]:
-        """What became of the entries that a frame answers, and, where one must be sent again, why."""
+    def answer(self, outcomes: list[Outcome]) -> tuple[list[tuple[F, Outcome]], errors.ChatledgerError | None]:
+        """The futures of the next entries in flight with their outcomes; where one must be sent again, why."""
         done: list[tuple[F, Outcome]] = []
         again: errors.ChatledgerError | None = None
         in_flight = self._in_flight
         self._last_error = None
-        for result in pb.StreamAppendMessagesResponse.FromString(frame).results:
+        for outcome in outcomes:
             if not in_flight:
                 raise errors.InternalError("the server answered what wasn't sent", code="INTERNAL")
             entry = in_flight.popleft()
-            outcome: Outcome
-            if result.HasField("receipt"):
-                outcome = convert.receipt_from(result.receipt)
-            else:
-                error = result.error
-                outcome = errors.of_number(error.code, error.message, error.reason, error.metadata)
-                if outcome.code in _TRY_ENTRY_AGAIN:
-                    self._refused.append(entry)
-                    again = outcome
-                    continue
+            if not isinstance(outcome, Receipt) and outcome.code in _TRY_ENTRY_AGAIN:
+                self._refused.append(entry)
+                again = outcome
+                continue
             done.append((entry[1], outcome))
             self._bytes -= len(entry[0])
         self._suspects = max(self._suspects - len(done), 0)

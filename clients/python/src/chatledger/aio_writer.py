@@ -15,7 +15,7 @@ import grpc.aio
 from . import errors
 from ._ids import Id
 from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode
+from ._window import METHOD, Outcome, Window, encode, parse
 from .types import Citation, Receipt, Role
 from .writer import _too_late
 
@@ -138,8 +138,9 @@ class AsyncWriter:
 
     def _tell(self) -> None:
         """Wakes who waits for room."""
-        self._room.set()
-        self._room = asyncio.Event()
+        if self._closing or self._window.has_much_room():
+            self._room.set()
+            self._room = asyncio.Event()
 
     async def _run(self) -> None:
         """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
@@ -170,7 +171,7 @@ class AsyncWriter:
                 frame = await self._read(call)
                 if frame is _EOF:
                     return None
-                done, again = self._window.answer(frame)
+                done, again = self._window.answer(parse(frame))
                 _resolve(done)
                 self._tell()
                 if self._window.is_careful or self._closing:

@@ -17,7 +17,7 @@ import grpc
 from . import errors
 from ._ids import Id
 from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode
+from ._window import METHOD, Outcome, Window, encode, parse
 from .types import Citation, Receipt, Role
 
 if TYPE_CHECKING:
@@ -231,8 +231,9 @@ class Writer:
             with self._lock:
                 self._call = call
             for frame in call:
+                outcomes = parse(frame)
                 with self._lock:
-                    self._resolving, again = self._window.answer(frame)
+                    self._resolving, again = self._window.answer(outcomes)
                 self._resolve()
                 if again is not None:
                     call.cancel()
@@ -256,7 +257,8 @@ class Writer:
         _resolve(self._resolving)
         with self._lock:
             self._resolving = []
-            self._room.notify_all()
+            if self._window.has_much_room():
+                self._room.notify_all()
             if self._window.is_careful or self._closing:
                 # The sender waits for answers in these cases.
                 self._work.notify_all()

@@ -12,7 +12,7 @@ from ..v1 import analytics_pb2 as pb
 
 def top_documents(*, since: datetime.datetime | None = None, limit: int = 0) -> Rpc[list[TopDocument]]:
     """The most cited documents, most cited first; ``limit`` 0 = 50, at most 500."""
-    request = pb.ListTopDocumentsRequest(since=convert.time_to(since, "since"), limit=limit)
+    request = pb.ListTopDocumentsRequest(since=convert.optional_time_to(since, "since"), limit=limit)
     return rpc(
         "AnalyticsService/ListTopDocuments",
         request,
@@ -41,7 +41,7 @@ def daily_volume(
     *, since: datetime.datetime | None = None, time_zone: str | None = None
 ) -> Rpc[list[DailyVolume]]:
     """Messages by day, oldest first, without the empty days. ``time_zone``: an IANA name; default UTC."""
-    request = pb.ListDailyVolumeRequest(since=convert.time_to(since, "since"), time_zone=time_zone)
+    request = pb.ListDailyVolumeRequest(since=convert.optional_time_to(since, "since"), time_zone=time_zone)
     return rpc(
         "AnalyticsService/ListDailyVolume",
         request,
@@ -52,7 +52,7 @@ def daily_volume(
 
 def session_length_distribution(*, since: datetime.datetime | None = None) -> Rpc[list[SessionLengthBucket]]:
     """How many sessions have how many messages: all five buckets, shortest first."""
-    request = pb.GetSessionLengthDistributionRequest(since=convert.time_to(since, "since"))
+    request = pb.GetSessionLengthDistributionRequest(since=convert.optional_time_to(since, "since"))
     return rpc(
         "AnalyticsService/GetSessionLengthDistribution",
         request,
