@@ -137,7 +137,7 @@ class AsyncClient:
         private_key: bytes | None = None,
         certificate_chain: bytes | None = None,
     ) -> None:
-        self._settings: Settings = settings(
+        given = settings(
             target,
             api_key=api_key,
             timeout=timeout,
@@ -146,7 +146,18 @@ class AsyncClient:
             private_key=private_key,
             certificate_chain=certificate_chain,
         )
-        self._timeout = timeout
+        self._open(given)
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> AsyncClient:
+        """A client like another one, of either kind; for adapters."""
+        made = cls.__new__(cls)
+        made._open(settings)
+        return made
+
+    def _open(self, settings: Settings) -> None:
+        self._settings = settings
+        self._timeout = settings.timeout
         # Shared with the views of with_timeout.
         self._connection = _Connection(self._settings)
         self._bind()
@@ -159,6 +170,11 @@ class AsyncClient:
         self.citations = AsyncCitations(self)
         self.documents = AsyncDocuments(self)
         self.analytics = AsyncAnalytics(self)
+
+    @property
+    def settings(self) -> Settings:
+        """What the client was made with; for adapters."""
+        return self._settings
 
     @property
     def target(self) -> str:
@@ -206,6 +222,10 @@ class AsyncClient:
             return channel.stream_stream(method)(metadata=self._settings.metadata)
         return channel.unary_stream(method)(request, metadata=self._settings.metadata)
 
+    def fits_here(self) -> bool:
+        """Whether it belongs to the event loop that is running, or to none yet."""
+        return self._connection.fits_here()
+
     def check_usable(self) -> None:
         """Raises where the client is closed, or belongs to another process or event loop."""
         self._connection.channel()
@@ -221,6 +241,9 @@ class _Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._methods: dict[str, Callable[..., Any]] = {}
         self._closed = False
+
+    def fits_here(self) -> bool:
+        return self._loop is None or self._loop is asyncio.get_running_loop()
 
     def channel(self) -> Any:
         self._settings.check_process()

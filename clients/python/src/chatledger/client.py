@@ -146,7 +146,7 @@ class Client:
         private_key: bytes | None = None,
         certificate_chain: bytes | None = None,
     ) -> None:
-        self._settings: Settings = settings(
+        given = settings(
             target,
             api_key=api_key,
             timeout=timeout,
@@ -155,7 +155,18 @@ class Client:
             private_key=private_key,
             certificate_chain=certificate_chain,
         )
-        options = self._settings.channel_options
+        self._open(given)
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Client:
+        """A client like another one, of either kind; for adapters."""
+        made = cls.__new__(cls)
+        made._open(settings)
+        return made
+
+    def _open(self, settings: Settings) -> None:
+        self._settings = settings
+        options = settings.channel_options
         # grpc has no types of its own.
         self._channel: Any
         if self._settings.credentials is None:
@@ -163,7 +174,7 @@ class Client:
         else:
             self._channel = grpc.secure_channel(self._settings.target, self._settings.credentials, options)
         self._calls: dict[str, Callable[..., bytes]] = {}
-        self._timeout = timeout
+        self._timeout = settings.timeout
         # A list, so that the views of with_timeout see it too.
         self._closed: list[bool] = []
         self._bind()
@@ -176,6 +187,11 @@ class Client:
         self.citations = Citations(self)
         self.documents = Documents(self)
         self.analytics = Analytics(self)
+
+    @property
+    def settings(self) -> Settings:
+        """What the client was made with; for adapters."""
+        return self._settings
 
     @property
     def target(self) -> str:

@@ -1,0 +1,134 @@
+"""LangChain: a ``BaseChatMessageHistory`` that keeps its messages in chatledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    message_to_dict,
+    messages_from_dict,
+)
+
+from ._adapter import Chat, Clients, own_payload, stored, to_json
+from ._ids import Id
+from .aio import AsyncClient
+from .client import Client
+from .types import Message, NewMessage, Role
+
+FRAMEWORK = "langchain"
+_ROLES: dict[str, Role] = {
+    "human": "user",
+    "HumanMessageChunk": "user",
+    "system": "system",
+    "SystemMessageChunk": "system",
+    "tool": "tool",
+    "ToolMessageChunk": "tool",
+    "function": "tool",
+    "FunctionMessageChunk": "tool",
+}
+
+
+class ChatledgerChatMessageHistory(BaseChatMessageHistory):
+    """A chat history of LangChain, for ``RunnableWithMessageHistory`` and by itself; blocking and async.
+
+    Each message is one message, in the order in which it was added. What one ``add_messages`` adds is stored together or
+    not at all (up to 500 messages).
+
+    :param session_id: the framework's id of the session; see :func:`chatledger.session_id_of`.
+    :param target: where the server is; default: ``CHATLEDGER_TARGET``.
+    :param client: a client to use instead, of either kind.
+    :param user_id: the user whom a new session belongs to, a UUID.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        target: str | None = None,
+        api_key: str | None = None,
+        client: Client | AsyncClient | None = None,
+        user_id: Id | None = None,
+    ) -> None:
+        self.session_id = session_id
+        self._clients = Clients(target, client, api_key)
+        self._chat = Chat(self._clients, FRAMEWORK, session_id, user_id)
+
+    @property
+    def messages(self) -> list[BaseMessage]:  # type: ignore[override]
+        """All messages, oldest first; a call to the server each time."""
+        return [to_message(message) for message in self._chat.messages()]
+
+    async def aget_messages(self) -> list[BaseMessage]:
+        """All messages, oldest first."""
+        return [to_message(message) for message in await self._chat.amessages()]
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Adds messages at the end, all or none."""
+        if messages:
+            self._chat.append([of_message(message) for message in messages])
+
+    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Adds messages at the end, all or none."""
+        if messages:
+            await self._chat.aappend([of_message(message) for message in messages])
+
+    def clear(self) -> None:
+        """Removes all messages."""
+        self._chat.clear()
+
+    async def aclear(self) -> None:
+        """Removes all messages."""
+        await self._chat.aclear()
+
+    def close(self) -> None:
+        """Closes the connection of the blocking methods, if it isn't that of a given client."""
+        self._clients.close()
+
+    async def aclose(self) -> None:
+        """Closes the connections, if they aren't those of a given client."""
+        await self._clients.aclose()
+
+
+def of_message(message: BaseMessage) -> NewMessage:
+    """LangChain's message as a message."""
+    given: dict[str, Any] = message_to_dict(message)
+    role: Role = _ROLES.get(message.type, "assistant")
+    if message.type == "chat" and given["data"].get("role") in ("user", "system", "tool"):
+        role = given["data"]["role"]
+    calls = getattr(message, "tool_calls", None) or []
+    return stored(
+        FRAMEWORK,
+        role,
+        message.text if isinstance(message.text, str) else str(message.content),
+        to_json(given),
+        {
+            "type": message.type,
+            "tools": [call["name"] for call in calls],
+            "tool": message.name if role == "tool" else None,
+            "call_id": getattr(message, "tool_call_id", None),
+            "usage": getattr(message, "usage_metadata", None),
+        },
+    )
+
+
+def to_message(message: Message) -> BaseMessage:
+    """A message as LangChain's; one that another program wrote has its role and its text."""
+    payload = own_payload(FRAMEWORK, message)
+    if payload is not None:
+        (restored,) = messages_from_dict([json.loads(payload)])
+        return restored
+    if message.role == "user":
+        return HumanMessage(content=message.content, id=message.id)
+    if message.role == "assistant":
+        return AIMessage(content=message.content, id=message.id)
+    if message.role == "tool":
+        return ToolMessage(content=message.content, tool_call_id=message.id, id=message.id)
+    return SystemMessage(content=message.content, id=message.id)
