@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from agents.items import TResponseInputItem
 from agents.memory import SessionABC, SessionSettings
+from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
 from ._adapter import Chat, Clients, own_payload, stored, to_json
 from ._ids import Id
@@ -40,17 +41,16 @@ class ChatledgerSession(SessionABC):
         api_key: str | None = None,
         client: Client | AsyncClient | None = None,
         user_id: Id | None = None,
-        session_settings: SessionSettings | None = None,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         self.session_id = session_id
-        self.session_settings = session_settings or SessionSettings()
+        self.session_settings = coerce_session_settings(session_settings or SessionSettings())
         self._clients = Clients(target, client, api_key)
         self._chat = Chat(self._clients, FRAMEWORK, session_id, user_id)
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The items, oldest first; with ``limit``, or the settings', the last so many."""
-        if limit is None and self.session_settings is not None:
-            limit = self.session_settings.limit
+        limit = resolve_session_limit(limit, self.session_settings)
         if limit is None or limit < 0:
             messages = await self._chat.amessages()
         else:

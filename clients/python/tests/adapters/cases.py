@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 # Each example is a call or two to a real server; how long that takes says nothing.
 settings.register_profile(
-    "server", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "server", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("server")
 
