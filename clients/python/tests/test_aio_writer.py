@@ -132,6 +132,21 @@ async def test_a_server_that_hangs_is_not_waited_for(own_server: Server) -> None
             assert (await kept).seq in (2, 3)
 
 
+async def test_a_client_closed_under_a_writer_fails_what_waits(own_server: Server) -> None:
+    assert own_server.process is not None
+    client = AsyncClient(own_server.target)
+    session_id = (await client.sessions.create()).id
+    writer = client.messages.writer()
+    await (await writer.append(session_id, "user", "one"))
+    os.kill(own_server.process.pid, signal.SIGSTOP)
+    lost = await writer.append(session_id, "user", "two")
+    await client.close()
+    with pytest.raises(chatledger.FailedPreconditionError):
+        await asyncio.wait_for(lost, PATIENCE)
+    await writer.close(PATIENCE)
+    os.kill(own_server.process.pid, signal.SIGCONT)
+
+
 async def test_a_message_above_the_request_limit_harms_no_other() -> None:
     with server(args=["--max-request-bytes", "100000"]) as small:
         async with AsyncClient(small.target) as client:

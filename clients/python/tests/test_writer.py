@@ -218,6 +218,20 @@ def test_a_server_that_hangs_is_not_waited_for(own_server: Server) -> None:
                 assert patient.append(session_id, "user", "three").result(PATIENCE).seq in (2, 3)
 
 
+def test_a_client_closed_under_a_writer_fails_what_waits(own_server: Server) -> None:
+    client = Client(own_server.target)
+    session_id = client.sessions.create().id
+    writer = client.messages.writer()
+    writer.append(session_id, "user", "one").result(PATIENCE)
+    own_server.kill()
+    lost = writer.append(session_id, "user", "two")
+    client.close()
+    assert isinstance(lost.exception(PATIENCE), chatledger.FailedPreconditionError)
+    with pytest.raises(chatledger.ClosedError, match="client is closed"):
+        writer.append(session_id, "user", "three")
+    writer.close(PATIENCE)
+
+
 def test_a_message_above_the_request_limit_harms_no_other() -> None:
     with server(args=["--max-request-bytes", "100000"]) as small, Client(small.target) as client:
         session_id = client.sessions.create().id

@@ -83,8 +83,7 @@ def settings(
     """Checks the arguments of a client and fills them in from the environment."""
     target = target or os.environ.get("CHATLEDGER_TARGET") or DEFAULT_TARGET
     api_key = api_key or os.environ.get("CHATLEDGER_API_KEY") or None
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
+    check_timeout(timeout)
     if target.startswith("https://"):
         if tls is False:
             raise ValueError("tls=False contradicts the https:// of the target")
@@ -108,6 +107,13 @@ def settings(
         )
     made = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
     return Settings(target, timeout, made, api_key, os.getpid())
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """The timeout, if it can be one."""
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
+    return timeout
 
 
 def _is_local(target: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from . import _convert as convert
 from . import errors
 from ._ids import Id
+from ._settings import check_timeout
 from .types import Citation, Receipt, Role
 from .v1 import message_pb2 as pb
 
@@ -82,11 +83,9 @@ class Window(Generic[F]):
             raise ValueError(f"max_pending must be at least 1: {max_pending}")
         if max_pending_bytes < 1:
             raise ValueError(f"max_pending_bytes must be at least 1: {max_pending_bytes}")
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
         self._max_pending = max_pending
         self._max_bytes = max_pending_bytes
-        self._timeout = timeout
+        self._timeout = check_timeout(timeout)
         self._waiting: deque[tuple[bytes, F, float]] = deque()
         self._in_flight: deque[tuple[bytes, F, float]] = deque()
         self._refused: deque[tuple[bytes, F, float]] = deque()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import copy
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,10 +12,11 @@ import grpc
 import grpc.aio
 
 from . import errors
+from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
 from ._rpc import AsyncResource, Rpc, acall, apages
-from ._settings import DEFAULT_TIMEOUT, Attempts, Settings, settings
+from ._settings import Attempts, Settings
 from .aio_writer import AsyncWriter
 from .types import Message
 from .watch import AsyncWatch
@@ -119,48 +119,16 @@ class AsyncAnalytics(AsyncResource):
     session_length_distribution = acall(analytics.session_length_distribution)
 
 
-class AsyncClient:
+class AsyncClient(BaseClient):
     """A connection to a chatledger server, for any number of tasks of one event loop.
 
     It has the methods and the arguments of :class:`~chatledger.Client`; calls are awaited, lists read with
     ``async for``. It connects when it is first used, and belongs to the event loop that is running then.
     """
 
-    def __init__(
-        self,
-        target: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
-        tls: bool | None = None,
-        root_certificates: bytes | None = None,
-        private_key: bytes | None = None,
-        certificate_chain: bytes | None = None,
-    ) -> None:
-        given = settings(
-            target,
-            api_key=api_key,
-            timeout=timeout,
-            tls=tls,
-            root_certificates=root_certificates,
-            private_key=private_key,
-            certificate_chain=certificate_chain,
-        )
-        self._open(given)
-
-    @classmethod
-    def of_settings(cls, settings: Settings) -> AsyncClient:
-        """A client like another one, of either kind; for adapters."""
-        made = cls.__new__(cls)
-        made._open(settings)
-        return made
-
-    def _open(self, settings: Settings) -> None:
-        self._settings = settings
-        self._timeout = settings.timeout
+    def _connect(self) -> None:
         # Shared with the views of with_timeout.
         self._connection = _Connection(self._settings)
-        self._bind()
 
     def _bind(self) -> None:
         self.users = AsyncUsers(self)
@@ -170,25 +138,6 @@ class AsyncClient:
         self.citations = AsyncCitations(self)
         self.documents = AsyncDocuments(self)
         self.analytics = AsyncAnalytics(self)
-
-    @property
-    def settings(self) -> Settings:
-        """What the client was made with; for adapters."""
-        return self._settings
-
-    @property
-    def target(self) -> str:
-        """The server's address."""
-        return self._settings.target
-
-    def with_timeout(self, timeout: float | None) -> AsyncClient:
-        """The same client, on the same connection, with another timeout for its calls, in seconds."""
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
-        other = copy.copy(self)
-        other._timeout = timeout
-        other._bind()
-        return other
 
     async def close(self) -> None:
         """Closes the connection. Close writers first: they may still have messages to send."""

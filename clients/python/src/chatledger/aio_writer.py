@@ -206,8 +206,9 @@ class AsyncWriter:
                 if patience is not None and patience <= 0:
                     raise errors.DeadlineExceededError("the server did not answer", code="DEADLINE_EXCEEDED")
         except asyncio.CancelledError:
-            if read.done() and not read.cancelled() or not call.cancelled():
+            if not call.cancelled():
                 raise
+            # Not our task was cancelled, but the call, by closing the client.
             raise errors.ClosedError("the chatledger client is closed") from None
         finally:
             read.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import copy
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -12,10 +11,11 @@ from typing import Any, TypeVar
 import grpc
 
 from . import errors
+from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
 from ._rpc import Resource, Rpc, call, pages
-from ._settings import DEFAULT_TIMEOUT, Attempts, Settings, settings
+from ._settings import Attempts
 from .types import Message
 from .watch import Watch
 from .writer import Writer
@@ -117,56 +117,16 @@ class Analytics(Resource):
     session_length_distribution = call(analytics.session_length_distribution)
 
 
-class Client:
+class Client(BaseClient):
     """A connection to a chatledger server, for any number of threads.
 
     Make one, use it everywhere, and close it at the end (or use it in a ``with``). It connects when it is first
     used. In programs that fork (Gunicorn with ``preload_app``, multiprocessing), make it after the fork: a forked
-    copy raises :class:`~chatledger.ForkedError`.
-
-    :param target: ``host:port``, or a URL with ``http://`` or ``https://``. Default: the variable
-        ``CHATLEDGER_TARGET``, else ``127.0.0.1:50051``.
-    :param api_key: sent with every call as a bearer token. Default: the variable ``CHATLEDGER_API_KEY``. It isn't sent
-        in clear text beyond this machine, unless ``tls=False`` says so.
-    :param timeout: seconds for each call, with its retries; None: no limit.
-    :param tls: True: with TLS; False: without. Default: with it for ``https://`` and where certificates are given.
-    :param root_certificates: PEM, of whom to trust. Default: gRPC's own.
-    :param private_key: PEM, for a server that asks clients for certificates.
-    :param certificate_chain: PEM, belongs to ``private_key``.
+    copy raises :class:`~chatledger.ForkedError`. Its arguments: see ``__init__``.
     """
 
-    def __init__(
-        self,
-        target: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
-        tls: bool | None = None,
-        root_certificates: bytes | None = None,
-        private_key: bytes | None = None,
-        certificate_chain: bytes | None = None,
-    ) -> None:
-        given = settings(
-            target,
-            api_key=api_key,
-            timeout=timeout,
-            tls=tls,
-            root_certificates=root_certificates,
-            private_key=private_key,
-            certificate_chain=certificate_chain,
-        )
-        self._open(given)
-
-    @classmethod
-    def of_settings(cls, settings: Settings) -> Client:
-        """A client like another one, of either kind; for adapters."""
-        made = cls.__new__(cls)
-        made._open(settings)
-        return made
-
-    def _open(self, settings: Settings) -> None:
-        self._settings = settings
-        options = settings.channel_options
+    def _connect(self) -> None:
+        options = self._settings.channel_options
         # grpc has no types of its own.
         self._channel: Any
         if self._settings.credentials is None:
@@ -174,10 +134,8 @@ class Client:
         else:
             self._channel = grpc.secure_channel(self._settings.target, self._settings.credentials, options)
         self._calls: dict[str, Callable[..., bytes]] = {}
-        self._timeout = settings.timeout
         # A list, so that the views of with_timeout see it too.
         self._closed: list[bool] = []
-        self._bind()
 
     def _bind(self) -> None:
         self.users = Users(self)
@@ -187,25 +145,6 @@ class Client:
         self.citations = Citations(self)
         self.documents = Documents(self)
         self.analytics = Analytics(self)
-
-    @property
-    def settings(self) -> Settings:
-        """What the client was made with; for adapters."""
-        return self._settings
-
-    @property
-    def target(self) -> str:
-        """The server's address."""
-        return self._settings.target
-
-    def with_timeout(self, timeout: float | None) -> Client:
-        """The same client, on the same connection, with another timeout for its calls, in seconds."""
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, or None for no limit: {timeout}")
-        other = copy.copy(self)
-        other._timeout = timeout
-        other._bind()
-        return other
 
     def close(self) -> None:
         """Closes the connection. Close writers first: they may still have messages to send."""

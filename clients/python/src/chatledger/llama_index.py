@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.storage.chat_store.base import BaseChatStore
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
-from pydantic import Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 from . import errors
 from ._adapter import Chat, Clients, own_payload, stored, to_json
@@ -123,17 +123,8 @@ class _Store:
         return [session.metadata["name"] async for session in listing if session.last_message_time is not None]
 
 
-class ChatledgerChatStore(AsyncDBChatStore):
-    """A chat store for LlamaIndex's ``Memory``: ``Memory(sql_store=ChatledgerChatStore(), session_id="user-123")``.
-
-    Each key is a session, and each message one message, in the order in which it was added; a status other than active
-    is in its metadata. What one ``add_messages`` adds is stored together or not at all (up to 500 messages).
-    ``set_messages`` keeps the messages that both histories begin with, and stores only the others.
-
-    :param target: where the server is; default: ``CHATLEDGER_TARGET``.
-    :param client: a client to use instead.
-    :param user_id: the user whom new sessions belong to, a UUID.
-    """
+class _Arguments(BaseModel):
+    """The arguments of both chat stores, which LlamaIndex wants to be models of pydantic."""
 
     target: str | None = Field(default=None)
     user_id: str | None = Field(default=None)
@@ -149,8 +140,21 @@ class ChatledgerChatStore(AsyncDBChatStore):
     ) -> None:
         user = None if user_id is None else str(user_id)
         # pydantic's constructor takes the fields that the class declares.
-        super().__init__(target=target, user_id=user)  # type: ignore[call-arg]
+        super().__init__(target=target, user_id=user)
         self._store = _Store(target, api_key, client, user)
+
+
+class ChatledgerChatStore(_Arguments, AsyncDBChatStore):
+    """A chat store for LlamaIndex's ``Memory``: ``Memory(sql_store=ChatledgerChatStore(), session_id="user-123")``.
+
+    Each key is a session, and each message one message, in the order in which it was added; a status other than active
+    is in its metadata. What one ``add_messages`` adds is stored together or not at all (up to 500 messages).
+    ``set_messages`` keeps the messages that both histories begin with, and stores only the others.
+
+    :param target: where the server is; default: ``CHATLEDGER_TARGET``.
+    :param client: a client to use instead.
+    :param user_id: the user whom new sessions belong to, a UUID.
+    """
 
     async def get_messages(
         self,
@@ -220,29 +224,12 @@ class ChatledgerChatStore(AsyncDBChatStore):
         return "ChatledgerChatStore"
 
 
-class ChatledgerBaseChatStore(BaseChatStore):
+class ChatledgerBaseChatStore(_Arguments, BaseChatStore):
     """A chat store of the older interface, for ``ChatMemoryBuffer(chat_store=…, chat_store_key="user-123")``.
 
     As :class:`ChatledgerChatStore`; ``idx`` is the place in the list of messages, from 0, as the interface has it. The
     blocking methods run an event loop of their own, so they can't be called from within one.
     """
-
-    target: str | None = Field(default=None)
-    user_id: str | None = Field(default=None)
-    _store: _Store = PrivateAttr()
-
-    def __init__(
-        self,
-        target: str | None = None,
-        *,
-        api_key: str | None = None,
-        client: Client | AsyncClient | None = None,
-        user_id: Id | None = None,
-    ) -> None:
-        user = None if user_id is None else str(user_id)
-        # pydantic's constructor takes the fields that the class declares.
-        super().__init__(target=target, user_id=user)  # type: ignore[call-arg]
-        self._store = _Store(target, api_key, client, user)
 
     @classmethod
     def class_name(cls) -> str:

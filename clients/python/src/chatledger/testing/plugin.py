@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def chatledger_server() -> Iterator[Server]:
     """A chatledger server with a database of its own, for the whole test session."""
-    # Here, so that a test run that doesn't use it doesn't load it.
+    # Here: pytest loads this file in every run, and most don't use it.
     from . import server
 
     with server() as running:
