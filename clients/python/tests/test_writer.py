@@ -106,7 +106,7 @@ def test_threads_share_it(client: Client, session_id: str) -> None:
 
 
 def test_flush_and_callbacks(client: Client, session_id: str) -> None:
-    with client.messages.writer() as writer:
+    with client.messages.writer(max_pending=1) as writer:
         followed: queue.Queue[Future[Receipt]] = queue.Queue()
         first = writer.append(session_id, "user", "first")
         writer.flush()
@@ -115,7 +115,16 @@ def test_flush_and_callbacks(client: Client, session_id: str) -> None:
         second = followed.get(timeout=PATIENCE)
         # In the writer's own thread.
         second.add_done_callback(lambda _: followed.put(writer.append(session_id, "user", "third")))
-        assert followed.get(timeout=PATIENCE).result(timeout=PATIENCE).seq == 3
+        third = followed.get(timeout=PATIENCE)
+        assert third.result(timeout=PATIENCE).seq == 3
+
+        def wait(_: object) -> None:
+            with pytest.raises(RuntimeError, match="can't wait for the writer"):
+                writer.flush()
+            followed.put(third)
+
+        writer.append(session_id, "user", "fourth").add_done_callback(wait)
+        assert followed.get(timeout=PATIENCE) is third
         assert writer.pending() == 0
 
 

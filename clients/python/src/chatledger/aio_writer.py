@@ -185,6 +185,9 @@ class AsyncWriter:
             return errors.FailedPreconditionError(str(error), code="FAILED_PRECONDITION")
         except errors.ChatledgerError as error:
             return error
+        except Exception as error:
+            # Whatever it is: if this task ended with it, the futures would wait for ever.
+            return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
         finally:
             if sender is not None:
                 sender.cancel()

@@ -52,7 +52,10 @@ class AppendFuture(Future[Receipt]):
         return super().exception(timeout)
 
     def add_done_callback(self, fn: Callable[[Future[Receipt]], object]) -> None:
-        """Calls the function with this future when it is done; in the writer's thread, so it should be short."""
+        """Calls the function with this future when it is done, in the writer's thread: it should be short.
+
+        It may append, and isn't made to wait for room; it can't flush or close the writer.
+        """
         self._seen = True
         super().add_done_callback(fn)
 
@@ -124,7 +127,7 @@ class Writer:
         future.message_id = message_id
         size = len(chunk)
         with self._lock:
-            while not self._closing and not self._window.has_room(size):
+            while not self._closing and not self._window.has_room(size) and not self._is_own_thread():
                 self._room.wait()
             if self._closing:
                 raise errors.ClosedError("the chatledger writer is closed")
@@ -147,6 +150,7 @@ class Writer:
         Raises :class:`~chatledger.DeadlineExceededError` after ``timeout`` seconds; the writer goes on.
         """
         self._client.check_usable()
+        self._refuse_in_callback()
         left = self._wait(timeout)
         if left:
             raise _too_late(left, timeout)
@@ -156,6 +160,7 @@ class Writer:
 
         After ``timeout`` seconds what isn't answered fails, and :class:`~chatledger.DeadlineExceededError` is raised.
         """
+        self._refuse_in_callback()
         with self._lock:
             self._closing = True
             self._work.notify_all()
@@ -171,8 +176,7 @@ class Writer:
             _resolve(failed)
         self._gave_up.set()
         for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
+            thread.join()
         atexit.unregister(self._tell_what_is_lost)
         if left:
             raise _too_late(left, timeout)
@@ -182,6 +186,14 @@ class Writer:
         with self._lock:
             pending = [*self._window.futures(), *(future for future, _ in self._resolving)]
         return len(concurrent.futures.wait(pending, timeout).not_done)
+
+    def _is_own_thread(self) -> bool:
+        """Whether this is a future's callback: there is nobody else to make room, or to answer."""
+        return threading.current_thread() in self._threads
+
+    def _refuse_in_callback(self) -> None:
+        if self._is_own_thread():
+            raise RuntimeError("a callback runs in the writer's thread and can't wait for the writer")
 
     def _tell_what_is_lost(self) -> None:
         if len(self._window):
@@ -246,6 +258,9 @@ class Writer:
             return errors.FailedPreconditionError(f"the client is closed: {error}", code="FAILED_PRECONDITION")
         except errors.ChatledgerError as error:
             return error
+        except Exception as error:
+            # Whatever it is: if this thread died of it, the futures would wait for ever.
+            return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
         finally:
             with self._lock:
                 live[0] = False
