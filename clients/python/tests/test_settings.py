@@ -85,6 +85,7 @@ client = chatledger.Client(sys.argv[1])
 writer = client.messages.writer()
 session = client.sessions.create()
 writer.append(session.id, "user", "before").result()
+read, pipe = os.pipe()
 if os.fork() == 0:
     for use in (client.sessions.create, lambda: writer.append(session.id, "user", "forked")):
         try:
@@ -94,8 +95,10 @@ if os.fork() == 0:
         else:
             os._exit(1)
     mine = chatledger.Client(sys.argv[1])
+    os.write(pipe, chatledger.uuid7().encode())
     os._exit(0 if mine.sessions.get(session.id).last_seq == 1 else 2)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+assert os.read(read, 36).decode()[19:] not in {chatledger.uuid7()[19:] for _ in range(100)}
 assert writer.append(session.id, "user", "after").result().seq == 2
 writer.close()
 """

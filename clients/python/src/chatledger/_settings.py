@@ -40,6 +40,19 @@ _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+# Counted, since asking for the process' id is a system call, and a writer checks before each message.
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a client was made with."""
@@ -50,8 +63,8 @@ class Settings:
     credentials: grpc.ChannelCredentials | None
     """None: without TLS."""
     api_key: str | None = field(repr=False)
-    pid: int
-    """The process that made the client."""
+    forks: int
+    """How many forks led to the process that made the client."""
 
     @property
     def channel_options(self) -> list[tuple[str, Any]]:
@@ -64,7 +77,7 @@ class Settings:
 
     def check_process(self) -> None:
         """Refuses in a forked process, where gRPC's threads are gone and calls would hang."""
-        if os.getpid() != self.pid:
+        if _forks != self.forks:
             raise ForkedError(
                 "this chatledger client was made in another process; make one after the fork, in each process"
             )
@@ -106,7 +119,7 @@ def settings(
             "use https:// or tls=True, or say tls=False where the network is trusted"
         )
     made = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
-    return Settings(target, timeout, made, api_key, os.getpid())
+    return Settings(target, timeout, made, api_key, _forks)
 
 
 def check_timeout(timeout: float | None) -> float | None:
