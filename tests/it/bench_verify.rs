@@ -10,6 +10,7 @@ use chatledger::bench::{
     verify::{self, Verified},
     workload::{Sizes, Workload, WorkloadOptions},
 };
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
 use crate::harness::*;
@@ -18,40 +19,42 @@ use crate::harness::*;
 const DURATION: Duration = Duration::from_millis(100);
 
 /// Appends to two sessions, runs `damage`, and verifies.
-async fn verified_after(damage: &str) -> Verified {
-    let database = TestDatabase::new().await;
-    let server = start(&database).await;
-    let workload = Arc::new(Workload::new(&WorkloadOptions {
-        seed: 1,
-        sessions: 2,
-        content: Sizes::Fixed(20),
-        citations: 1,
-    }));
-    target::create_sessions(&server.channel, &workload)
-        .await
-        .expect("sessions");
-    let load = Load {
-        mode: Mode::Stream,
-        in_flight: 10,
-        streams: 1,
-        connections: 1,
-        frame_entries: 10,
-        batch_messages: 1,
-        rate: None,
-        warm_up: Duration::ZERO,
-        duration: DURATION,
-    };
-    let (_stop, halt) = watch::channel(false);
-    let target = Target::parse(&format!("http://{}", server.address)).expect("a target");
-    let halt = Halt::new(halt);
-    let ran = append::run(&target, &workload, &load, true, &halt, Progress::hidden()).await;
-    let ran = ran.expect("appends");
-    assert!(ran.answers.acked.len() > 5, "{}", ran.answers.acked.len());
-    let client = database.client().await;
-    client.batch_execute(damage).await.expect("the damage");
-    let verified = verify::verify(&server.channel, &workload, ran.answers, &Progress::hidden()).await;
-    server.stop().await;
-    verified.expect("readable sessions")
+fn verified_after(damage: &str) -> LocalBoxFuture<'_, Verified> {
+    Box::pin(async move {
+        let database = TestDatabase::new().await;
+        let server = start(&database).await;
+        let workload = Arc::new(Workload::new(&WorkloadOptions {
+            seed: 1,
+            sessions: 2,
+            content: Sizes::Fixed(20),
+            citations: 1,
+        }));
+        target::create_sessions(&server.channel, &workload)
+            .await
+            .expect("sessions");
+        let load = Load {
+            mode: Mode::Stream,
+            in_flight: 10,
+            streams: 1,
+            connections: 1,
+            frame_entries: 10,
+            batch_messages: 1,
+            rate: None,
+            warm_up: Duration::ZERO,
+            duration: DURATION,
+        };
+        let (_stop, halt) = watch::channel(false);
+        let target = Target::parse(&format!("http://{}", server.address)).expect("a target");
+        let halt = Halt::new(halt);
+        let ran = append::run(&target, &workload, &load, true, &halt, Progress::hidden()).await;
+        let ran = ran.expect("appends");
+        assert!(ran.answers.acked.len() > 5, "{}", ran.answers.acked.len());
+        let client = database.client().await;
+        client.batch_execute(damage).await.expect("the damage");
+        let verified = verify::verify(&server.channel, &workload, ran.answers, &Progress::hidden()).await;
+        server.stop().await;
+        verified.expect("readable sessions")
+    })
 }
 
 /// A message in the middle of a session, as a condition.
