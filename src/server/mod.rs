@@ -166,7 +166,7 @@ fn add_services(
     let (auth, chat) = (service.scope.has_auth(), service.scope.has_chat());
     let user = UserApi {
         api: api.clone(),
-        passwords: Passwords::new()?,
+        passwords: Passwords::default(),
     };
     add!(auth, UserServiceServer, user);
     add!(auth, ProfileServiceServer, ProfileApi(api.clone()));
