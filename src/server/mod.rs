@@ -86,7 +86,7 @@ pub async fn run(
     routes.add_service(health);
     add_reflection(&mut routes)?;
     let (stop, mut stopping) = watch::channel(false);
-    add_services(&mut routes, &service, &stopping)?;
+    add_services(&mut routes, &service, &stopping);
 
     let health = health::Health::new(reporter, service.store.db().clone(), service.scope);
     health.serving().await;
@@ -140,11 +140,7 @@ fn add_reflection(routes: &mut RoutesBuilder) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add_services(
-    routes: &mut RoutesBuilder,
-    service: &Service,
-    stopping: &watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+fn add_services(routes: &mut RoutesBuilder, service: &Service, stopping: &watch::Receiver<bool>) {
     /// Adds a service, or, where it isn't served, one that refuses every call of it.
     macro_rules! add {
         ($served:expr, $server:ident, $api:expr) => {
@@ -185,7 +181,6 @@ fn add_services(
     add!(chat, CitationServiceServer, CitationApi(api.clone()));
     add!(chat, DocumentServiceServer, DocumentApi(api.clone()));
     add!(chat, AnalyticsServiceServer, AnalyticsApi(api));
-    Ok(())
 }
 
 // tonic's interceptors answer a Status by value.
