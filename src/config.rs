@@ -156,6 +156,12 @@ impl Secret {
     pub fn url(&self, flag: &str) -> anyhow::Result<Option<DatabaseUrl>> {
         parse(flag, Some(self))
     }
+
+    /// The text itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl FromStr for Secret {

@@ -15,12 +15,14 @@
 //!    [`watch`]: tells of messages as soon as they are committed.
 //! 5. [`postgres`]: the pool and its connections, URLs and TLS, and the embedded cluster.
 //!
+//! [`transfer`] moves data in and out, and [`schema`] writes the tables down for other tools.
+//!
 //! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] looks after the schema, and
 //! [`auth`] says who calls and checks passwords. [`bench`](mod@bench) is a client: the load tester.
 //!
 //! # The rules of the house
 //!
-//! - SQL lives in `store/`, `ledger/`, `migrate/` and `migrations/`; parameters are always bound. Every
+//! - SQL lives in `store/`, `ledger/`, `migrate/`, `transfer/`, `schema/` and `migrations/`; parameters are always bound. Every
 //!   statement filters by the [`Caller`](auth::Caller). (`bench/compare/` has the SQL that the service is
 //!   compared with.)
 //! - prost's types stay in `api/`, tonic's in `api/` and `server/`; and both in their client, `bench/`.
@@ -41,6 +43,8 @@ pub mod domain;
 pub mod ledger;
 pub mod migrate;
 pub mod postgres;
+pub mod schema;
 pub mod server;
 pub mod store;
+pub mod transfer;
 pub mod watch;

@@ -1,7 +1,11 @@
 //! The commands, one file each.
 
 mod bench;
+mod database;
+mod export;
+mod import;
 mod migrate;
+mod schema;
 mod serve;
 mod signals;
 mod target;
@@ -22,6 +26,12 @@ pub struct Cli {
 enum Command {
     /// Serve gRPC
     Serve(Box<ServeConfig>),
+    /// Copy what other schemas, or an export, hold into the ledger; it can be stopped and run again
+    Import(Box<import::Import>),
+    /// Write a user's or a session's data, or everything, as lines of JSON
+    Export(Box<export::Export>),
+    /// Write the tables as models for other tools: SQL, Prisma, SQLAlchemy
+    Schema(Box<schema::SchemaArgs>),
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
     #[command(subcommand)]
     Bench(Box<bench::Bench>),
@@ -37,6 +47,9 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(config) => serve::run(&config),
+            Command::Import(import) => import::run(&import),
+            Command::Export(export) => export::run(&export),
+            Command::Schema(schema) => schema::run(&schema),
             Command::Bench(bench) => bench::run(*bench),
             Command::Migrate(args) => migrate::run(*args),
         }

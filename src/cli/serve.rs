@@ -27,7 +27,7 @@ pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
     runtime.block_on(serve(config))
 }
 
-/// To stderr; `default` is what is logged where RUST_LOG says nothing.
+/// Logs to stderr: what RUST_LOG says, or else `default`.
 pub(super) fn start_logging(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()

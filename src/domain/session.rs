@@ -107,7 +107,7 @@ pub struct SessionChange {
 /// The most sessions that are claimed at once: a person has a few.
 pub const MAX_CLAIMS: usize = 500;
 /// The longest title, in characters.
-const MAX_TITLE: usize = 500;
+pub const MAX_TITLE: usize = 500;
 
 /// A title.
 pub fn check_title(check: &mut Check<'_>, at: &Path<'_>, title: &str) {

@@ -103,7 +103,8 @@ impl SetName {
         }
     }
 
-    fn runner(self) -> Option<Runner> {
+    /// refinery's, of an embedded set.
+    pub(super) fn runner(self) -> Option<Runner> {
         match self {
             SetName::Auth => Some(auth::migrations::runner()),
             SetName::Chat => Some(chat::migrations::runner()),

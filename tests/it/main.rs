@@ -6,6 +6,7 @@
 #![allow(clippy::unnecessary_wraps, clippy::match_same_arms, clippy::too_many_lines)]
 #![allow(clippy::unchecked_time_subtraction, clippy::large_stack_arrays)]
 
+mod adopt;
 mod analytics;
 mod append;
 mod append_limits;
@@ -23,9 +24,11 @@ mod cli;
 mod cli_mistakes;
 mod documents;
 mod embedded;
+mod export;
 mod filters;
 mod group_commit;
 mod harness;
+mod import;
 mod json_fields;
 mod killed;
 mod list_messages;

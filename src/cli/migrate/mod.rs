@@ -1,5 +1,6 @@
 //! `chatledger migrate`: flags, the call, and what is printed ([`mod@print`]; progress: [`progress`]).
 
+mod adopt;
 mod print;
 mod progress;
 
@@ -51,6 +52,8 @@ enum Command {
     Verify(Verify),
     /// Apply what is pending to a copy, and report durations, locks and whether all is well afterwards
     Rehearse(Rehearse),
+    /// Convert another schema's tables where they are, in one transaction; the old ones are kept
+    Adopt(adopt::Adopt),
 }
 
 /// What all commands take.
@@ -222,6 +225,7 @@ impl Command {
             Command::Plan(args) => &args.common,
             Command::Verify(args) => &args.common,
             Command::Rehearse(args) => &args.common,
+            Command::Adopt(args) => &args.common,
         }
     }
 
@@ -280,7 +284,11 @@ async fn over_database(command: &Command) -> anyhow::Result<()> {
             locks: command.locks(),
             pooled: common.source.migrates_pooled(&target.direct_url),
         };
-        let migrator = Migrator::new(Connector::new(&target.direct_url)?, settings)?;
+        let connector = Connector::new(&target.direct_url)?;
+        if let Command::Adopt(args) = command {
+            return adopt::run(args, &connector).await;
+        }
+        let migrator = Migrator::new(connector, settings)?;
         Box::pin(run_command(command, &migrator, &target)).await
     }
     .await;
@@ -312,7 +320,7 @@ async fn run_command(command: &Command, migrator: &Migrator, target: &Target) ->
             progress.clear();
             print::changes(json, "down", &changes)
         }
-        Command::New(_) => Ok(()), // needs no database, and was dealt with before
+        Command::New(_) | Command::Adopt(_) => Ok(()), // need no migrator, and were dealt with before
         Command::Stamp(args) => print::stamped(json, &migrator.stamp(args.up_to).await?),
         Command::Plan(args) => {
             let planned = migrator.plan(args.pending.range.until(Until::Head)).await?;

@@ -8,7 +8,7 @@ use crate::migrate::{
 
 type Printed = anyhow::Result<()>;
 
-fn json(document: &impl Serialize) -> Printed {
+pub(super) fn json(document: &impl Serialize) -> Printed {
     println!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }

@@ -1,0 +1,50 @@
+//! `chatledger schema`: read models for other tools.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::{database::Located, serve::start_logging};
+use crate::{
+    config::{DatabaseConfig, LogFormat},
+    postgres::connect::describe,
+    schema::{Format, catalog::Schema},
+};
+
+/// Which models, and whereto.
+#[derive(Debug, clap::Args)]
+pub(super) struct SchemaArgs {
+    /// For whom
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    database: DatabaseConfig,
+}
+
+pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
+    start_logging(LogFormat::Text, "warn");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let text = runtime.block_on(async {
+        let located = Located::find(&args.database.source).await?;
+        let schema = read(&located).await;
+        located.close().await;
+        schema.map(|schema| args.format.write(&schema))
+    })?;
+    match &args.output {
+        Some(path) => std::fs::write(path, text).with_context(|| format!("--output {}", path.display()))?,
+        None => print!("{text}"),
+    }
+    Ok(())
+}
+
+async fn read(located: &Located) -> anyhow::Result<Schema> {
+    let (client, _) = located
+        .direct
+        .connect()
+        .await
+        .map_err(|error| anyhow::anyhow!(describe(&error)))?;
+    Schema::read(&client).await
+}

@@ -1,0 +1,164 @@
+//! A Prisma schema.
+
+use super::{
+    Names,
+    catalog::{Column, ForeignKey, Index, Schema, Table},
+    is_one_to_one, is_secret, models, names, referring,
+};
+
+const HEAD: &str = r#"// chatledger's tables, as they are in this database: made by `chatledger schema --format prisma`. For reading,
+// and for joins with tables of your own: the server migrates them itself.
+// Where the URL goes: prisma.config.ts.
+
+generator client {
+  provider = "prisma-client-js"
+}
+
+datasource db {
+  provider = "postgresql"
+}
+"#;
+
+/// Writes the tables with models.
+#[must_use]
+pub fn write(schema: &Schema) -> String {
+    let mut text = HEAD.to_owned();
+    for (of, table) in models(schema) {
+        text += &model(schema, of, table);
+    }
+    text
+}
+
+fn model(schema: &Schema, of: &Names, table: &Table) -> String {
+    let mut lines: Vec<String> = table.columns.iter().map(|column| field(table, column)).collect();
+    for key in &table.foreign_keys {
+        lines.extend(parent(table, key));
+    }
+    for (from, child, key) in referring(schema, &table.name) {
+        lines.push(if is_one_to_one(child, key) {
+            format!("{} {}?", from.one, from.model)
+        } else {
+            format!("{} {}[]", from.many, from.model)
+        });
+    }
+    lines.push(String::new());
+    for key in &table.keys {
+        let columns = key.columns.join(", ");
+        match (key.primary, key.columns.len()) {
+            // With its column.
+            (true, 1) => {}
+            (true, _) => lines.push(format!("@@id([{columns}], map: \"{}\")", key.name)),
+            (false, _) => lines.push(format!("@@unique([{columns}], map: \"{}\")", key.name)),
+        }
+    }
+    lines.extend(table.indexes.iter().map(index));
+    lines.push(format!("@@map(\"{}\")", table.name));
+    let lines: Vec<String> = lines
+        .into_iter()
+        .map(|line| {
+            if line.is_empty() {
+                line
+            } else {
+                format!("  {line}")
+            }
+        })
+        .collect();
+    format!("\nmodel {} {{\n{}\n}}\n", of.model, lines.join("\n"))
+}
+
+fn field(table: &Table, column: &Column) -> String {
+    let (type_name, native) = type_of(&column.type_name);
+    let optional = if column.nullable { "?" } else { "" };
+    let mut line = format!("{} {type_name}{optional}", column.name);
+    let is_key = table
+        .primary_key()
+        .filter(|key| key.columns == [column.name.as_str()]);
+    if let Some(key) = is_key {
+        line += &format!(" @id(map: \"{}\")", key.name);
+    }
+    if let Some(default) = &column.default {
+        line += &format!(" @default({})", default_of(&type_name, default));
+    }
+    if !native.is_empty() {
+        line += &format!(" {native}");
+    }
+    if is_secret(column) {
+        line += " @ignore";
+    }
+    line
+}
+
+/// Prisma's type, and the attribute that names PostgreSQL's where it isn't the usual one.
+fn type_of(type_name: &str) -> (String, &'static str) {
+    let (name, native) = match type_name {
+        "uuid" => ("String", "@db.Uuid"),
+        "text" => ("String", ""),
+        "boolean" => ("Boolean", ""),
+        "integer" => ("Int", ""),
+        "bigint" => ("BigInt", ""),
+        "double precision" => ("Float", ""),
+        "jsonb" => ("Json", ""),
+        "bytea" => ("Bytes", ""),
+        "timestamp with time zone" => ("DateTime", "@db.Timestamptz(6)"),
+        other => return (format!("Unsupported(\"{}\")", escaped(other)), ""),
+    };
+    (name.to_owned(), native)
+}
+
+fn default_of(type_name: &str, default: &str) -> String {
+    let literal = default
+        .strip_prefix('\'')
+        .and_then(|rest| Some(rest.rsplit_once("'::")?.0));
+    match (type_name, literal) {
+        ("String" | "Json", Some(text)) => format!("\"{}\"", escaped(&text.replace("''", "'"))),
+        ("Boolean" | "Int" | "BigInt", _) => default.to_owned(),
+        ("DateTime", _) if default == "now()" => default.to_owned(),
+        _ => format!("dbgenerated(\"{}\")", escaped(default)),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// The field of the row that this one belongs to.
+fn parent(table: &Table, key: &ForeignKey) -> Option<String> {
+    let to = names(&key.to)?;
+    let optional = if table.may_lack(key) { "?" } else { "" };
+    let on_delete = if key.cascades { "Cascade" } else { "NoAction" };
+    Some(format!(
+        "{} {}{optional} @relation(fields: [{}], references: [{}], onDelete: {on_delete}, onUpdate: NoAction, map: \"{}\")",
+        to.one,
+        to.model,
+        key.columns.join(", "),
+        key.to_columns.join(", "),
+        key.name
+    ))
+}
+
+fn index(index: &Index) -> String {
+    // Prisma has no words for these.
+    if index.predicate.is_some() || index.parts.iter().any(|part| part.is_expression) {
+        return format!("// {}", index.definition);
+    }
+    let parts: Vec<String> = index
+        .parts
+        .iter()
+        .map(|part| match part.operators.as_str() {
+            "" => part.text.clone(),
+            operators => format!("{}(ops: raw(\"{operators}\"))", part.text),
+        })
+        .collect();
+    let attribute = if index.unique { "@@unique" } else { "@@index" };
+    let method = match index.method.as_str() {
+        "gin" => ", type: Gin",
+        "gist" => ", type: Gist",
+        "brin" => ", type: Brin",
+        _ => "",
+    };
+    format!(
+        "{attribute}([{}], map: \"{}\"{method})",
+        parts.join(", "),
+        index.name
+    )
+}

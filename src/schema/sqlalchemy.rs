@@ -1,0 +1,280 @@
+//! A module of SQLAlchemy 2 models. Its metadata is all that Alembic compares, so it has every index and key,
+//! and refinery's histories as plain tables.
+
+use super::{
+    Names,
+    catalog::{Column, ForeignKey, Index, Schema, Table},
+    is_one_to_one, is_secret, models, names, referring,
+};
+
+const HEAD: &str = r#""""chatledger's tables, as they are in this database: made by `chatledger schema --format sqlalchemy`.
+
+For reading, and for joins with tables of your own: the server migrates them itself. In a project that uses Alembic,
+give `Base.metadata` to `target_metadata` beside your own, and `--autogenerate` leaves these tables alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any, Optional
+
+from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint, literal_column, text, types
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class Base(DeclarativeBase):
+    """What all models share."""
+
+"#;
+
+/// Writes the tables.
+#[must_use]
+pub fn write(schema: &Schema) -> String {
+    let mut text = HEAD.to_owned();
+    for (of, table) in models(schema) {
+        text += &model(schema, of, table);
+    }
+    for table in schema.tables.iter().filter(|table| names(&table.name).is_none()) {
+        text += &plain(table);
+    }
+    text
+}
+
+fn model(schema: &Schema, of: &Names, table: &Table) -> String {
+    let mut text = format!(
+        "\nclass {}(Base):\n    __tablename__ = {}\n",
+        of.model,
+        quoted(&table.name)
+    );
+    text += &format!(
+        "    __table_args__ = (\n{}    )\n\n",
+        lines(&arguments(table), "        ")
+    );
+    for column in &table.columns {
+        text += &format!("    {}\n", attribute(column));
+    }
+    let mut relations: Vec<String> = table
+        .foreign_keys
+        .iter()
+        .filter_map(|key| parent(schema, table, key))
+        .collect();
+    relations.extend(referring(schema, &table.name).map(|(from, child, key)| children(of, from, child, key)));
+    if !relations.is_empty() {
+        text.push('\n');
+        text += &relations
+            .iter()
+            .map(|relation| format!("    {relation}\n"))
+            .collect::<String>();
+    }
+    text + "\n"
+}
+
+/// A table without a model.
+fn plain(table: &Table) -> String {
+    let mut parts = vec![quoted(&table.name), "Base.metadata".to_owned()];
+    parts.extend(
+        table
+            .columns
+            .iter()
+            .map(|column| format!("Column({}, {})", quoted(&column.name), details(column))),
+    );
+    parts.extend(arguments(table));
+    format!("\n{} = Table(\n{})\n", table.name, lines(&parts, "    "))
+}
+
+fn lines(parts: &[String], indent: &str) -> String {
+    parts.iter().map(|part| format!("{indent}{part},\n")).collect()
+}
+
+/// Keys and indexes.
+fn arguments(table: &Table) -> Vec<String> {
+    let mut parts = Vec::new();
+    for key in &table.keys {
+        let class = if key.primary {
+            "PrimaryKeyConstraint"
+        } else {
+            "UniqueConstraint"
+        };
+        parts.push(format!(
+            "{class}({}, name={})",
+            list(&key.columns),
+            quoted(&key.name)
+        ));
+    }
+    for key in &table.foreign_keys {
+        let to: Vec<String> = key
+            .to_columns
+            .iter()
+            .map(|column| format!("{}.{column}", key.to))
+            .collect();
+        let cascade = if key.cascades {
+            ", ondelete=\"CASCADE\""
+        } else {
+            ""
+        };
+        parts.push(format!(
+            "ForeignKeyConstraint([{}], [{}], name={}{cascade})",
+            list(&key.columns),
+            list(&to),
+            quoted(&key.name)
+        ));
+    }
+    parts.extend(table.indexes.iter().map(index));
+    parts
+}
+
+fn index(index: &Index) -> String {
+    let mut parts = vec![quoted(&index.name)];
+    let mut operators = Vec::new();
+    for (number, part) in index.parts.iter().enumerate() {
+        // An expression's operator class is given by a label's name; in its text, Alembic couldn't compare it.
+        let label = format!("{}_{}", index.name, number + 1);
+        let (sql, name) = match (part.is_expression, part.operators.as_str()) {
+            (true, "") => (format!("text({})", quoted(&part.text)), &label),
+            (true, _) => {
+                let sql = format!("literal_column({}).label({})", quoted(&part.text), quoted(&label));
+                (sql, &label)
+            }
+            (false, _) => (quoted(&part.text), &part.text),
+        };
+        parts.push(sql);
+        if !part.operators.is_empty() {
+            operators.push(format!("{}: {}", quoted(name), quoted(&part.operators)));
+        }
+    }
+    if index.unique {
+        parts.push("unique=True".to_owned());
+    }
+    if index.method != "btree" {
+        parts.push(format!("postgresql_using={}", quoted(&index.method)));
+    }
+    if !operators.is_empty() {
+        parts.push(format!("postgresql_ops={{{}}}", operators.join(", ")));
+    }
+    if let Some(predicate) = &index.predicate {
+        parts.push(format!("postgresql_where=text({})", quoted(predicate)));
+    }
+    if !index.options.is_empty() {
+        let options: Vec<String> = index
+            .options
+            .iter()
+            .map(|(name, value)| format!("{}: {}", quoted(name), quoted(value)))
+            .collect();
+        parts.push(format!("postgresql_with={{{}}}", options.join(", ")));
+    }
+    format!("Index({})", parts.join(", "))
+}
+
+fn attribute(column: &Column) -> String {
+    let (python, _) = type_of(&column.type_name);
+    let python = if column.nullable {
+        format!("Optional[{python}]")
+    } else {
+        python.to_owned()
+    };
+    // SQLAlchemy has taken the name.
+    let (name, given) = match column.name.as_str() {
+        "metadata" => ("metadata_", "\"metadata\", "),
+        name => (name, ""),
+    };
+    let deferred = if is_secret(column) { ", deferred=True" } else { "" };
+    format!(
+        "{name}: Mapped[{python}] = mapped_column({given}{}{deferred})",
+        details(column)
+    )
+}
+
+fn details(column: &Column) -> String {
+    let (_, sql) = type_of(&column.type_name);
+    let default = column
+        .default
+        .as_ref()
+        .map(|text| format!(", server_default=text({})", quoted(text)));
+    let nullable = if column.nullable { "" } else { ", nullable=False" };
+    format!("{sql}{nullable}{}", default.unwrap_or_default())
+}
+
+/// Python's type and SQLAlchemy's.
+fn type_of(type_name: &str) -> (&'static str, String) {
+    let (python, sql) = match type_name {
+        "uuid" => ("uuid.UUID", "postgresql.UUID(as_uuid=True)"),
+        "text" => ("str", "postgresql.TEXT()"),
+        "boolean" => ("bool", "postgresql.BOOLEAN()"),
+        "integer" => ("int", "postgresql.INTEGER()"),
+        "bigint" => ("int", "postgresql.BIGINT()"),
+        "double precision" => ("float", "postgresql.DOUBLE_PRECISION()"),
+        "jsonb" => ("dict[str, Any]", "postgresql.JSONB()"),
+        "bytea" => ("bytes", "postgresql.BYTEA()"),
+        "timestamp with time zone" => ("datetime.datetime", "postgresql.TIMESTAMP(timezone=True)"),
+        other => {
+            let length = other
+                .strip_prefix("character varying(")
+                .and_then(|rest| rest.strip_suffix(')'));
+            return match length {
+                Some(length) => ("str", format!("postgresql.VARCHAR({length})")),
+                None if other == "character varying" => ("str", "postgresql.VARCHAR()".to_owned()),
+                // Alembic compares no type with it.
+                None => ("Any", "types.NullType()".to_owned()),
+            };
+        }
+    };
+    (python, sql.to_owned())
+}
+
+fn parent(schema: &Schema, table: &Table, key: &ForeignKey) -> Option<String> {
+    let to = names(&key.to).filter(|to| schema.table(to.table).is_some())?;
+    let own = names(&table.name)?;
+    let back = if is_one_to_one(table, key) {
+        own.one
+    } else {
+        own.many
+    };
+    let python = if table.may_lack(key) {
+        format!("Optional[{}]", to.model)
+    } else {
+        to.model.to_owned()
+    };
+    Some(format!(
+        "{}: Mapped[{python}] = relationship(back_populates={})",
+        to.one,
+        quoted(back)
+    ))
+}
+
+fn children(of: &Names, from: &Names, child: &Table, key: &ForeignKey) -> String {
+    if is_one_to_one(child, key) {
+        return format!(
+            "{}: Mapped[Optional[{}]] = relationship(back_populates={}, passive_deletes=True)",
+            from.one,
+            from.model,
+            quoted(of.one)
+        );
+    }
+    format!(
+        "{}: Mapped[list[{}]] = relationship(back_populates={}, order_by={}, passive_deletes=True)",
+        from.many,
+        from.model,
+        quoted(of.one),
+        quoted(&format!("{}.{}", from.model, from.order))
+    )
+}
+
+fn list(names: &[String]) -> String {
+    names
+        .iter()
+        .map(|name| quoted(name))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A string of Python's. (A colon begins a parameter in `text()`, but not a doubled one, as casts have it.)
+fn quoted(text: &str) -> String {
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    )
+}

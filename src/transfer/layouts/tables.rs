@@ -1,0 +1,167 @@
+//! Which tables and columns a source has, and the statements over those that differ between layouts in the
+//! names only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use tokio_postgres::Client;
+
+use super::{Plan, Rows, citation, document, profile, role, session, user};
+use crate::{
+    postgres::connect::describe,
+    transfer::{
+        record::{MessageRecord, Record, merged, parse_as},
+        row::{Origin, Row},
+    },
+};
+
+/// What can be found by its bare name.
+const COLUMNS: &str = "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+        AND c.relnamespace <> 'pg_catalog'::regnamespace";
+
+/// The names of a message's time.
+const TIMES: &[&str] = &["created_at", "timestamp", "sent_at"];
+/// The names of a message's session.
+const SESSIONS: &[&str] = &["session_id", "chat_session_id"];
+
+/// The columns of each table.
+pub(crate) struct Tables(BTreeMap<String, BTreeSet<String>>);
+
+impl Tables {
+    pub(crate) async fn read(client: &Client) -> anyhow::Result<Tables> {
+        let rows = client.query_typed(COLUMNS, &[]).await;
+        let rows = rows.map_err(|error| anyhow::anyhow!(describe(&error)))?;
+        let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for row in rows {
+            tables.entry(row.get(0)).or_default().insert(row.get(1));
+        }
+        Ok(Tables(tables))
+    }
+
+    pub(crate) fn has(&self, table: &str) -> bool {
+        self.0.contains_key(table)
+    }
+
+    /// The first of these columns that the table has.
+    pub(crate) fn column<'a>(&self, table: &str, names: &[&'a str]) -> Option<&'a str> {
+        let columns = self.0.get(table)?;
+        names.iter().copied().find(|name| columns.contains(*name))
+    }
+
+    pub(super) fn names(&self) -> String {
+        if self.0.is_empty() {
+            return "no tables".to_owned();
+        }
+        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// All rows of a table, where there is one.
+    fn all(&self, table: &str, read: super::Read) -> Option<Rows> {
+        let key = self.column(table, &["id", "user_id", "document_id"])?;
+        let sql = format!("SELECT row_to_json(t)::text, NULL::text, false FROM {table} t ORDER BY t.{key}");
+        Some(Rows { sql, read })
+    }
+
+    pub(super) fn before(&self) -> Vec<Rows> {
+        let rows = [
+            self.all("documents", document),
+            self.all("users", user),
+            self.all("user_profiles", profile),
+        ];
+        rows.into_iter().flatten().collect()
+    }
+
+    /// The sessions, without the column that has the messages, by their key as text: that is an order
+    /// which any two columns share, whatever their types.
+    pub(super) fn sessions(&self, but: &str) -> Rows {
+        let row = match self.column("chat_sessions", &[but]) {
+            Some(column) => format!("(to_jsonb(t) - '{column}')"),
+            None => "row_to_json(t)".to_owned(),
+        };
+        let sql = format!(
+            "SELECT {row}::text, NULL::text, false FROM chat_sessions t ORDER BY t.id::text COLLATE \"C\""
+        );
+        Rows { sql, read: session }
+    }
+
+    /// The plan of a layout with a table of messages.
+    pub(super) fn with_messages(&self, table: &str) -> anyhow::Result<Plan> {
+        let mut plan = Plan {
+            before: self.before(),
+            chats: None,
+            count: "SELECT 0::bigint".to_owned(),
+            lost_citations: None,
+        };
+        if !self.has("chat_sessions") && !self.has(table) {
+            anyhow::ensure!(!plan.before.is_empty(), "the source has {}", self.names());
+            return Ok(plan);
+        }
+        anyhow::ensure!(self.has("chat_sessions"), "the source has no table chat_sessions");
+        anyhow::ensure!(self.has(table), "the source has no table {table}");
+        let session = self
+            .column(table, SESSIONS)
+            .with_context(|| format!("{table} has no session_id"))?;
+        let time = self
+            .column(table, TIMES)
+            .map(|time| format!("m.{time}, "))
+            .unwrap_or_default();
+        let cited = self.has("message_citations");
+        let (citations, join) = if cited {
+            let order = match self.column("message_citations", &["citation_index", "created_at", "id"]) {
+                Some(column) => format!(" ORDER BY mc.{column}"),
+                None => String::new(),
+            };
+            let join = format!(
+                " LEFT JOIN (SELECT mc.message_id::text AS message, json_agg(row_to_json(mc){order}) AS list
+                    FROM message_citations mc GROUP BY 1) c ON c.message = m.id::text"
+            );
+            ("c.list::text", join)
+        } else {
+            ("NULL::text", String::new())
+        };
+        // Not session by session: the source may have no index for that.
+        let sql = format!(
+            "SELECT row_to_json(m)::text, {citations}, s.id IS NULL FROM {table} m
+            LEFT JOIN chat_sessions s ON s.id::text = m.{session}::text{join}
+            ORDER BY m.{session}::text COLLATE \"C\", {time}m.id"
+        );
+        plan.chats = Some((self.sessions(""), Rows { sql, read: message }));
+        plan.count = format!("SELECT count(*) FROM {table}");
+        plan.lost_citations = cited.then(|| {
+            format!(
+                "SELECT count(*) FROM message_citations mc
+                WHERE NOT EXISTS (SELECT FROM {table} m WHERE m.id::text = mc.message_id::text)"
+            )
+        });
+        Ok(plan)
+    }
+}
+
+/// A row of a table of messages. What has no column of its own goes into the metadata.
+fn message(origin: &Origin, row: &str, citations: Option<&str>) -> Result<Record, String> {
+    let mut row = Row::parse(row)?;
+    let session = row.text(SESSIONS).ok_or("it names no session")?;
+    let id = row.text(&["id"]).ok_or("it has no id")?;
+    // The session says whose it is.
+    row.json(&["user_id"]);
+    let citations: Vec<crate::transfer::record::Json> =
+        citations.map(parse_as).transpose()?.unwrap_or_default();
+    let record = MessageRecord {
+        session_id: origin.id("chat_sessions", &session),
+        id: origin.id("messages", &id),
+        seq: None,
+        role: role(&row.text(&["role", "sender"]).unwrap_or_default()),
+        content: row.text(&["content", "message", "text"]).unwrap_or_default(),
+        selected_text: row.text(&["selected_text"]),
+        payload: None,
+        created_at: row.time(TIMES, origin),
+        deleted_at: None,
+        citations: citations
+            .iter()
+            .map(|text| citation(text.get()))
+            .collect::<Result<_, _>>()?,
+        metadata: merged(row.json(&["metadata", "message_metadata", "meta"]), row.rest()),
+    };
+    Ok(Record::Message(Box::new(record)))
+}

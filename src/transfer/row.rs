@@ -1,0 +1,147 @@
+//! Rows of somebody else's tables, read with patience: columns may be missing, or be called or typed in
+//! another way. A row comes as the JSON that PostgreSQL makes of it.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use uuid::Uuid;
+
+use super::record::{Json, parse_as};
+
+/// Where keys that aren't UUIDs get theirs from: made for this purpose, at random.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8d2f_6a51_07c4_4b0e_9a63_5be1_c2d7_40f9);
+/// Epoch times above this are milliseconds: as seconds they would be after the year 5000.
+const MILLIS_FROM: f64 = 1e11;
+
+/// What reading needs to know of the source.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Tells the source's integer keys from those of other sources.
+    pub name: String,
+    /// What times without an offset mean.
+    pub time_zone: TimeZone,
+}
+
+impl Origin {
+    /// A row's id: its own, where that is a UUID, else a UUIDv5 of the source, the table and the key.
+    #[must_use]
+    pub fn id(&self, table: &str, key: &str) -> Uuid {
+        Uuid::try_parse(key)
+            .unwrap_or_else(|_| Uuid::new_v5(&NAMESPACE, format!("{}\n{table}\n{key}", self.name).as_bytes()))
+    }
+
+    /// A time in any form that databases and programs write. Microseconds, as PostgreSQL keeps them.
+    #[must_use]
+    pub fn time(&self, text: &str) -> Option<Timestamp> {
+        let time = text.parse::<Timestamp>().ok().or_else(|| {
+            let civil = text.parse::<DateTime>().ok()?;
+            Some(civil.to_zoned(self.time_zone.clone()).ok()?.timestamp())
+        });
+        let time = time.or_else(|| epoch(text.parse().ok()?))?;
+        Timestamp::from_microsecond(time.as_microsecond()).ok()
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // saturates, and is then no timestamp
+fn epoch(number: f64) -> Option<Timestamp> {
+    if !number.is_finite() {
+        return None;
+    }
+    let seconds = if number.abs() >= MILLIS_FROM {
+        number / 1e3
+    } else {
+        number
+    };
+    Timestamp::from_microsecond((seconds * 1e6).round() as i64).ok()
+}
+
+/// A row: what hasn't been taken of it yet.
+pub struct Row(BTreeMap<String, Json>);
+
+impl Row {
+    /// Reads a JSON object; its nulls are as good as absent.
+    ///
+    /// # Errors
+    /// It isn't one.
+    pub fn parse(text: &str) -> Result<Row, String> {
+        let mut fields: BTreeMap<String, Json> = parse_as(text)?;
+        fields.retain(|_, value| value.get() != "null");
+        Ok(Row(fields))
+    }
+
+    /// Takes the first of these fields that is there.
+    pub fn json(&mut self, names: &[&str]) -> Option<Json> {
+        names.iter().find_map(|name| self.0.remove(*name))
+    }
+
+    /// As text; of what is no string, its JSON.
+    pub fn text(&mut self, names: &[&str]) -> Option<String> {
+        self.json(names).map(|value| plain(&value))
+    }
+
+    /// As a time. What can't be read as one stays in the row.
+    pub fn time(&mut self, names: &[&str], origin: &Origin) -> Option<Timestamp> {
+        let (name, time) = names.iter().find_map(|name| {
+            let time = origin.time(&plain(self.0.get(*name)?))?;
+            Some((*name, time))
+        })?;
+        self.0.remove(name);
+        Some(time)
+    }
+
+    /// As a number.
+    pub fn number<T: std::str::FromStr>(&mut self, names: &[&str]) -> Option<T> {
+        self.text(names)?.parse().ok()
+    }
+
+    /// What nobody has taken.
+    #[must_use]
+    pub fn rest(self) -> BTreeMap<String, Json> {
+        self.0
+    }
+}
+
+fn plain(value: &Json) -> String {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_in_all_forms_are_one() {
+        let origin = Origin {
+            name: String::new(),
+            time_zone: TimeZone::get("Asia/Karachi").expect("a zone"),
+        };
+        let expected: Timestamp = "2024-01-15T10:30:00.25Z".parse().expect("a time");
+        for text in [
+            "2024-01-15T10:30:00.250000+00:00",
+            "2024-01-15 15:30:00.25",
+            "2024-01-15T15:30:00.2500009",
+            "1705314600.25",
+            "1705314600250",
+        ] {
+            assert_eq!(origin.time(text), Some(expected), "{text}");
+        }
+        assert_eq!(origin.time("yesterday"), None);
+        assert_eq!(origin.time("infinity"), None);
+        assert_eq!(origin.time("NaN"), None);
+    }
+
+    #[test]
+    fn uuids_are_kept_and_other_keys_depend_on_source_and_table() {
+        let origin = |name: &str| Origin {
+            name: name.to_owned(),
+            time_zone: TimeZone::UTC,
+        };
+        let id = Uuid::now_v7();
+        assert_eq!(origin("a").id("users", &id.to_string()), id);
+        let derived = origin("a").id("users", "42");
+        assert_eq!(derived.get_version_num(), 5);
+        assert_eq!(derived, origin("a").id("users", "42"));
+        assert_ne!(derived, origin("b").id("users", "42"));
+        assert_ne!(derived, origin("a").id("chat_sessions", "42"));
+    }
+}

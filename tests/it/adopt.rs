@@ -1,0 +1,90 @@
+//! `chatledger migrate adopt`: tables that become ours where they are.
+
+use std::process::Command;
+
+use chatledger::store::Scope;
+
+use crate::{
+    harness::{process::chatledger, *},
+    import::{MESSAGES, assert_in_order, assert_same, output_of, source_of, sources, succeeds, texts},
+};
+
+fn adopt(database: &TestDatabase) -> Command {
+    let mut command = chatledger();
+    command.args(["migrate", "adopt", "--database-url", &database.url()]);
+    command
+}
+
+#[tokio::test]
+async fn tables_become_ours_where_they_are() {
+    let database = source_of(&sources::rag_uuid(3, 7, 900)).await;
+    let client = database.client().await;
+    let before = texts(&client, sources::RAG_UUID_MESSAGES).await;
+    let said = succeeds(adopt(&database)).await;
+    assert!(said.contains("before_chatledger"), "{said}");
+
+    assert_same(&texts(&client, MESSAGES).await, &before);
+    assert_in_order(&client).await;
+    assert_eq!(
+        texts(&client, "SELECT count(*)::text FROM before_chatledger.messages").await,
+        ["900"]
+    );
+    let sessions = "SELECT concat_ws('|', id, user_id, title, metadata, created_at AT TIME ZONE 'UTC', updated_at AT TIME ZONE 'UTC')
+        FROM chat_sessions ORDER BY id";
+    let old = sessions
+        .replace(" AT TIME ZONE 'UTC'", "")
+        .replace("chat_sessions", "before_chatledger.chat_sessions");
+    assert_same(&texts(&client, sessions).await, &texts(&client, &old).await);
+
+    // It is a database like any other: a server migrates nothing, and appends.
+    database.migrate(Scope::All).await;
+    let server = start(&database).await;
+    let session = texts(&client, "SELECT id::text FROM chat_sessions ORDER BY id LIMIT 1")
+        .await
+        .remove(0);
+    let last = messages_of(&server, &session).await.len();
+    let receipt = append(&server, &session, text("next")).await.expect("a receipt");
+    assert_eq!(usize::try_from(receipt.seq).expect("a seq"), last + 1);
+
+    let output = output_of(adopt(&database)).await;
+    assert!(String::from_utf8_lossy(&output.stderr).contains("chatledger's already"));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_changes_nothing() {
+    for (sql, words) in [
+        (
+            "CREATE TABLE orders (id int, user_id uuid CONSTRAINT orders_user REFERENCES users (id))",
+            "orders_user of orders",
+        ),
+        ("CREATE VIEW recent AS SELECT * FROM messages", "view recent"),
+        (
+            "UPDATE users SET email = 'user1@EXAMPLE.com' WHERE email LIKE 'User2@%'",
+            "users_email_key",
+        ),
+        (
+            "ALTER TABLE messages DROP CONSTRAINT messages_session_id_fkey;
+            UPDATE messages SET session_id = gen_random_uuid() WHERE id = md5('message3')::uuid",
+            "messages has 50 rows, of which 49 fit",
+        ),
+        (
+            "ALTER TABLE messages DROP CONSTRAINT messages_role_check; UPDATE messages SET role = 'narrator' WHERE id = md5('message3')::uuid",
+            "messages_role_check",
+        ),
+    ] {
+        let database = source_of(&sources::rag_uuid(2, 3, 50)).await;
+        let client = database.client().await;
+        client.batch_execute(sql).await.expect("a change");
+        let state = "SELECT format('%s.%s', c.relnamespace::regnamespace, c.relname) FROM pg_class c
+            WHERE c.relnamespace::regnamespace::text !~ '^pg_|information_schema' ORDER BY 1";
+        let before = texts(&client, state).await;
+        let output = output_of(adopt(&database)).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.contains(words) && errors.contains("nothing was changed"),
+            "{words}: {errors}"
+        );
+        assert_same(&texts(&client, state).await, &before);
+    }
+}
