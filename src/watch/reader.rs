@@ -17,6 +17,10 @@ const PAGE: PageSize = PageSize {
 /// How many sessions are read at a time.
 const SESSIONS: usize = 256;
 
+/// Between two reads, so that a busy server reads a few hundred times a second and not after every commit; too
+/// short to be noticed by people who watch. What comes after a pause is read at once.
+const GAP: Duration = Duration::from_millis(5);
+
 /// After a failure. Finding a connection is tried for longer than that already, see `Db::connection`.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -33,6 +37,7 @@ impl Reader {
             for some in woken.chunks(SESSIONS) {
                 self.read(some).await;
             }
+            time::sleep(GAP).await;
         }
     }
 
