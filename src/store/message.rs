@@ -70,6 +70,15 @@ static GET: Sql = Sql {
     params: &[Type::TEXT, Type::UUID, Type::UUID, Type::UUID],
 };
 
+/// What a row of `messages` has in bytes, told without reading its texts.
+macro_rules! size {
+    () => {
+        "octet_length(content) + coalesce(octet_length(selected_text), 0)
+            + coalesce(octet_length(payload), 0) + pg_column_size(metadata)"
+    };
+}
+pub(super) use size;
+
 /// A page of messages with a seq between `$4` and `$5`. A row is left out where those before it have
 /// `$8` bytes: sizes are known without reading the texts, so a page of large ones costs only what it shows.
 /// The last column says how many rows there were before that.
@@ -79,10 +88,9 @@ macro_rules! list {
             "SELECT ",
             columns!(),
             ", m.available FROM (
-                SELECT *, count(*) OVER () AS available, coalesce(sum(
-                    octet_length(content) + coalesce(octet_length(selected_text), 0)
-                    + coalesce(octet_length(payload), 0) + pg_column_size(metadata)
-                ) OVER (ORDER BY seq ",
+                SELECT *, count(*) OVER () AS available, coalesce(sum(",
+            size!(),
+            ") OVER (ORDER BY seq ",
             $order,
             " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
                 FROM (

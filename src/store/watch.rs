@@ -3,7 +3,10 @@
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{Store, message, message::citations, message::columns};
+use super::{
+    Store,
+    message::{self, citations, columns, size},
+};
 use crate::{
     auth::Caller,
     domain::{Result, message::Message},
@@ -24,10 +27,9 @@ static NEWS: Sql = Sql {
         JOIN chat_sessions s ON s.id = w.session_id AND s.tenant_id = w.tenant_id
             AND (w.user_id IS NULL OR s.user_id = w.user_id)
         LEFT JOIN LATERAL (
-            SELECT *, count(*) OVER () AS available, coalesce(sum(
-                octet_length(content) + coalesce(octet_length(selected_text), 0)
-                + coalesce(octet_length(payload), 0) + pg_column_size(metadata)
-            ) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+            SELECT *, count(*) OVER () AS available, coalesce(sum(",
+        size!(),
+        ") OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
             FROM (
                 SELECT m.* FROM messages m
                 WHERE m.session_id = s.id AND m.seq > w.known AND m.seq <= s.last_seq AND m.deleted_at IS NULL
