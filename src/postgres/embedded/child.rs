@@ -47,8 +47,12 @@ pub(super) fn command(program: &Path, account: &Account) -> Command {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub(crate) fn die_with_us(command: &mut Command) {
+    use nix::sys::signal;
     let us = Pid::this();
     let hook = move || -> io::Result<()> {
+        // A shell that runs us in the background has had us ignore it, and the child would inherit that.
+        // SAFETY: the default disposition refers to no code of ours.
+        unsafe { signal::signal(Signal::SIGINT, signal::SigHandler::SigDfl) }?;
         // Here, after std has changed the user: a change of user would clear the setting again.
         nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
         // We may have died before the line above; then nobody would ever send the signal.
@@ -58,9 +62,9 @@ pub(crate) fn die_with_us(command: &mut Command) {
             Err(nix::errno::Errno::ESRCH.into())
         }
     };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes two plain system calls
-    // (prctl, getppid), allocates nothing (both errors are bare errno values), takes no lock and touches no memory
-    // but its own copy of an integer.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes three plain system calls
+    // (signal, prctl, getppid), allocates nothing (all errors are bare errno values), takes no lock and touches no
+    // memory but its own copy of an integer.
     unsafe {
         command.pre_exec(hook);
     }
