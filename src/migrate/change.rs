@@ -47,10 +47,10 @@ pub struct Backup {
 
 /// Two connections: one that migrates, and one that holds the lock meanwhile.
 pub(super) struct Session<'a> {
-    migrator: &'a Migrator,
-    client: Client,
-    lock: Lock,
-    listener: &'a Listener,
+    pub migrator: &'a Migrator,
+    pub client: Client,
+    pub lock: Lock,
+    pub listener: &'a Listener,
     /// For rehearsals.
     sees_locks: bool,
 }
@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
         Ok(changes)
     }
 
-    async fn back_up(&self, backup: Option<&Backup>, is_idle: bool) -> anyhow::Result<()> {
+    pub async fn back_up(&self, backup: Option<&Backup>, is_idle: bool) -> anyhow::Result<()> {
         match backup {
             Some(backup) if !is_idle => {
                 (self.listener)(&Event::Began(format!("backup to {}", backup.file.display())));

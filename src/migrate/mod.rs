@@ -11,7 +11,7 @@
 //! - [`catalog`]: the tables as they are; [`verify`] compares them with what the migrations make ([`difference`]),
 //!   in a [`scratch`] database; [`mend`] writes the SQL for what is missing.
 //! - [`dump`]: backups by pg_dump; [`rehearse`]: the pending migrations on a copy.
-//! - [`boot`]: what a server does; [`within`]: all of it in somebody else's transaction.
+//! - [`boot`]: what a server does; [`within`]: all of it in one transaction, for `adopt`.
 
 pub mod boot;
 mod catalog;
@@ -54,7 +54,7 @@ pub use progress::{Event, Listener};
 pub use rehearse::{Copy, Rehearsal};
 pub use verify::Verdict;
 pub use watch::HeldLock;
-pub use within::install_within;
+pub use within::Within;
 
 use crate::{
     postgres::{

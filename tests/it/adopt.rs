@@ -5,7 +5,10 @@ use std::process::Command;
 use chatledger::store::Scope;
 
 use crate::{
-    harness::{process::chatledger, *},
+    harness::{
+        process::{Process, chatledger},
+        *,
+    },
     import::{MESSAGES, assert_in_order, assert_same, output_of, source_of, sources, succeeds, texts},
 };
 
@@ -87,4 +90,63 @@ async fn what_does_not_fit_changes_nothing() {
         );
         assert_same(&texts(&client, state).await, &before);
     }
+}
+
+#[tokio::test]
+async fn a_part_of_the_tables_can_be_adopted() {
+    let database = source_of(&sources::rag_uuid(2, 3, 60)).await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "ALTER TABLE messages ADD COLUMN user_id uuid, ADD COLUMN extra jsonb;
+            ALTER TABLE message_citations ADD COLUMN snippet text;
+            UPDATE messages SET user_id = md5('user1')::uuid, extra = '{\"a\": null}' WHERE id = md5('message3')::uuid",
+        )
+        .await
+        .expect("more columns");
+    let before = texts(&client, sources::RAG_UUID_MESSAGES).await;
+    let owners = "SELECT concat_ws('|', id, user_id) FROM chat_sessions ORDER BY id";
+    let owners_before = texts(&client, owners).await;
+    let mut command = adopt(&database);
+    command.args(["--scope", "chat", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&succeeds(command).await).expect("JSON");
+    assert_eq!(
+        said,
+        serde_json::json!({
+            "rows": {"chat_sessions": 3, "messages": 60, "message_citations": 30},
+            "left_behind": ["message_citations.snippet"]
+        })
+    );
+    assert_same(&texts(&client, MESSAGES).await, &before);
+    // The application's users stay where they are, and the sessions theirs.
+    assert_same(&texts(&client, owners).await, &owners_before);
+    assert_eq!(
+        texts(&client, "SELECT count(*)::text FROM public.users").await,
+        ["2"]
+    );
+    let kept = "SELECT metadata::text FROM messages WHERE metadata ? 'extra'";
+    let user = texts(&client, "SELECT md5('user1')::uuid::text").await.remove(0);
+    assert_eq!(
+        texts(&client, kept).await,
+        [format!(
+            r#"{{"extra": {{"a": null}}, "tokens": 3, "user_id": "{user}"}}"#
+        )]
+    );
+    database.migrate(Scope::Chat).await;
+}
+
+#[tokio::test]
+async fn it_makes_way_for_others_until_it_gets_the_tables() {
+    let database = source_of(&sources::rag_uuid(1, 1, 5)).await;
+    let reader = database.client().await;
+    reader
+        .batch_execute("BEGIN; SELECT FROM messages")
+        .await
+        .expect("a long transaction");
+    let mut command = adopt(&database);
+    command.args(["--lock-timeout", "50ms"]);
+    let mut process = Process::start(&mut command);
+    process.says("again in").await;
+    reader.batch_execute("COMMIT").await.expect("its end");
+    assert!(process.ended().await.success(), "{}", process.stderr());
 }

@@ -1,14 +1,12 @@
 //! `chatledger migrate adopt`.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use jiff::tz::TimeZone;
 
-use super::{Common, print};
+use super::{Care, Common, backup, print, progress::Progress};
 use crate::{
     cli::import::zone,
-    postgres::connect::{Connector, describe},
+    migrate::Migrator,
     transfer::{Layout, adopt},
 };
 
@@ -22,24 +20,26 @@ pub(super) struct Adopt {
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
     source_time_zone: TimeZone,
     #[command(flatten)]
+    pub(super) care: Care,
+    #[command(flatten)]
     pub(super) common: Common,
 }
 
-pub(super) async fn run(args: &Adopt, connector: &Connector) -> anyhow::Result<()> {
-    let (mut client, _) = connector
-        .connect()
-        .await
-        .map_err(|error| anyhow::anyhow!(describe(&error)))?;
+pub(super) async fn run(args: &Adopt, migrator: &Migrator, progress: &Progress) -> anyhow::Result<()> {
+    let backup = backup(&args.care, migrator, &args.common).await?;
     let adopted = adopt::run(
-        &mut client,
+        migrator,
         args.layout,
         args.common.scope,
         &args.source_time_zone,
+        backup.as_ref(),
+        &*progress.listener(),
     )
-    .await?;
+    .await;
+    progress.clear();
+    let adopted = adopted?;
     if args.common.json {
-        let rows: BTreeMap<_, _> = adopted.0.iter().copied().collect();
-        return print::json(&rows);
+        return print::json(&adopted);
     }
     print!("{adopted}");
     Ok(())

@@ -239,7 +239,9 @@ impl Command {
 
     fn locks(&self) -> LockPolicy {
         match self {
-            Command::Up(Up { care, .. }) | Command::Down(Down { care, .. }) => LockPolicy {
+            Command::Up(Up { care, .. })
+            | Command::Down(Down { care, .. })
+            | Command::Adopt(adopt::Adopt { care, .. }) => LockPolicy {
                 timeout: care.lock_timeout,
                 retries: care.lock_retries,
             },
@@ -285,9 +287,6 @@ async fn over_database(command: &Command) -> anyhow::Result<()> {
             pooled: common.source.migrates_pooled(&target.direct_url),
         };
         let connector = Connector::new(&target.direct_url)?;
-        if let Command::Adopt(args) = command {
-            return adopt::run(args, &connector).await;
-        }
         let migrator = Migrator::new(connector, settings)?;
         Box::pin(run_command(command, &migrator, &target)).await
     }
@@ -320,7 +319,7 @@ async fn run_command(command: &Command, migrator: &Migrator, target: &Target) ->
             progress.clear();
             print::changes(json, "down", &changes)
         }
-        Command::New(_) | Command::Adopt(_) => Ok(()), // need no migrator, and were dealt with before
+        Command::New(_) => Ok(()), // needs no database, and was dealt with before
         Command::Stamp(args) => print::stamped(json, &migrator.stamp(args.up_to).await?),
         Command::Plan(args) => {
             let planned = migrator.plan(args.pending.range.until(Until::Head)).await?;
@@ -340,6 +339,7 @@ async fn run_command(command: &Command, migrator: &Migrator, target: &Target) ->
             progress.clear();
             print::rehearsal(json, &rehearsal)
         }
+        Command::Adopt(args) => adopt::run(args, migrator, &progress).await,
     }
 }
 

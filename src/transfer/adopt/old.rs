@@ -1,141 +1,71 @@
-//! `rag-uuid` tables that are in the target's own database: converted where they are, in one transaction. The
-//! old tables move to a schema of their own, our migrations run, the rows are copied by SQL, and unless both
-//! sides agree, all of it is undone.
+//! The old tables, and the SQL that copies and compares their rows.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, bail, ensure};
-use jiff::tz::TimeZone;
-use tokio_postgres::{Client, Transaction, types::Type};
+use anyhow::ensure;
+use tokio_postgres::{Client, types::Type};
 
-use super::layouts::Layout;
-use crate::{migrate, postgres::connect::describe, store::Scope};
-
-/// Where the old tables are kept.
-pub const KEPT_IN: &str = "before_chatledger";
-
-/// What is moved, where it is there.
-const TABLES: [&str; 6] = [
-    "users",
-    "user_profiles",
-    "chat_sessions",
-    "messages",
-    "message_citations",
-    "schema_migrations",
-];
+use super::{KEPT_IN, explain, tables_of};
+use crate::store::Scope;
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL) FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid
     WHERE pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p') AND c.relname = ANY($1)
         AND a.attnum > 0 AND NOT a.attisdropped";
 
-/// What would go on using the old tables: foreign keys and views of tables that aren't moved.
-const DEPENDENTS: &str = "SELECT format('%s of %s', k.conname, k.conrelid::regclass) FROM pg_constraint k
-        WHERE k.contype = 'f' AND k.confrelid = ANY(SELECT to_regclass(t) FROM unnest($1) t)
-            AND NOT k.conrelid = ANY(SELECT to_regclass(t) FROM unnest($1) t WHERE to_regclass(t) IS NOT NULL)
-    UNION SELECT format('view %s', r.ev_class::regclass) FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
-        WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = ANY(SELECT to_regclass(t) FROM unnest($1) t)
-            AND r.ev_class <> d.refobjid";
-
-/// What was adopted: how many rows of each table.
-#[derive(Debug, Default)]
-pub struct Adopted(pub Vec<(&'static str, i64)>);
-
-impl fmt::Display for Adopted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (table, rows) in &self.0 {
-            writeln!(f, "{table:<20} {rows:>10}")?;
-        }
-        writeln!(
-            f,
-            "adopted; counts and checksums agree. The old tables are in the schema {KEPT_IN}: drop it"
-        )?;
-        writeln!(f, "when nothing misses them (DROP SCHEMA {KEPT_IN} CASCADE).")
-    }
-}
-
-fn explain(error: tokio_postgres::Error) -> anyhow::Error {
-    anyhow::anyhow!(describe(&error))
-}
-
-/// Converts the tables.
-///
-/// # Errors
-/// The tables aren't of this layout, or something doesn't fit; then nothing has changed.
-pub async fn run(
-    client: &mut Client,
-    layout: Layout,
-    scope: Scope,
-    time_zone: &TimeZone,
-) -> anyhow::Result<Adopted> {
-    let found = layout.recognize(client).await?;
-    if found == Layout::Chatledger {
-        bail!("the database is chatledger's already");
-    }
-    ensure!(
-        found == Layout::RagUuid && scope == Scope::All,
-        "only rag-uuid can be converted in place, and only with --scope all; import copies the others"
-    );
-    let tx = client.transaction().await.map_err(explain)?;
-    let adopted = adopt(&tx, time_zone).await.context("nothing was changed")?;
-    tx.commit().await.map_err(explain)?;
-    Ok(adopted)
-}
-
-async fn adopt(tx: &Transaction<'_>, time_zone: &TimeZone) -> anyhow::Result<Adopted> {
-    let zone = time_zone.iana_name().context("the time zone has no name")?;
-    let old = Old::read(tx, zone).await?;
-    let dependents = texts(tx, DEPENDENTS).await?;
-    ensure!(
-        dependents.is_empty(),
-        "these would go on using the old tables: {}; drop them first, and make them again afterwards",
-        dependents.join(", ")
-    );
-    execute(tx, &format!("CREATE SCHEMA {KEPT_IN}")).await?;
-    for table in old.tables.keys() {
-        execute(tx, &format!("ALTER TABLE {table} SET SCHEMA {KEPT_IN}")).await?;
-    }
-    migrate::install_within(tx.client(), Scope::All).await?;
-    let mut adopted = Adopted::default();
-    for (table, statement) in old.copies() {
-        execute(tx, &statement)
-            .await
-            .with_context(|| format!("copying {table}"))?;
-        adopted.0.push((table, old.compare(tx, table).await?));
-    }
-    execute(tx, COUNTERS).await?;
-    Ok(adopted)
-}
-
-async fn execute(tx: &Transaction<'_>, sql: &str) -> anyhow::Result<()> {
-    tx.batch_execute(sql).await.map_err(explain)
-}
-
-async fn texts(tx: &Transaction<'_>, sql: &str) -> anyhow::Result<Vec<String>> {
-    let tables: &[&str] = &TABLES;
-    let rows = tx
-        .query_typed(sql, &[(&tables, Type::TEXT_ARRAY)])
-        .await
-        .map_err(explain)?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// What the ledger knows of each session.
-const COUNTERS: &str = "UPDATE chat_sessions s SET last_seq = m.last, last_message_at = m.newest
-    FROM (SELECT session_id, max(seq) AS last, max(created_at) AS newest FROM messages GROUP BY session_id) m
-    WHERE m.session_id = s.id";
+/// Columns that become columns; further ones go into the metadata, where the new table has some.
+const USERS: &[&str] = &[
+    "id",
+    "email",
+    "name",
+    "hashed_password",
+    "password_hash",
+    "is_active",
+    "created_at",
+    "updated_at",
+];
+const PROFILES: &[&str] = &[
+    "id",
+    "user_id",
+    "software_background",
+    "hardware_background",
+    "learning_goals",
+    "experience_level",
+    "preferred_language",
+    "created_at",
+    "updated_at",
+];
+const SESSIONS: &[&str] = &["id", "user_id", "title", "created_at", "updated_at"];
+const MESSAGES: &[&str] = &[
+    "id",
+    "session_id",
+    "user_id",
+    "role",
+    "content",
+    "selected_text",
+    "created_at",
+];
+const CITATIONS: &[&str] = &[
+    "id",
+    "message_id",
+    "document_id",
+    "chunk_id",
+    "score",
+    "citation_index",
+    "created_at",
+];
 
 /// The old tables: the type of each column.
-struct Old<'a> {
-    tables: BTreeMap<String, BTreeMap<String, String>>,
+pub(super) struct Old<'a> {
+    pub(super) tables: BTreeMap<String, BTreeMap<String, String>>,
+    scope: Scope,
     zone: &'a str,
 }
 
 impl<'a> Old<'a> {
-    async fn read(tx: &Transaction<'_>, zone: &'a str) -> anyhow::Result<Old<'a>> {
-        let names: &[&str] = &TABLES;
-        let rows = tx
-            .query_typed(COLUMNS, &[(&names, Type::TEXT_ARRAY)])
+    pub(super) async fn read(client: &Client, scope: Scope, zone: &'a str) -> anyhow::Result<Old<'a>> {
+        let rows = client
+            .query_typed(COLUMNS, &[(&tables_of(scope), Type::TEXT_ARRAY)])
             .await
             .map_err(explain)?;
         let mut tables: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
@@ -145,10 +75,10 @@ impl<'a> Old<'a> {
                 .or_default()
                 .insert(row.get(1), row.get(2));
         }
-        let old = Old { tables, zone };
-        for table in ["chat_sessions", "messages"] {
+        let old = Old { tables, scope, zone };
+        for table in ["users", "chat_sessions", "messages"] {
             ensure!(
-                old.type_of(table, "id") == Some("uuid"),
+                !old.tables.contains_key(table) || old.type_of(table, "id") == Some("uuid"),
                 "{table}.id must be of the type uuid"
             );
         }
@@ -159,11 +89,36 @@ impl<'a> Old<'a> {
         self.tables.get(table)?.get(column).map(String::as_str)
     }
 
+    /// The columns of a table that aren't `known`.
+    fn others(&self, table: &str, known: &[&str]) -> Vec<&str> {
+        let columns = self.tables.get(table).into_iter().flat_map(BTreeMap::keys);
+        let columns = columns.map(String::as_str);
+        columns.filter(|column| !known.contains(column)).collect()
+    }
+
+    pub(super) fn left_behind(&self) -> Vec<String> {
+        let of = |table, known| {
+            let others = self.others(table, known);
+            others.into_iter().map(move |column| format!("{table}.{column}"))
+        };
+        of("users", USERS)
+            .chain(of("message_citations", CITATIONS))
+            .collect()
+    }
+
     /// A column of `t`, or NULL.
     fn text(&self, table: &str, column: &str) -> String {
         match self.type_of(table, column) {
             Some(_) => format!("t.{column}::text"),
             None => "NULL::text".to_owned(),
+        }
+    }
+
+    /// A UUID of `t`, or NULL.
+    fn uuid(&self, table: &str, column: &str) -> String {
+        match self.type_of(table, column) {
+            Some(_) => format!("t.{column}::uuid"),
+            None => "NULL::uuid".to_owned(),
         }
     }
 
@@ -179,21 +134,28 @@ impl<'a> Old<'a> {
     }
 
     /// The JSON column of `t` with all that has no column of its own.
-    fn json(&self, table: &str, column: &str, known: &str) -> String {
+    fn json(&self, table: &str, column: &str, known: &[&str]) -> String {
         let object = match self.type_of(table, column) {
             Some(_) => format!(
-                "CASE jsonb_typeof(t.{column}::jsonb) WHEN 'object' THEN t.{column}::jsonb WHEN 'null' THEN '{{}}'
-                ELSE jsonb_build_object('value', t.{column}::jsonb) END"
+                "coalesce(CASE jsonb_typeof(t.{column}::jsonb) WHEN 'object' THEN t.{column}::jsonb
+                    WHEN 'null' THEN '{{}}' ELSE jsonb_build_object('value', t.{column}::jsonb) END, '{{}}')"
             ),
             None => "'{}'::jsonb".to_owned(),
         };
+        let others = self.others(table, known);
+        if others.iter().all(|other| *other == column) {
+            return object;
+        }
+        let all_known = known.join(",");
+        // Not jsonb_strip_nulls, which would strip what the values have within as well.
         format!(
-            "jsonb_strip_nulls(to_jsonb(t) - '{{{known},{column}}}'::text[]) || coalesce({object}, '{{}}')"
+            "(SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}')
+                FROM jsonb_each(to_jsonb(t) - '{{{all_known},{column}}}'::text[]) e WHERE e.value <> 'null') || {object}"
         )
     }
 
     /// The statements that copy the rows, in order.
-    fn copies(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn copies(&self) -> Vec<(&'static str, String)> {
         let all = [
             ("users", self.users()),
             ("user_profiles", self.profiles()),
@@ -227,8 +189,6 @@ impl<'a> Old<'a> {
 
     fn profiles(&self) -> String {
         let text = |column| self.text("user_profiles", column);
-        let known = "id,user_id,software_background,hardware_background,learning_goals,experience_level,\
-                     preferred_language,created_at,updated_at";
         format!(
             "INSERT INTO user_profiles (user_id, software_background, hardware_background, learning_goals,
                 experience_level, preferred_language, preferences, created_at, updated_at)
@@ -240,50 +200,55 @@ impl<'a> Old<'a> {
             text("learning_goals"),
             text("experience_level"),
             text("preferred_language"),
-            self.json("user_profiles", "preferences", known),
+            self.json("user_profiles", "preferences", PROFILES),
             self.time("user_profiles", "updated_at"),
             created = self.time("user_profiles", "created_at"),
         )
     }
 
-    /// A session whose user isn't there is nobody's, and says in its metadata whose it was.
+    /// A session whose user isn't there is nobody's, and says in its metadata whose it was. Without users, the ids
+    /// are the application's own.
     fn sessions(&self) -> String {
-        let user = match self.type_of("chat_sessions", "user_id") {
-            Some(_) => "t.user_id::uuid",
-            None => "NULL::uuid",
+        let user = self.uuid("chat_sessions", "user_id");
+        let (owner, was, join) = if self.scope.has_auth() {
+            let was = format!(
+                " || CASE WHEN u.id IS NULL AND {user} IS NOT NULL
+                    THEN jsonb_build_object('user_id', {user}) ELSE '{{}}' END"
+            );
+            ("u.id", was, format!(" LEFT JOIN users u ON u.id = {user}"))
+        } else {
+            (user.as_str(), String::new(), String::new())
         };
         format!(
             "INSERT INTO chat_sessions (id, user_id, title, metadata, created_at, updated_at)
-            SELECT t.id, u.id, {}, {} || CASE WHEN u.id IS NULL AND {user} IS NOT NULL
-                    THEN jsonb_build_object('user_id', {user}) ELSE '{{}}' END,
-                coalesce({created}, now()), coalesce({}, {created}, now())
-            FROM {KEPT_IN}.chat_sessions t LEFT JOIN users u ON u.id = {user}",
+            SELECT t.id, {owner}, {}, {}{was}, coalesce({created}, now()), coalesce({}, {created}, now())
+            FROM {KEPT_IN}.chat_sessions t{join}",
             self.text("chat_sessions", "title"),
-            self.json(
-                "chat_sessions",
-                "metadata",
-                "id,user_id,title,created_at,updated_at"
-            ),
+            self.json("chat_sessions", "metadata", SESSIONS),
             self.time("chat_sessions", "updated_at"),
             created = self.time("chat_sessions", "created_at"),
         )
     }
 
-    /// In the order of time, then key.
+    /// In the order of time, then key. A user who isn't the session's is kept in the metadata.
     fn messages(&self) -> String {
         let created = self.time("messages", "created_at");
+        let user = self.uuid("messages", "user_id");
+        let other = match self.type_of("messages", "user_id") {
+            Some(_) => format!(
+                " || CASE WHEN {user} <> s.user_id OR s.user_id IS NULL AND {user} IS NOT NULL
+                    THEN jsonb_build_object('user_id', {user}) ELSE '{{}}' END"
+            ),
+            None => String::new(),
+        };
         format!(
             "INSERT INTO messages (id, session_id, seq, role, content, selected_text, metadata, created_at)
             SELECT t.id, t.session_id, row_number() OVER (PARTITION BY t.session_id ORDER BY {created}, t.id),
-                lower(trim(t.role::text)), coalesce({}, ''), {}, {}, coalesce({created}, s.created_at)
+                lower(trim(t.role::text)), coalesce({}, ''), {}, {}{other}, coalesce({created}, s.created_at)
             FROM {KEPT_IN}.messages t JOIN chat_sessions s ON s.id = t.session_id",
             self.text("messages", "content"),
             self.text("messages", "selected_text"),
-            self.json(
-                "messages",
-                "metadata",
-                "id,session_id,user_id,role,content,selected_text,created_at"
-            ),
+            self.json("messages", "metadata", MESSAGES),
         )
     }
 
@@ -318,7 +283,7 @@ impl<'a> Old<'a> {
     }
 
     /// Compares an old table with the new one, and answers how many rows both have.
-    async fn compare(&self, tx: &Transaction<'_>, table: &str) -> anyhow::Result<i64> {
+    pub(super) async fn compare(&self, client: &Client, table: &str) -> anyhow::Result<i64> {
         let content = match table {
             "messages" => "concat_ws(chr(10), t.id, lower(trim(t.role::text)), t.content)",
             "message_citations" => "concat_ws(chr(10), t.message_id, t.document_id, t.chunk_id)",
@@ -331,8 +296,8 @@ impl<'a> Old<'a> {
             )
         };
         let (old, new) = (sum(&format!("{KEPT_IN}.{table}")), sum(table));
-        let old = tx.query_typed(&old, &[]).await.map_err(explain)?;
-        let new = tx.query_typed(&new, &[]).await.map_err(explain)?;
+        let old = client.query_typed(&old, &[]).await.map_err(explain)?;
+        let new = client.query_typed(&new, &[]).await.map_err(explain)?;
         let read = |rows: &[tokio_postgres::Row]| -> (i64, String) {
             rows.first()
                 .map(|row| (row.get(0), row.get(1)))
