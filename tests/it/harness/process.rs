@@ -78,12 +78,13 @@ impl Process {
         });
         let stderr = Arc::new(Mutex::new(String::new()));
         let errors = Arc::clone(&stderr);
-        let mut err = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut err = child.stderr.take().expect("a pipe");
         thread::spawn(move || {
-            let mut line = String::new();
-            while matches!(err.by_ref().read_line(&mut line), Ok(1..)) {
-                errors.lock().expect("no panic").push_str(&line);
-                line.clear();
+            // Not by lines: a question ends without one.
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = err.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..count]);
+                errors.lock().expect("no panic").push_str(&text);
             }
         });
         Process {

@@ -1,7 +1,12 @@
 //! status, history, up, down, stamp and plan.
 
 use super::*;
-use crate::{harness::process::open_dir, migrations::catalog};
+use std::io::Write;
+
+use crate::{
+    harness::process::{Process, open_dir},
+    migrations::catalog,
+};
 
 #[tokio::test]
 async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
@@ -260,4 +265,24 @@ async fn the_password_of_the_url_is_in_no_output() {
     );
     assert!(!wrong.stderr.contains("hunter2"));
     wrong.fails_with(&["--database-url", "postgres://"]);
+}
+
+#[tokio::test]
+async fn at_a_terminal_down_asks_and_goes_by_the_answer() {
+    for (answer, code, there) in [
+        ("n\n", 1, HEADS),
+        ("\n", 1, HEADS),
+        ("Yes\n", 0, "auth 2, chat 3"),
+    ] {
+        let database = TestDatabase::new().await;
+        let terminal = nix::pty::openpty(None, None).expect("a terminal");
+        let mut command = command(&database, &["down", "--steps", "3"]);
+        let mut process = Process::start(command.stdin(terminal.slave));
+        process.says("chat V4__documents, with the rows").await;
+        std::fs::File::from(terminal.master)
+            .write_all(answer.as_bytes())
+            .expect("an answer");
+        assert_eq!(process.ended().await.code(), Some(code), "{}", process.stderr());
+        assert_eq!(versions(&database), there);
+    }
 }

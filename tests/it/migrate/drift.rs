@@ -258,3 +258,25 @@ async fn no_scratch_database_stays() {
     assert!(!left.contains(&old), "{left:?}");
     assert_eq!(scratch_databases(&database).await, 0);
 }
+
+#[tokio::test]
+async fn a_role_that_may_not_create_databases_is_told_where_else() {
+    let (database, elsewhere) = (TestDatabase::new().await, TestDatabase::empty().await);
+    let role = format!("careful_{}", database.name);
+    let sql = format!("CREATE ROLE {role} LOGIN; GRANT pg_read_all_data TO {role}");
+    database.client().await.batch_execute(&sql).await.expect("a role");
+    let verify = |flags: &[&str]| {
+        let mut command = command(&database, &["verify"]);
+        command
+            .args(flags)
+            .env("DATABASE_URL", format!("{}&user={role}", database.url()));
+        Ran::of(command.output().expect("chatledger"))
+    };
+    verify(&[]).fails_with(&["may not create one", "--scratch-url"]);
+    verify(&["--scratch-url", &elsewhere.url()]).ok();
+    let damage = "ALTER TABLE users ALTER COLUMN email DROP NOT NULL";
+    database.client().await.batch_execute(damage).await.expect(damage);
+    let told = verify(&["--scratch-url", &elsewhere.url()]).fails_with(&["1 difference"]);
+    assert!(told.contains("NOT NULL of users.email: is missing"), "{told}");
+    assert_eq!(scratch_databases(&elsewhere).await, 0);
+}
