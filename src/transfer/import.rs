@@ -179,6 +179,15 @@ impl Import {
         }
     }
 
+    /// What of a record has no place here.
+    pub(super) fn note_left_out(&mut self, kind: Kind, key: &str, names: &[String]) -> anyhow::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("there is no place for {}", names.join(", "));
+        self.report.note(Notice::Changed, kind, key, &reason, "")
+    }
+
     fn skip(&mut self, kind: Kind, key: &str, wrong: &Wrong) -> anyhow::Result<()> {
         self.report
             .note(Notice::Skipped, kind, key, &wrong.reason(), &wrong.detail())
@@ -187,6 +196,7 @@ impl Import {
     async fn store_documents(&mut self, records: Vec<super::record::DocumentRecord>) -> anyhow::Result<()> {
         let mut rows = Vec::new();
         for record in records {
+            self.note_left_out(Kind::Document, &record.id, &record.left_out)?;
             match self.rules().document(&record) {
                 Ok(document) => rows.push((record, document)),
                 Err(wrong) => self.skip(Kind::Document, &record.id, &wrong)?,
@@ -209,6 +219,7 @@ impl Import {
     async fn store_users(&mut self, records: Vec<super::record::UserRecord>) -> anyhow::Result<()> {
         let mut rows = Vec::new();
         for record in records {
+            self.note_left_out(Kind::User, &record.id.to_string(), &record.left_out)?;
             match self.rules().user(&record) {
                 Ok(()) => rows.push(record),
                 Err(wrong) => self.skip(Kind::User, &record.id.to_string(), &wrong)?,

@@ -72,13 +72,16 @@ impl Import {
     /// A citation that can't be kept is left out; the message stays.
     fn leave_bad_citations(&mut self, record: &mut MessageRecord) -> anyhow::Result<()> {
         self.report.of(Kind::Citation).read += record.citations.len() as u64;
+        let key = format!("of message {} of session {}", record.id, record.session_id);
+        for citation in &record.citations {
+            self.note_left_out(Kind::Citation, &key, &citation.left_out)?;
+        }
         let max = self.limits.max_source_id_bytes;
         let is_bad = |citation: &mut CitationRecord| {
             let chunk = citation.chunk_id.as_ref().map_or(0, String::len);
             citation.document_id.is_empty() || citation.document_id.len() > max || chunk > max
         };
         for citation in record.citations.extract_if(.., is_bad) {
-            let key = format!("of message {} of session {}", record.id, record.session_id);
             let reason = "it names no document, or its document_id or chunk_id is too long";
             let detail = citation.document_id.chars().take(SHOWN).collect::<String>();
             self.report

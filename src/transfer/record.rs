@@ -92,6 +92,9 @@ pub struct UserRecord {
     pub created_at: Option<Timestamp>,
     /// When the user was last changed.
     pub updated_at: Option<Timestamp>,
+    /// What the source's row had that a user has no place for, by name.
+    #[serde(skip)]
+    pub left_out: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -151,6 +154,9 @@ pub struct DocumentRecord {
     pub created_at: Option<Timestamp>,
     /// When it was last changed.
     pub updated_at: Option<Timestamp>,
+    /// What the source's row had that a document has no place for, by name.
+    #[serde(skip)]
+    pub left_out: Vec<String>,
 }
 
 /// A session.
@@ -220,6 +226,9 @@ pub struct CitationRecord {
     /// The retrieval score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
+    /// What the source's row had that a citation has no place for, by name.
+    #[serde(skip)]
+    pub left_out: Vec<String>,
 }
 
 impl Record {

@@ -94,6 +94,12 @@ impl Row {
         self.text(names)?.parse().ok()
     }
 
+    /// The names of what nobody has taken.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        self.0.into_keys().collect()
+    }
+
     /// What nobody has taken.
     #[must_use]
     pub fn rest(self) -> BTreeMap<String, Json> {

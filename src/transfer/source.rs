@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     layouts::{
-        Layout, Plan, Read, Rows,
+        self, Layout, Plan, Read, Rows,
         chatledger::{self, Part},
     },
     record::{Kind, Record},
@@ -144,7 +144,8 @@ impl Tables {
             name: String::new(),
             time_zone: TimeZone::UTC,
         };
-        let plan = chatledger::plan(part, passwords);
+        let tables = layouts::Tables::read(&client).await?;
+        let plan = chatledger::plan(&tables, part, passwords);
         Self::begin(client, Layout::Chatledger, origin, String::new(), plan).await
     }
 

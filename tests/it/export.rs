@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use chatledger::store::Scope;
+
 use crate::{
     harness::{process::chatledger, *},
     import::{assert_same, import, output_of, source_of, sources, succeeds, texts},
@@ -163,5 +165,40 @@ async fn lines_that_are_no_records_are_named() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{errors}");
         assert!(errors.contains(words), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_scope_does_not_have_is_not_missed() {
+    for (scope, name, insert, types) in [
+        (
+            Scope::Chat,
+            "chat",
+            "INSERT INTO chat_sessions (title) VALUES ('one'); INSERT INTO documents (id) VALUES ('d')",
+            ["document", "session"].as_slice(),
+        ),
+        (
+            Scope::Auth,
+            "auth",
+            "INSERT INTO users (email) VALUES ('ada@example.com')",
+            &["user"],
+        ),
+    ] {
+        let database = TestDatabase::empty().await;
+        database.migrate(scope).await;
+        let client = database.client().await;
+        client.batch_execute(insert).await.expect("rows");
+        let lines = succeeds(export(&database, &["--all"])).await;
+        let found: Vec<String> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+            .map(|line| line["type"].as_str().expect("a type").to_owned())
+            .collect();
+        assert_eq!(found, types);
+        let target = TestDatabase::empty().await;
+        let mut command = import(&database, &target);
+        command.args(["--scope", name]);
+        succeeds(command).await;
+        assert_eq!(succeeds(export(&target, &["--all"])).await, lines);
     }
 }

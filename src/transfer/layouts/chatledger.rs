@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{Plan, Rows};
+use super::{NOTHING, Plan, Rows, Tables};
 use crate::transfer::{
     record::{Record, parse_as},
     row::Origin,
@@ -20,21 +20,17 @@ pub enum Part {
     Session(Uuid),
 }
 
-/// Everything, of all of the tenant's.
-pub(super) fn everything(passwords: bool) -> Plan {
-    plan(Part::All, passwords)
-}
-
-/// The statements over our own tables. The ids are UUIDs, whose text needs no quoting.
+/// The statements over those of our tables that the scope has. The ids are UUIDs, whose text needs no quoting.
 #[must_use]
-pub fn plan(part: Part, passwords: bool) -> Plan {
+pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
+    let has_chat = tables.has("chat_sessions");
     let password = if passwords {
         "t.hashed_password"
     } else {
         "NULL::text"
     };
     let mut before = Vec::new();
-    if matches!(part, Part::All) {
+    if matches!(part, Part::All) && has_chat {
         before.push(rows(
             "t.id, t.title, t.source_uri, t.mime_type, t.content_hash, t.metadata, t.created_at, t.updated_at",
             "documents t WHERE tenant_id = 'default' ORDER BY t.id COLLATE \"C\"",
@@ -46,7 +42,7 @@ pub fn plan(part: Part, passwords: bool) -> Plan {
         Part::User(id) => Some(format!(" AND t.id = '{id}'")),
         Part::Session(_) => None,
     };
-    if let Some(of_user) = of_user {
+    if let Some(of_user) = of_user.filter(|_| tables.has("users")) {
         before.push(rows(
             &format!(
                 "t.id, t.email, t.external_id, t.name, {password} AS hashed_password, t.is_active, t.created_at,
@@ -70,11 +66,15 @@ pub fn plan(part: Part, passwords: bool) -> Plan {
     };
     Plan {
         before,
-        chats: Some((sessions(&which), messages(&which))),
-        count: format!(
-            "SELECT count(*) FROM messages m JOIN chat_sessions s ON s.id = m.session_id
-            WHERE s.tenant_id = 'default'{which}"
-        ),
+        chats: has_chat.then(|| (sessions(&which), messages(&which))),
+        count: if has_chat {
+            format!(
+                "SELECT count(*) FROM messages m JOIN chat_sessions s ON s.id = m.session_id
+                WHERE s.tenant_id = 'default'{which}"
+            )
+        } else {
+            NOTHING.to_owned()
+        },
         lost_citations: None,
     }
 }

@@ -39,6 +39,9 @@ pub enum Layout {
     Chatledger,
 }
 
+/// Counts no messages.
+const NOTHING: &str = "SELECT 0::bigint";
+
 /// What a row becomes.
 pub type Read = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
 
@@ -84,7 +87,7 @@ impl Layout {
             return Ok(self);
         }
         let tables = Tables::read(client).await?;
-        if tables.has("chatledger_chat_migrations") {
+        if tables.has("chatledger_chat_migrations") || tables.has("chatledger_auth_migrations") {
             return Ok(Layout::Chatledger);
         }
         let found: Vec<Layout> = [
@@ -124,7 +127,7 @@ impl Layout {
             Layout::RagUuid => rag_uuid::plan(&tables),
             Layout::ChatMessages => chat_messages::plan(&tables),
             Layout::JsonbHistory => jsonb_history::plan(&tables),
-            Layout::Chatledger => Ok(chatledger::everything(true)),
+            Layout::Chatledger => Ok(chatledger::plan(&tables, chatledger::Part::All, true)),
             Layout::Auto => bail!("the layout was not recognized"),
         }
         .with_context(|| format!("--layout {}", self.name()))
@@ -144,6 +147,7 @@ fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
             .is_none_or(|text| text != "false"),
         created_at: row.time(&["created_at"], origin),
         updated_at: row.time(&["updated_at"], origin),
+        left_out: row.names(),
     }))
 }
 
@@ -166,11 +170,16 @@ fn profile(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String
     }))
 }
 
+/// What is too large for a document's metadata: the text itself is the vector store's.
+const CONTENT: &[&str] = &["content", "embedding"];
+
 /// A document keeps its key as it is: citations and vector stores name documents by it.
 fn document(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
     let mut row = Row::parse(row)?;
-    // The text itself is the vector store's; what is kept here is what is known of it.
-    row.json(&["content", "embedding"]);
+    let left_out = CONTENT
+        .iter()
+        .filter_map(|name| row.json(&[name]).map(|_| (*name).to_owned()))
+        .collect();
     Ok(Record::Document(DocumentRecord {
         id: row.text(&["id", "document_id"]).ok_or("it has no id")?,
         title: row.text(&["title", "name", "filename", "file_name"]),
@@ -180,6 +189,7 @@ fn document(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, Strin
         created_at: row.time(&["created_at", "uploaded_at"], origin),
         updated_at: row.time(&["updated_at"], origin),
         metadata: merged(row.json(&["metadata", "doc_metadata", "meta"]), row.rest()),
+        left_out,
     }))
 }
 
@@ -218,6 +228,9 @@ fn role(text: &str) -> String {
 
 fn citation(text: &str) -> Result<CitationRecord, String> {
     let mut row = Row::parse(text)?;
+    for name in ["id", "message_id", "created_at"] {
+        row.json(&[name]); // a citation's key is its number, and its time its message's
+    }
     Ok(CitationRecord {
         citation_index: row.number(&["citation_index"]),
         document_id: row.text(&["document_id"]).unwrap_or_default(),
@@ -225,5 +238,6 @@ fn citation(text: &str) -> Result<CitationRecord, String> {
         score: row
             .number(&["score", "relevance_score"])
             .filter(|score: &f64| score.is_finite()),
+        left_out: row.names(),
     })
 }

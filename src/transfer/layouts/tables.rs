@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
+use serde_json::value::to_raw_value;
 use tokio_postgres::Client;
 
-use super::{Plan, Rows, citation, document, profile, role, session, user};
+use super::{NOTHING, Plan, Rows, citation, document, profile, role, session, user};
 use crate::{
     postgres::connect::describe,
     transfer::{
@@ -90,7 +91,7 @@ impl Tables {
         let mut plan = Plan {
             before: self.before(),
             chats: None,
-            count: "SELECT 0::bigint".to_owned(),
+            count: NOTHING.to_owned(),
             lost_citations: None,
         };
         if !self.has("chat_sessions") && !self.has(table) {
@@ -120,9 +121,16 @@ impl Tables {
         } else {
             ("NULL::text", String::new())
         };
+        // The session says whose a message is; another user is worth to be kept.
+        let has_users = [table, "chat_sessions"].map(|table| self.column(table, &["user_id"]).is_some());
+        let row = if has_users == [true, true] {
+            "CASE WHEN m.user_id::text = s.user_id::text THEN to_jsonb(m) - 'user_id' ELSE to_jsonb(m) END"
+        } else {
+            "row_to_json(m)"
+        };
         // Not session by session: the source may have no index for that.
         let sql = format!(
-            "SELECT row_to_json(m)::text, {citations}, s.id IS NULL FROM {table} m
+            "SELECT ({row})::text, {citations}, s.id IS NULL FROM {table} m
             LEFT JOIN chat_sessions s ON s.id::text = m.{session}::text{join}
             ORDER BY m.{session}::text COLLATE \"C\", {time}m.id"
         );
@@ -143,10 +151,10 @@ fn message(origin: &Origin, row: &str, citations: Option<&str>) -> Result<Record
     let mut row = Row::parse(row)?;
     let session = row.text(SESSIONS).ok_or("it names no session")?;
     let id = row.text(&["id"]).ok_or("it has no id")?;
-    // The session says whose it is.
-    row.json(&["user_id"]);
+    let user = row.text(&["user_id"]).map(|key| origin.id("users", &key));
     let citations: Vec<crate::transfer::record::Json> =
         citations.map(parse_as).transpose()?.unwrap_or_default();
+    let user = user.and_then(|id| Some(("user_id".to_owned(), to_raw_value(&id).ok()?)));
     let record = MessageRecord {
         session_id: origin.id("chat_sessions", &session),
         id: origin.id("messages", &id),
@@ -161,7 +169,10 @@ fn message(origin: &Origin, row: &str, citations: Option<&str>) -> Result<Record
             .iter()
             .map(|text| citation(text.get()))
             .collect::<Result<_, _>>()?,
-        metadata: merged(row.json(&["metadata", "message_metadata", "meta"]), row.rest()),
+        metadata: merged(
+            row.json(&["metadata", "message_metadata", "meta"]),
+            row.rest().into_iter().chain(user).collect(),
+        ),
     };
     Ok(Record::Message(Box::new(record)))
 }

@@ -146,3 +146,39 @@ async fn one_message_that_is_too_long_harms_no_other() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn what_has_no_place_is_told_and_another_user_is_kept() {
+    let source = source_of(
+        "CREATE TABLE users (id int, email text, phone text, last_login timestamp);
+        CREATE TABLE documents (id int, title text, content text, pages int);
+        CREATE TABLE chat_sessions (id int, user_id int);
+        CREATE TABLE messages (id int, session_id int, user_id int, role text, content text);
+        CREATE TABLE message_citations (message_id int, document_id text, snippet text);
+        INSERT INTO users VALUES (1, 'ada@example.com', '123', NULL), (2, 'bob@example.com', NULL, NULL);
+        INSERT INTO documents VALUES (7, 'ROS 2', 'long', 3);
+        INSERT INTO chat_sessions VALUES (1, 1);
+        INSERT INTO messages VALUES (1, 1, 1, 'user', 'mine'), (2, 1, 2, 'user', 'of a guest');
+        INSERT INTO message_citations VALUES (1, '7', 'a passage');",
+    )
+    .await;
+    let target = TestDatabase::empty().await;
+    let said = succeeds(import(&source, &target)).await;
+    for line in [
+        "changed: 1 users: there is no place for phone",
+        "changed: 1 documents: there is no place for content",
+        "changed: 1 citations: there is no place for snippet",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    let to = target.client().await;
+    let kept = "SELECT concat_ws('|', m.content, u.email, (SELECT metadata::text FROM documents))
+        FROM messages m LEFT JOIN users u ON u.id = (m.metadata->>'user_id')::uuid ORDER BY m.seq";
+    assert_eq!(
+        texts(&to, kept).await,
+        [
+            r#"mine|{"pages": 3}"#,
+            r#"of a guest|bob@example.com|{"pages": 3}"#
+        ]
+    );
+}
