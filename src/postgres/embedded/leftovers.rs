@@ -141,6 +141,7 @@ fn processes_in(pgdata: &Path, postmaster: Pid) -> Vec<Pid> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use super::super::child::die_with_us;
     use super::*;
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command};
@@ -150,6 +151,8 @@ mod tests {
         let (home, postgres) = (tempfile::tempdir().unwrap(), "postgres");
         std::os::unix::fs::symlink("/bin/sleep", home.path().join(postgres)).unwrap();
         let mut sleep = Command::new(home.path().join(postgres));
+        // Also sees to it that SIGINT ends it.
+        die_with_us(&mut sleep);
         let child = sleep.arg0("sleep").arg("600").current_dir(dir).spawn().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
         (child, pid)
