@@ -11,6 +11,10 @@ use super::explain;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
+    /// An enum and its labels.
+    Type,
+    /// A sequence that isn't an identity column's.
+    Sequence,
     /// A table and its settings.
     Table,
     /// A column and its type.
@@ -27,11 +31,17 @@ pub enum Kind {
     Index,
     /// A trigger.
     Trigger,
+    /// A view.
+    View,
+    /// A materialized view.
+    MaterializedView,
 }
 
 impl Kind {
     fn parse(text: &str) -> Option<Kind> {
         Some(match text {
+            "type" => Kind::Type,
+            "sequence" => Kind::Sequence,
             "table" => Kind::Table,
             "column" => Kind::Column,
             "default" => Kind::Default,
@@ -40,6 +50,8 @@ impl Kind {
             "constraint" => Kind::Constraint,
             "index" => Kind::Index,
             "trigger" => Kind::Trigger,
+            "view" => Kind::View,
+            "materialized view" => Kind::MaterializedView,
             _ => return None,
         })
     }
@@ -48,6 +60,8 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Kind::Type => "type",
+            Kind::Sequence => "sequence",
             Kind::Table => "table",
             Kind::Column => "column",
             Kind::Default => "default of",
@@ -56,6 +70,8 @@ impl fmt::Display for Kind {
             Kind::Constraint => "constraint",
             Kind::Index => "index",
             Kind::Trigger => "trigger",
+            Kind::View => "view",
+            Kind::MaterializedView => "materialized view",
         })
     }
 }
@@ -64,7 +80,7 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     pub kind: Kind,
-    /// Empty for functions.
+    /// Empty for what is in no table: types, sequences, functions and views.
     pub table: String,
     /// Empty for tables.
     pub name: String,

@@ -14,7 +14,7 @@ use super::catalog::{Key, Kind, Thing};
 pub struct Difference {
     /// What it is.
     pub kind: Kind,
-    /// Its table; empty for functions.
+    /// Its table; empty for what is in none, such as functions.
     pub table: String,
     /// Its name; empty for tables.
     pub name: String,
@@ -36,6 +36,11 @@ impl Difference {
         }
     }
 
+    /// Whether its definition has many lines.
+    fn is_long(&self) -> bool {
+        matches!(self.kind, Kind::Function | Kind::View | Kind::MaterializedView)
+    }
+
     pub(super) fn key(&self) -> Key {
         Key {
             kind: self.kind,
@@ -54,7 +59,7 @@ impl fmt::Display for Difference {
             (Some(_), None) if self.kind == Kind::Table => f.write_str("is missing"),
             (Some(expected), None) => write!(f, "is missing; expected {}", line(expected)),
             (None, Some(found)) => write!(f, "no migration makes it; found {}", line(found)),
-            (Some(expected), Some(found)) if self.kind == Kind::Function => write!(
+            (Some(expected), Some(found)) if self.is_long() => write!(
                 f,
                 "is different; expected {}; found {}",
                 first_difference(expected, found),
@@ -70,7 +75,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The first line of a text that the other hasn't at the same place: functions are long.
+/// The first line of a text that the other hasn't at the same place.
 fn first_difference(text: &str, other: &str) -> String {
     let lines = text
         .lines()
@@ -82,8 +87,8 @@ fn first_difference(text: &str, other: &str) -> String {
     found.unwrap_or_else(|| "nothing more".to_owned())
 }
 
-/// All differences, in the order of what is expected, and then what is too much. People's own tables and functions
-/// beside the expected ones are none.
+/// All differences, in the order of what is expected, and then what is too much. People's own tables, and what is in no
+/// table, are none.
 pub fn compare(expected: &[Thing], found: &[Thing]) -> Vec<Difference> {
     let by_key = |things: &'_ [Thing]| -> HashMap<Key, usize> {
         things
@@ -100,9 +105,10 @@ pub fn compare(expected: &[Thing], found: &[Thing]) -> Vec<Difference> {
             differences.push(Difference::new(&thing.key, Some(thing), other));
         }
     }
-    let tables: HashSet<&str> = expected.iter().map(|thing| thing.key.table.as_str()).collect();
+    let mut tables: HashSet<&str> = expected.iter().map(|thing| thing.key.table.as_str()).collect();
+    tables.remove("");
     for thing in found {
-        let is_ours = thing.key.kind != Kind::Function && tables.contains(thing.key.table.as_str());
+        let is_ours = tables.contains(thing.key.table.as_str());
         if is_ours && !wanted.contains_key(&thing.key) {
             differences.push(Difference::new(&thing.key, None, Some(thing)));
         }

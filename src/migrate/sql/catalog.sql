@@ -21,10 +21,25 @@ WITH owned AS (
     JOIN pg_type y ON y.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
 ), things AS (
-    SELECT 1 AS place, 'table' AS kind, name AS table_name, '' AS name,
-        coalesce('WITH (' || array_to_string(reloptions, ', ') || ')', '') AS value,
-        format('CREATE TABLE %I ()%s;', name, ' WITH (' || array_to_string(reloptions, ', ') || ')') AS adding,
+    SELECT 0 AS place, 'type' AS kind, '' AS table_name, y.typname::text AS name,
+        'ENUM (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')' AS value,
+        format('CREATE TYPE %I AS ENUM (%s);', y.typname,
+            string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)) AS adding,
         0 AS number
+    FROM pg_type y JOIN pg_enum e ON e.enumtypid = y.oid
+    WHERE y.typnamespace = current_schema()::regnamespace AND y.oid NOT IN (SELECT objid FROM owned)
+    GROUP BY y.typname
+    UNION ALL
+    -- Without those of identity columns, which come with the column.
+    SELECT 0, 'sequence', '', c.relname::text, format('AS %s INCREMENT BY %s', q.seqtypid::regtype, q.seqincrement),
+        format('CREATE SEQUENCE %I AS %s INCREMENT BY %s;', c.relname, q.seqtypid::regtype, q.seqincrement), 0
+    FROM pg_sequence q JOIN pg_class c ON c.oid = q.seqrelid
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.oid NOT IN (SELECT objid FROM owned)
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'i' AND d.classid = 'pg_class'::regclass)
+    UNION ALL
+    SELECT 1, 'table', name, '',
+        coalesce('WITH (' || array_to_string(reloptions, ', ') || ')', ''),
+        format('CREATE TABLE %I ()%s;', name, ' WITH (' || array_to_string(reloptions, ', ') || ')'), 0
     FROM tables
     UNION ALL
     SELECT 2, 'column', table_name, name, type,
@@ -69,5 +84,12 @@ WITH owned AS (
             ELSE ' ENABLED ' || g.tgenabled::text END,
         pg_get_triggerdef(g.oid) || ';', 0
     FROM tables t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
+    UNION ALL
+    SELECT 10, CASE v.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, '', v.relname::text, pg_get_viewdef(v.oid),
+        format('CREATE %s %I AS %s', CASE v.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, v.relname,
+            pg_get_viewdef(v.oid)), v.oid::bigint
+    FROM pg_class v
+    WHERE v.relnamespace = current_schema()::regnamespace AND v.relkind IN ('v', 'm')
+        AND v.oid NOT IN (SELECT objid FROM owned)
 )
 SELECT kind, table_name, name, value, adding FROM things ORDER BY place, table_name, number, name

@@ -173,6 +173,49 @@ fn split(plan: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn enums_sequences_and_views_of_own_migrations_are_compared_and_mended() {
+    let dir = own(&[(
+        "V1__moods.sql",
+        "CREATE TYPE mood AS ENUM ('good', 'it''s bad');
+        ALTER TABLE messages ADD COLUMN mood mood;
+        CREATE SEQUENCE tickets INCREMENT BY 2;
+        CREATE VIEW moods AS SELECT id, mood FROM messages;
+        CREATE MATERIALIZED VIEW mood_counts AS SELECT mood, count(*) FROM messages GROUP BY mood",
+    )]);
+    let database = TestDatabase::new().await;
+    migrate_own(&database, dir.path(), &["up"]).ok();
+    migrate_own(&database, dir.path(), &["verify"]).ok();
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "DROP TYPE mood CASCADE; DROP SEQUENCE tickets; DROP VIEW IF EXISTS moods;
+            DROP MATERIALIZED VIEW IF EXISTS mood_counts; CREATE VIEW theirs AS SELECT 1",
+        )
+        .await
+        .expect("damage");
+    let told = migrate_own(&database, dir.path(), &["verify"]).fails_with(&["5 differences"]);
+    for line in [
+        "type mood: is missing; expected ENUM ('good', 'it''s bad')",
+        "sequence tickets: is missing",
+        "column messages.mood: is missing",
+        "view moods: is missing",
+        "materialized view mood_counts: is missing",
+    ] {
+        assert!(told.lines().any(|found| found.starts_with(line)), "{told}");
+    }
+    let plan = migrate_own(&database, dir.path(), &["verify", "--fix-plan"]).ok();
+    for statement in split(&plan) {
+        client.batch_execute(&statement).await.expect(&statement);
+    }
+    migrate_own(&database, dir.path(), &["verify"]).ok();
+    // Another label isn't an addition to be made blindly.
+    let sql = "ALTER TYPE mood ADD VALUE 'so so'";
+    client.batch_execute(sql).await.expect("a label");
+    let told = migrate_own(&database, dir.path(), &["verify"]).fails_with(&["1 difference"]);
+    assert!(told.contains("type mood: is different"), "{told}");
+}
+
+#[tokio::test]
 async fn edited_missing_and_late_files_are_told_apart() {
     let a = ("V10__a.sql", "ALTER TABLE users ADD COLUMN a text");
     let b = ("V20__b.sql", "ALTER TABLE users ADD COLUMN b text");
