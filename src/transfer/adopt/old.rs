@@ -230,7 +230,7 @@ impl<'a> Old<'a> {
         )
     }
 
-    /// In the order of time, then key. A user who isn't the session's is kept in the metadata.
+    /// In the order of time, then of the table, as an import. A user who isn't the session's is kept in the metadata.
     fn messages(&self) -> String {
         let created = self.time("messages", "created_at");
         let user = self.uuid("messages", "user_id");
@@ -243,7 +243,7 @@ impl<'a> Old<'a> {
         };
         format!(
             "INSERT INTO messages (id, session_id, seq, role, content, selected_text, metadata, created_at)
-            SELECT t.id, t.session_id, row_number() OVER (PARTITION BY t.session_id ORDER BY {created}, t.id),
+            SELECT t.id, t.session_id, row_number() OVER (PARTITION BY t.session_id ORDER BY {created}, t.ctid),
                 lower(trim(t.role::text)), coalesce({}, ''), {}, {}{other}, coalesce({created}, s.created_at)
             FROM {KEPT_IN}.messages t JOIN chat_sessions s ON s.id = t.session_id",
             self.text("messages", "content"),

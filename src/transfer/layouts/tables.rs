@@ -16,8 +16,10 @@ use crate::{
     },
 };
 
-/// What can be found by its bare name.
-const COLUMNS: &str = "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+/// What can be found by its bare name: table, column, and whether it is a column of a plain table that doesn't count up.
+const COLUMNS: &str = "SELECT c.relname::text, a.attname::text,
+        c.relkind = 'r' AND a.atttypid NOT IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
     WHERE pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
         AND c.relnamespace <> 'pg_catalog'::regnamespace";
 
@@ -27,34 +29,49 @@ const TIMES: &[&str] = &["created_at", "timestamp", "sent_at"];
 const SESSIONS: &[&str] = &["session_id", "chat_session_id"];
 
 /// The columns of each table.
-pub(crate) struct Tables(BTreeMap<String, BTreeSet<String>>);
+pub(crate) struct Tables {
+    columns: BTreeMap<String, BTreeSet<String>>,
+    /// Plain tables whose id says nothing of when a row was inserted.
+    unordered: BTreeSet<String>,
+}
 
 impl Tables {
     pub(crate) async fn read(client: &Client) -> anyhow::Result<Tables> {
         let rows = client.query_typed(COLUMNS, &[]).await;
         let rows = rows.map_err(|error| anyhow::anyhow!(describe(&error)))?;
-        let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut tables = Tables {
+            columns: BTreeMap::new(),
+            unordered: BTreeSet::new(),
+        };
         for row in rows {
-            tables.entry(row.get(0)).or_default().insert(row.get(1));
+            let (table, column): (String, String) = (row.get(0), row.get(1));
+            if column == "id" && row.get(2) {
+                tables.unordered.insert(table.clone());
+            }
+            tables.columns.entry(table).or_default().insert(column);
         }
-        Ok(Tables(tables))
+        Ok(tables)
     }
 
     pub(crate) fn has(&self, table: &str) -> bool {
-        self.0.contains_key(table)
+        self.columns.contains_key(table)
     }
 
     /// The first of these columns that the table has.
     pub(crate) fn column<'a>(&self, table: &str, names: &[&'a str]) -> Option<&'a str> {
-        let columns = self.0.get(table)?;
+        let columns = self.columns.get(table)?;
         names.iter().copied().find(|name| columns.contains(*name))
     }
 
     pub(super) fn names(&self) -> String {
-        if self.0.is_empty() {
+        if self.columns.is_empty() {
             return "no tables".to_owned();
         }
-        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+        self.columns
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// All rows of a table, where there is one.
@@ -100,40 +117,8 @@ impl Tables {
         }
         anyhow::ensure!(self.has("chat_sessions"), "the source has no table chat_sessions");
         anyhow::ensure!(self.has(table), "the source has no table {table}");
-        let session = self
-            .column(table, SESSIONS)
-            .with_context(|| format!("{table} has no session_id"))?;
-        let time = self
-            .column(table, TIMES)
-            .map(|time| format!("m.{time}, "))
-            .unwrap_or_default();
         let cited = self.has("message_citations");
-        let (citations, join) = if cited {
-            let order = match self.column("message_citations", &["citation_index", "created_at", "id"]) {
-                Some(column) => format!(" ORDER BY mc.{column}"),
-                None => String::new(),
-            };
-            let join = format!(
-                " LEFT JOIN (SELECT mc.message_id::text AS message, json_agg(row_to_json(mc){order}) AS list
-                    FROM message_citations mc GROUP BY 1) c ON c.message = m.id::text"
-            );
-            ("c.list::text", join)
-        } else {
-            ("NULL::text", String::new())
-        };
-        // The session says whose a message is; another user is worth to be kept.
-        let has_users = [table, "chat_sessions"].map(|table| self.column(table, &["user_id"]).is_some());
-        let row = if has_users == [true, true] {
-            "CASE WHEN m.user_id::text = s.user_id::text THEN to_jsonb(m) - 'user_id' ELSE to_jsonb(m) END"
-        } else {
-            "row_to_json(m)"
-        };
-        // Not session by session: the source may have no index for that.
-        let sql = format!(
-            "SELECT ({row})::text, {citations}, s.id IS NULL FROM {table} m
-            LEFT JOIN chat_sessions s ON s.id::text = m.{session}::text{join}
-            ORDER BY m.{session}::text COLLATE \"C\", {time}m.id"
-        );
+        let sql = self.messages(table, cited)?;
         plan.chats = Some((self.sessions(""), Rows { sql, read: message }));
         plan.count = format!("SELECT count(*) FROM {table}");
         plan.lost_citations = cited.then(|| {
@@ -143,6 +128,54 @@ impl Tables {
             )
         });
         Ok(plan)
+    }
+
+    /// The messages of a table with their citations, in the order of the sessions.
+    fn messages(&self, table: &str, cited: bool) -> anyhow::Result<String> {
+        let session = self
+            .column(table, SESSIONS)
+            .with_context(|| format!("{table} has no session_id"))?;
+        let time = match self.column(table, TIMES) {
+            Some(time) => format!("m.{time}, "),
+            None => String::new(),
+        };
+        // What was inserted by one transaction often has one time: a question and its answer, for instance. Where the
+        // key is random, the place in the table tells which came first, unless a row was updated since.
+        let place = if self.unordered.contains(table) {
+            "m.ctid, "
+        } else {
+            ""
+        };
+        // The session says whose a message is; another user is worth to be kept.
+        let has_users = [table, "chat_sessions"].map(|table| self.column(table, &["user_id"]).is_some());
+        let row = if has_users == [true, true] {
+            "CASE WHEN m.user_id::text = s.user_id::text THEN to_jsonb(m) - 'user_id' ELSE to_jsonb(m) END"
+        } else {
+            "row_to_json(m)"
+        };
+        let (citations, join) = if cited {
+            ("c.list::text", self.citations())
+        } else {
+            ("NULL::text", String::new())
+        };
+        // Not session by session: the source may have no index for that.
+        Ok(format!(
+            "SELECT ({row})::text, {citations}, s.id IS NULL FROM {table} m
+            LEFT JOIN chat_sessions s ON s.id::text = m.{session}::text{join}
+            ORDER BY m.{session}::text COLLATE \"C\", {time}{place}m.id"
+        ))
+    }
+
+    /// Joins each message's citations.
+    fn citations(&self) -> String {
+        let order = match self.column("message_citations", &["citation_index", "created_at", "id"]) {
+            Some(column) => format!(" ORDER BY mc.{column}"),
+            None => String::new(),
+        };
+        format!(
+            " LEFT JOIN (SELECT mc.message_id::text AS message, json_agg(row_to_json(mc){order}) AS list
+                FROM message_citations mc GROUP BY 1) c ON c.message = m.id::text"
+        )
     }
 }
 

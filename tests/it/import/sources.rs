@@ -41,7 +41,7 @@ pub fn rag_uuid(users: u32, sessions: u32, messages: u32) -> String {
                 CASE m / {sessions} % 2 WHEN 0 THEN 'user' ELSE 'assistant' END,
                 'Message ' || m || ' of many: ' || repeat('mot à mot ', m % 20),
                 CASE m % 3 WHEN 0 THEN 'DDS ' || m END, jsonb_build_object('tokens', m),
-                timestamp '2024-02-02 10:00' + m * interval '1.000001 seconds'
+                timestamp '2024-02-02 10:00' + m / 100 * interval '1.000001 seconds'
             FROM generate_series(1, {messages}) m;
         INSERT INTO message_citations (message_id, document_id, chunk_id, score, citation_index)
             SELECT md5('message' || m)::uuid, 'module-' || m % 7, 'chunk_' || c, 1.0 / (m + c), c
@@ -51,11 +51,11 @@ pub fn rag_uuid(users: u32, sessions: u32, messages: u32) -> String {
 
 /// What [`super::MESSAGES`] answers of a target with all of a `rag-uuid` source.
 pub const RAG_UUID_MESSAGES: &str = "SELECT concat_ws('|', m.session_id,
-        row_number() OVER (PARTITION BY m.session_id ORDER BY m.created_at, m.id), m.id, m.role, m.content,
+        row_number() OVER (PARTITION BY m.session_id ORDER BY m.created_at, m.ctid), m.id, m.role, m.content,
         coalesce(m.selected_text, '-'), m.created_at,
         (SELECT coalesce(string_agg(concat_ws(',', c.citation_index, c.document_id, c.chunk_id, c.score), ';'
             ORDER BY c.citation_index), '-') FROM message_citations c WHERE c.message_id = m.id))
-    FROM messages m ORDER BY m.session_id, m.created_at, m.id";
+    FROM messages m ORDER BY m.session_id, m.created_at, m.ctid";
 
 /// Integer keys, bcrypt hashes, and each session's messages in an array.
 pub fn jsonb_history(users: u32, sessions: u32, messages: u32, hash: &str) -> String {
