@@ -67,9 +67,11 @@ fn model(schema: &Schema, of: &Names, table: &Table) -> String {
 }
 
 fn field(table: &Table, column: &Column) -> String {
-    let (type_name, native) = type_of(&column.type_name);
-    let optional = if column.nullable { "?" } else { "" };
-    let mut line = format!("{} {type_name}{optional}", column.name);
+    let of = type_of(&column.type_name);
+    // A list of Prisma's can't be absent.
+    let optional = if column.nullable && !of.is_list { "?" } else { "" };
+    let list = if of.is_list { "[]" } else { "" };
+    let mut line = format!("{} {}{list}{optional}", column.name, of.name);
     let is_key = table
         .primary_key()
         .filter(|key| key.columns == [column.name.as_str()]);
@@ -77,10 +79,15 @@ fn field(table: &Table, column: &Column) -> String {
         line += &format!(" @id(map: \"{}\")", key.name);
     }
     if let Some(default) = &column.default {
-        line += &format!(" @default({})", default_of(&type_name, default));
+        let default = if of.is_list {
+            generated(default)
+        } else {
+            default_of(&of.name, default)
+        };
+        line += &format!(" @default({default})");
     }
-    if !native.is_empty() {
-        line += &format!(" {native}");
+    if !of.native.is_empty() {
+        line += &format!(" @db.{}", of.native);
     }
     if is_secret(column) {
         line += " @ignore";
@@ -88,21 +95,55 @@ fn field(table: &Table, column: &Column) -> String {
     line
 }
 
-/// Prisma's type, and the attribute that names PostgreSQL's where it isn't the usual one.
-fn type_of(type_name: &str) -> (String, &'static str) {
-    let (name, native) = match type_name {
-        "uuid" => ("String", "@db.Uuid"),
+struct Type {
+    name: String,
+    /// PostgreSQL's, where it isn't the usual one.
+    native: String,
+    is_list: bool,
+}
+
+fn type_of(type_name: &str) -> Type {
+    if let Some(element) = type_name.strip_suffix("[]") {
+        return Type {
+            is_list: true,
+            ..type_of(element)
+        };
+    }
+    // `numeric(10,2)`: the type, and what it takes.
+    let (base, arguments) = match type_name.split_once('(') {
+        Some((base, rest)) => (base, format!("({}", rest.replace(',', ", "))),
+        None => (type_name, String::new()),
+    };
+    let (name, native) = match base {
+        "uuid" => ("String", "Uuid"),
         "text" => ("String", ""),
+        "character varying" => ("String", "VarChar"),
         "boolean" => ("Boolean", ""),
+        "smallint" => ("Int", "SmallInt"),
         "integer" => ("Int", ""),
         "bigint" => ("BigInt", ""),
+        "real" => ("Float", "Real"),
         "double precision" => ("Float", ""),
+        "numeric" => ("Decimal", "Decimal"),
+        "json" => ("Json", "Json"),
         "jsonb" => ("Json", ""),
         "bytea" => ("Bytes", ""),
-        "timestamp with time zone" => ("DateTime", "@db.Timestamptz(6)"),
-        other => return (format!("Unsupported(\"{}\")", escaped(other)), ""),
+        "date" => ("DateTime", "Date"),
+        "timestamp without time zone" => ("DateTime", "Timestamp(6)"),
+        "timestamp with time zone" => ("DateTime", "Timestamptz(6)"),
+        _ => {
+            return Type {
+                name: format!("Unsupported(\"{}\")", escaped(type_name)),
+                native: String::new(),
+                is_list: false,
+            };
+        }
     };
-    (name.to_owned(), native)
+    Type {
+        name: name.to_owned(),
+        native: format!("{native}{arguments}"),
+        is_list: false,
+    }
 }
 
 fn default_of(type_name: &str, default: &str) -> String {
@@ -113,8 +154,13 @@ fn default_of(type_name: &str, default: &str) -> String {
         ("String" | "Json", Some(text)) => format!("\"{}\"", escaped(&text.replace("''", "'"))),
         ("Boolean" | "Int" | "BigInt", _) => default.to_owned(),
         ("DateTime", _) if default == "now()" => default.to_owned(),
-        _ => format!("dbgenerated(\"{}\")", escaped(default)),
+        _ => generated(default),
     }
+}
+
+/// A default that PostgreSQL computes.
+fn generated(default: &str) -> String {
+    format!("dbgenerated(\"{}\")", escaped(default))
 }
 
 fn escaped(text: &str) -> String {

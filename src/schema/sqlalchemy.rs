@@ -16,6 +16,7 @@ give `Base.metadata` to `target_metadata` beside your own, and `--autogenerate` 
 from __future__ import annotations
 
 import datetime
+import decimal
 import uuid
 from typing import Any, Optional
 
@@ -26,6 +27,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 class Base(DeclarativeBase):
     """What all models share."""
+
+
+class OtherType(types.UserDefinedType[Any]):
+    """A type that SQLAlchemy has no class for, such as an enum of your own."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.name
 
 "#;
 
@@ -172,7 +185,7 @@ fn attribute(column: &Column) -> String {
     let python = if column.nullable {
         format!("Optional[{python}]")
     } else {
-        python.to_owned()
+        python
     };
     // SQLAlchemy has taken the name.
     let (name, given) = match column.name.as_str() {
@@ -196,31 +209,47 @@ fn details(column: &Column) -> String {
     format!("{sql}{nullable}{}", default.unwrap_or_default())
 }
 
+/// The class in [`HEAD`].
+const OTHER: &str = "OtherType";
+
 /// Python's type and SQLAlchemy's.
-fn type_of(type_name: &str) -> (&'static str, String) {
-    let (python, sql) = match type_name {
-        "uuid" => ("uuid.UUID", "postgresql.UUID(as_uuid=True)"),
-        "text" => ("str", "postgresql.TEXT()"),
-        "boolean" => ("bool", "postgresql.BOOLEAN()"),
-        "integer" => ("int", "postgresql.INTEGER()"),
-        "bigint" => ("int", "postgresql.BIGINT()"),
-        "double precision" => ("float", "postgresql.DOUBLE_PRECISION()"),
-        "jsonb" => ("dict[str, Any]", "postgresql.JSONB()"),
-        "bytea" => ("bytes", "postgresql.BYTEA()"),
-        "timestamp with time zone" => ("datetime.datetime", "postgresql.TIMESTAMP(timezone=True)"),
-        other => {
-            let length = other
-                .strip_prefix("character varying(")
-                .and_then(|rest| rest.strip_suffix(')'));
-            return match length {
-                Some(length) => ("str", format!("postgresql.VARCHAR({length})")),
-                None if other == "character varying" => ("str", "postgresql.VARCHAR()".to_owned()),
-                // Alembic compares no type with it.
-                None => ("Any", "types.NullType()".to_owned()),
-            };
+fn type_of(type_name: &str) -> (String, String) {
+    if let Some(element) = type_name.strip_suffix("[]") {
+        let (python, sql) = type_of(element);
+        if !sql.starts_with(OTHER) {
+            return (format!("list[{python}]"), format!("postgresql.ARRAY({sql})"));
         }
+    }
+    // `numeric(10,2)`: the type, and what it takes.
+    let (base, arguments) = match type_name.split_once('(') {
+        Some((base, rest)) => (base, rest.trim_end_matches(')').replace(',', ", ")),
+        None => (type_name, String::new()),
     };
-    (python, sql.to_owned())
+    let (python, sql) = match base {
+        "uuid" => ("uuid.UUID", "UUID(as_uuid=True)"),
+        "text" => ("str", "TEXT()"),
+        "character varying" => return ("str".to_owned(), format!("postgresql.VARCHAR({arguments})")),
+        "boolean" => ("bool", "BOOLEAN()"),
+        "smallint" => ("int", "SMALLINT()"),
+        "integer" => ("int", "INTEGER()"),
+        "bigint" => ("int", "BIGINT()"),
+        "real" => ("float", "REAL()"),
+        "double precision" => ("float", "DOUBLE_PRECISION()"),
+        "numeric" => {
+            return (
+                "decimal.Decimal".to_owned(),
+                format!("postgresql.NUMERIC({arguments})"),
+            );
+        }
+        "json" => ("Any", "JSON()"),
+        "jsonb" => ("dict[str, Any]", "JSONB()"),
+        "bytea" => ("bytes", "BYTEA()"),
+        "date" => ("datetime.date", "DATE()"),
+        "timestamp without time zone" => ("datetime.datetime", "TIMESTAMP()"),
+        "timestamp with time zone" => ("datetime.datetime", "TIMESTAMP(timezone=True)"),
+        _ => return ("Any".to_owned(), format!("{OTHER}({})", quoted(type_name))),
+    };
+    (python.to_owned(), format!("postgresql.{sql}"))
 }
 
 fn parent(schema: &Schema, table: &Table, key: &ForeignKey) -> Option<String> {

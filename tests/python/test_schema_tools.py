@@ -1,5 +1,7 @@
 """`chatledger schema` with the tools that it is for: SQLAlchemy, Alembic, and Prisma by way of Node."""
 
+import datetime
+import decimal
 import json
 import os
 import pathlib
@@ -37,9 +39,28 @@ def downgrade():
 '''
 
 
+# What a team's own migrations may add, of every kind of type.
+OWN_COLUMNS = """
+CREATE TYPE mood AS ENUM ('good', 'bad');
+ALTER TABLE messages ADD COLUMN language varchar(35) DEFAULT 'en', ADD COLUMN cost numeric(10, 4),
+    ADD COLUMN tags text[] NOT NULL DEFAULT '{}', ADD COLUMN due date, ADD COLUMN rating smallint, ADD COLUMN ratio real,
+    ADD COLUMN raw json, ADD COLUMN seen_at timestamp, ADD COLUMN mood mood;
+UPDATE messages SET cost = 1.5, tags = '{a,b}', due = '2026-01-31', rating = 5, ratio = 0.5, raw = '[1]',
+    seen_at = '2026-01-31 12:00', mood = 'good';
+"""
+
+
 @pytest.fixture(scope="module")
 def url(server, data_dir):
     return (data_dir / "lock").read_text().strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_columns(url, conversation):
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(OWN_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +135,14 @@ def test_sqlalchemy_runs_a_joined_query(url, models, conversation, monkeypatch):
         session = db.get(m.ChatSession, uuid.UUID(conversation), options=[loaded])
         assert session.metadata_ == {"chapter": 1}
         assert session.user.profile.experience_level == "beginner"
+        own = session.messages[0]
+        assert (own.language, own.cost, own.tags, own.due) == (
+            "en",
+            decimal.Decimal("1.5"),
+            ["a", "b"],
+            datetime.date(2026, 1, 31),
+        )
+        assert (own.rating, own.ratio, own.raw, own.seen_at) == (5, 0.5, [1], datetime.datetime(2026, 1, 31, 12))
         cited = [(c.citation_index, c.document_id, c.score) for c in session.messages[1].citations]
         assert cited == [(1, "module-1", 0.5), (2, "module-2", 0.25)]
 
@@ -169,5 +198,14 @@ def test_prisma_reads_a_conversation(url, conversation, tmp_path):
     assert session["user"]["profile"]["experience_level"] == "beginner"
     assert "hashed_password" not in session["user"]
     assert [message["content"] for message in session["messages"]] == ["What is DDS?", "Middleware [1][2]."]
+    own = session["messages"][0]
+    assert (own["language"], own["cost"], own["tags"], own["rating"], own["ratio"], own["raw"]) == (
+        "en",
+        "1.5",
+        ["a", "b"],
+        5,
+        0.5,
+        [1],
+    )
     cited = [(c["citation_index"], c["document_id"], c["score"]) for c in session["messages"][1]["citations"]]
     assert cited == [(1, "module-1", 0.5), (2, "module-2", 0.25)]
