@@ -18,6 +18,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 READY = re.compile(r"chatledger \S+ serving on (\S+) \(PostgreSQL \S+, embedded at .+\)")
+# What `cargo run` builds: the README's release, or in CI what `cargo test` has built already.
+PROFILE = os.environ.get("CHATLEDGER_CARGO_PROFILE", "release")
 # A first start that has to build the program takes minutes.
 PATIENCE = 900
 
@@ -33,11 +35,16 @@ def line_of_readme(start):
     return next(line for line in lines if line.startswith(start)).split("  #")[0].strip()
 
 
+def cargo_run(command):
+    """A `cargo run --release …` of the README with our profile."""
+    return [f"--profile={PROFILE}" if word == "--release" else word for word in shlex.split(command)]
+
+
 class Server:
     """The program, as a child process."""
 
     def __init__(self, data_dir):
-        command = shlex.split(line_of_readme("cargo run"))
+        command = cargo_run(line_of_readme("cargo run"))
         command += ["--listen", "127.0.0.1:0", "--data-dir", str(data_dir)]
         other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
         keep = ("CHATLEDGER_PG_BIN",)

@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from conftest import README, ROOT, Server, blocks
+from conftest import README, ROOT, Server, blocks, cargo_run
 
 ADDRESS = "127.0.0.1:50051"
 
@@ -75,7 +75,7 @@ def test_the_calls_by_grpcurl(channel):
 
 def test_the_table_of_flags():
     """Every flag of --help with its variable and its default, and no other."""
-    run = ["cargo", "run", "--release", "--quiet", "--", "serve", "--help"]
+    run = cargo_run("cargo run --release --quiet -- serve --help")
     text = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     flags = re.findall(r"^ {6}(--\S+)(.*?)(?=^ {2,6}-|\Z)", text, re.M | re.S)
     table = {}

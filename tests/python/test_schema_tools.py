@@ -11,6 +11,7 @@ import sys
 import uuid
 
 import pytest
+from conftest import cargo_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests" / "tools"
@@ -44,7 +45,7 @@ OWN_COLUMNS = """
 CREATE TYPE mood AS ENUM ('good', 'bad');
 ALTER TABLE messages ADD COLUMN language varchar(35) DEFAULT 'en', ADD COLUMN cost numeric(10, 4),
     ADD COLUMN tags text[] NOT NULL DEFAULT '{}', ADD COLUMN due date, ADD COLUMN rating smallint, ADD COLUMN ratio real,
-    ADD COLUMN raw json, ADD COLUMN seen_at timestamp, ADD COLUMN mood mood;
+    ADD COLUMN raw json, ADD COLUMN seen_at timestamp, ADD COLUMN mood mood, ADD COLUMN moods mood[];
 UPDATE messages SET cost = 1.5, tags = '{a,b}', due = '2026-01-31', rating = 5, ratio = 0.5, raw = '[1]',
     seen_at = '2026-01-31 12:00', mood = 'good';
 """
@@ -97,8 +98,8 @@ def conversation(channel):
 
 def schema(url, kind, path):
     """Writes the models of one kind to a file."""
-    command = ["cargo", "run", "--quiet", "--release", "--", "schema", "--format", kind, "--output", str(path)]
-    subprocess.run([*command, "--database-url", url], cwd=ROOT, check=True)
+    command = cargo_run(f"cargo run --release --quiet -- schema --format {kind}")
+    subprocess.run([*command, "--output", str(path), "--database-url", url], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,7 @@ def test_sqlalchemy_runs_a_joined_query(url, models, conversation, monkeypatch):
             ["a", "b"],
             datetime.date(2026, 1, 31),
         )
+        assert own.mood == "good"
         assert (own.rating, own.ratio, own.raw, own.seen_at) == (5, 0.5, [1], datetime.datetime(2026, 1, 31, 12))
         cited = [(c.citation_index, c.document_id, c.score) for c in session.messages[1].citations]
         assert cited == [(1, "module-1", 0.5), (2, "module-2", 0.25)]
