@@ -18,7 +18,7 @@ use backon::Retryable;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join3};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -97,6 +97,9 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// fewer elements in arrays that it doesn't see. Every prepared statement finds its rows by keys, whatever
 /// its parameters are.
 const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
+
+/// For statements whose plan should know their parameters.
+const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 
 /// What [`Db::another`]'s work asks for is always found by an index. A plan that was made while a table was
 /// small must not read it from one end to the other when it has grown.
@@ -305,7 +308,13 @@ impl Db {
         sql: &Sql,
         params: &Params<'_>,
     ) -> Result<Vec<Row>, DbError> {
-        let attempt = async || Ok(self.connection(deadline).await?.query_typed(sql, params).await?);
+        let attempt = async || {
+            Ok(self
+                .connection(deadline)
+                .await?
+                .query_planned(sql, params)
+                .await?)
+        };
         match attempt().await {
             Err(DbError::Sql(error)) if connect::is_unavailable(&error) => attempt().await,
             result => result,
@@ -383,10 +392,31 @@ impl Conn {
 
     /// Without preparing it.
     async fn query_typed(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let typed: Vec<(&(dyn ToSql + Sync), Type)> =
-            params.iter().copied().zip(sql.params.iter().cloned()).collect();
+        let typed = typed(sql, params);
         self.watched(async |client| client.query_typed(sql.text, &typed).await)
             .await
+    }
+
+    /// Planned for its parameters, in spite of [`PLAN_ONCE`], which holds for statements without a name as well.
+    async fn query_planned(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if self.pooled {
+            return self.query_typed(sql, params).await;
+        }
+        let typed = typed(sql, params);
+        self.watched(async |client| {
+            // Sent together, in this order: one round trip. After a failure, COMMIT rolls back.
+            let (begun, rows, ended) = join3(
+                client.batch_execute(PLAN_EACH),
+                client.query_typed(sql.text, &typed),
+                client.batch_execute("COMMIT"),
+            )
+            .await;
+            begun?;
+            let rows = rows?;
+            ended?;
+            Ok(rows)
+        })
+        .await
     }
 
     async fn batch(&self, text: &str) -> Result<(), tokio_postgres::Error> {
@@ -413,6 +443,11 @@ impl Conn {
         }
         result
     }
+}
+
+/// The parameters with their types.
+fn typed<'a>(sql: &Sql, params: &Params<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().copied().zip(sql.params.iter().cloned()).collect()
 }
 
 impl Drop for Conn {
