@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::tz::TimeZone;
 
-use super::{database::Located, serve::start_logging, signals::Stop};
+use super::{database::Located, output::show, serve::start_logging, signals::Stop};
 use crate::{
     config::{DatabaseConfig, LogFormat, Secret},
     domain::Limits,
@@ -97,7 +97,7 @@ async fn import(args: &Import, from: &str) -> anyhow::Result<bool> {
     let imported = imported.await;
     located.close().await;
     let report = imported?;
-    print!("{report}");
+    show!("{report}");
     Ok(report.agrees())
 }
 

@@ -5,6 +5,7 @@ mod database;
 mod export;
 mod import;
 mod migrate;
+mod output;
 mod schema;
 mod serve;
 mod signals;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{database::Located, serve::start_logging};
+use super::{database::Located, output::show, serve::start_logging};
 use crate::{
     config::{DatabaseConfig, LogFormat},
     postgres::connect::describe,
@@ -35,7 +35,7 @@ pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
     })?;
     match &args.output {
         Some(path) => std::fs::write(path, text).with_context(|| format!("--output {}", path.display()))?,
-        None => print!("{text}"),
+        None => show!("{text}"),
     }
     Ok(())
 }

@@ -86,6 +86,12 @@ impl Failure {
                     .map_or(text.len(), |(offset, _)| offset);
                 message = format!("line {}: {message}", line_of(text, offset) + first_line - 1);
             }
+            if error.code() == Some(&SqlState::DUPLICATE_TABLE) {
+                message = format!(
+                    "{message}; where the tables are another tool's, `chatledger migrate adopt` converts them and \
+                     `chatledger import` copies them; where they are ours already, `chatledger migrate stamp` records that"
+                );
+            }
             if let Some(hint) = db.hint() {
                 message = format!("{message}; hint: {hint}");
             }

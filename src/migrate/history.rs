@@ -176,7 +176,8 @@ impl<'a> State<'a> {
             None if !self.set.is_known => return None,
             None if self.set.head().is_none_or(|head| applied.version > head) => (
                 Drift::Newer,
-                "was applied by a newer program or from a newer directory, which this one knows nothing of"
+                "was applied by a newer program or from a newer directory, which this one knows nothing of; or its file \
+                 is gone"
                     .to_owned(),
             ),
             None => (

@@ -53,6 +53,11 @@ impl Migrator {
             !states.iter().any(|state| state.drift() == Drift::Unread),
             "the team's own migrations have been applied: give --migrations-dir, so that it is known what they make"
         );
+        anyhow::ensure!(
+            states.iter().any(|state| !state.applied.is_empty()),
+            "no migration was applied to this database: there is nothing to compare it with; `chatledger migrate up` \
+             applies them"
+        );
         let found = catalog::read(&client).await?;
         let sets: Vec<Set> = states.iter().map(applied).collect();
         let patience = self.settings.patience;

@@ -97,7 +97,7 @@ impl Within<'_> {
             let Some(runner) = name.runner() else { continue };
             let table = name.table();
             let made = format!(
-                "CREATE TABLE {table} (version INT8 PRIMARY KEY, name VARCHAR(255), applied_on VARCHAR(255), checksum VARCHAR(255))"
+                "CREATE TABLE IF NOT EXISTS {table} (version INT8 PRIMARY KEY, name VARCHAR(255), applied_on VARCHAR(255), checksum VARCHAR(255))"
             );
             let made = client.batch_execute(&made).await.map_err(explain);
             made.with_context(|| format!("migration set {name}"))?;

@@ -266,7 +266,8 @@ impl Record {
 }
 
 pub(super) fn parse_as<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    // It is always line 1: the caller knows which of the source.
+    serde_json::from_str(text).map_err(|error| error.to_string().replace(" at line 1 column", ", column"))
 }
 
 /// `object` with `more`'s keys that it lacks. What isn't an object is kept under the key `value`.

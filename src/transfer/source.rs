@@ -17,7 +17,7 @@ use super::{
         chatledger::{self, Part},
     },
     record::{Kind, Record},
-    row::Origin,
+    row::{Origin, Row},
 };
 use crate::postgres::connect::{Connector, describe};
 
@@ -37,6 +37,9 @@ const FETCH_BYTES: usize = 2 << 20;
 const FIRST_FETCH: usize = 64;
 /// The most rows of a FETCH: short rows gain nothing beyond.
 const MOST_FETCH: usize = 2000;
+
+/// How many characters are shown of a row that has no key.
+const SHOWN: usize = 80;
 
 /// What a source tells.
 #[derive(Debug)]
@@ -255,10 +258,20 @@ struct Fetched {
     lost: bool,
 }
 
+impl Fetched {
+    /// How somebody finds a row that could not be read: by its key, its place, or how it begins.
+    fn key(&self) -> String {
+        let id = Row::parse(&self.body).ok().and_then(|mut row| row.text(&["id"]));
+        id.or_else(|| self.extra.clone())
+            .unwrap_or_else(|| self.body.chars().take(SHOWN).collect())
+    }
+}
+
 /// A statement whose rows are fetched as they are needed.
 struct Cursor {
     name: String,
     read: Read,
+    kind: Kind,
     rows: VecDeque<Fetched>,
     next_fetch: usize,
     done: bool,
@@ -275,6 +288,7 @@ impl Cursor {
         Ok(Cursor {
             name,
             read: rows.read,
+            kind: rows.kind,
             rows: VecDeque::new(),
             next_fetch: FIRST_FETCH,
             done: false,
@@ -318,20 +332,10 @@ impl Cursor {
             },
             Ok(record) => Item::Record(record),
             Err(reason) => Item::Lost {
-                kind: self.kind(),
-                key: row.extra.clone().unwrap_or_default(),
+                kind: self.kind,
+                key: row.key(),
                 reason,
             },
-        }
-    }
-
-    /// What rows that can't be read would have been. (Those of users and the like always can be, but for
-    /// a key that is NULL.)
-    fn kind(&self) -> Kind {
-        match self.name.as_str() {
-            "messages" => Kind::Message,
-            "sessions" => Kind::Session,
-            _ => Kind::User,
         }
     }
 }

@@ -63,7 +63,7 @@ async fn what_does_not_fit_changes_nothing() {
         ("CREATE VIEW recent AS SELECT * FROM messages", "view recent"),
         (
             "UPDATE users SET email = 'user1@EXAMPLE.com' WHERE email LIKE 'User2@%'",
-            "users_email_key",
+            "users_email_key\" (SQLSTATE 23505): Key (tenant_id, lower(email))=(default, user1@example.com)",
         ),
         (
             "ALTER TABLE messages DROP CONSTRAINT messages_session_id_fkey;
@@ -133,6 +133,27 @@ async fn a_part_of_the_tables_can_be_adopted() {
         )]
     );
     database.migrate(Scope::Chat).await;
+}
+
+#[tokio::test]
+async fn a_server_that_met_the_old_tables_before_is_no_hindrance() {
+    let database = source_of(&sources::rag_uuid(1, 1, 6)).await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "ALTER TABLE messages DROP CONSTRAINT messages_role_check;
+            UPDATE messages SET role = 'MessageRole.BOT' WHERE role = 'assistant'",
+        )
+        .await
+        .expect("another name of a role");
+    let mut up = chatledger();
+    up.args(["migrate", "up", "--database-url", &database.url()]);
+    let output = output_of(up).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("chatledger migrate adopt"), "{errors}");
+    succeeds(adopt(&database)).await;
+    let roles = texts(&client, "SELECT DISTINCT role FROM messages ORDER BY role").await;
+    assert_eq!(roles, ["assistant", "user"]);
 }
 
 #[tokio::test]

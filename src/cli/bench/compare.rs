@@ -12,6 +12,7 @@ use crate::{
         compare::{self, Options},
         workload::Sizes,
     },
+    cli::output::show,
     config::duration,
 };
 
@@ -86,7 +87,7 @@ pub(super) async fn run(args: CompareArgs, halt: &Halt) -> anyhow::Result<()> {
         None => Err(anyhow::anyhow!("--database-url is missing")),
     };
     let comparison = both(compared, subject.close().await)?;
-    print!("{}", comparison.table());
+    show!("{}", comparison.table());
     write_json(args.json.as_deref(), &comparison)?;
     ensure!(
         comparison.broken_sessions == 0,

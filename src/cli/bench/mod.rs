@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::watch as signal;
 use tonic::transport::Channel;
 
-use super::signals::Stop;
+use super::{output::show, signals::Stop};
 use crate::bench::{
     Halt,
     own_server::OwnServer,
@@ -201,7 +201,7 @@ impl OutputArgs {
     }
 
     fn write(&self, report: &Report) -> anyhow::Result<()> {
-        print!("{}", report::text::summary(report));
+        show!("{}", report::text::summary(report));
         write_json(self.json.as_deref(), report)?;
         if let Some(file) = &self.html {
             fs::write(file, report::html::page(report))

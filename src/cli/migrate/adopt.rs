@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::{Care, Common, backup, print, progress::Progress};
 use crate::{
-    cli::import::zone,
+    cli::{import::zone, output::show},
     migrate::Migrator,
     transfer::{Layout, adopt},
 };
@@ -41,6 +41,6 @@ pub(super) async fn run(args: &Adopt, migrator: &Migrator, progress: &Progress) 
     if args.common.json {
         return print::json(&adopted);
     }
-    print!("{adopted}");
+    show!("{adopted}");
     Ok(())
 }

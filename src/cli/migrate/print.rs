@@ -2,14 +2,17 @@
 
 use serde::Serialize;
 
-use crate::migrate::{
-    Change, Difference, Entry, Planned, Problem, Rehearsal, Stamped, Status, Verdict, own::NewFiles,
+use crate::{
+    cli::output::{say, show},
+    migrate::{
+        Change, Difference, Entry, Planned, Problem, Rehearsal, Stamped, Status, Verdict, own::NewFiles,
+    },
 };
 
 type Printed = anyhow::Result<()>;
 
 pub(super) fn json(document: &impl Serialize) -> Printed {
-    println!("{}", serde_json::to_string_pretty(document)?);
+    say!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
 
@@ -27,7 +30,7 @@ fn table(rows: &[Vec<String>]) {
             .enumerate()
             .map(|(column, cell)| format!("{cell:width$}", width = width(column)))
             .collect();
-        println!("{}", cells.join("  ").trim_end());
+        say!("{}", cells.join("  ").trim_end());
     }
 }
 
@@ -48,7 +51,7 @@ pub(super) fn status(as_json: bool, place: &str, status: &Status) -> Printed {
             status,
         });
     }
-    println!("{place}\n");
+    say!("{place}\n");
     let mut rows = vec![row(["SET", "CURRENT", "HEAD", "PENDING", "APPLIED", "DRIFT"])];
     let number = |version: Option<i64>| version.map_or("-".to_owned(), |version| version.to_string());
     for set in &status.sets {
@@ -68,7 +71,7 @@ pub(super) fn status(as_json: bool, place: &str, status: &Status) -> Printed {
     table(&rows);
     problems(status.sets.iter().flat_map(|set| &set.problems));
     if status.sets.iter().any(|set| !set.installed) {
-        println!("\nAn opt-in set is installed by `chatledger migrate up --with <set>`.");
+        say!("\nAn opt-in set is installed by `chatledger migrate up --with <set>`.");
     }
     Ok(())
 }
@@ -76,9 +79,9 @@ pub(super) fn status(as_json: bool, place: &str, status: &Status) -> Printed {
 fn problems<'a>(problems: impl Iterator<Item = &'a Problem>) {
     for (number, problem) in problems.enumerate() {
         if number == 0 {
-            println!();
+            say!();
         }
-        println!("{}: {problem}", problem.drift);
+        say!("{}: {problem}", problem.drift);
     }
 }
 
@@ -104,11 +107,11 @@ pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> Pri
         return json(&changes);
     }
     match changes.len() {
-        0 if direction == "up" => println!("Nothing is pending."),
-        0 => println!("There is nothing to take back."),
+        0 if direction == "up" => say!("Nothing is pending."),
+        0 => say!("There is nothing to take back."),
         _ => {
             for change in changes {
-                println!("{direction} {} {}", change.set, change.migration);
+                say!("{direction} {} {}", change.set, change.migration);
             }
         }
     }
@@ -119,7 +122,7 @@ pub(super) fn new(as_json: bool, files: &NewFiles) -> Printed {
     if as_json {
         return json(files);
     }
-    println!("{}\n{}", files.up.display(), files.down.display());
+    say!("{}\n{}", files.up.display(), files.down.display());
     Ok(())
 }
 
@@ -128,9 +131,9 @@ pub(super) fn stamped(as_json: bool, stamped: &Stamped) -> Printed {
         return json(stamped);
     }
     let Stamped { set, version, .. } = stamped;
-    println!("The history of {set} says V{version} now; no migration was run.");
+    say!("The history of {set} says V{version} now; no migration was run.");
     for file in &stamped.forgotten {
-        println!("It no longer says that {file} was applied.");
+        say!("It no longer says that {file} was applied.");
     }
     Ok(())
 }
@@ -140,10 +143,10 @@ pub(super) fn plan(as_json: bool, planned: &[Planned]) -> Printed {
         return json(&planned);
     }
     if planned.is_empty() {
-        println!("-- Nothing is pending.");
+        say!("-- Nothing is pending.");
     }
     for step in planned {
-        println!("-- {} {}\n{}", step.set, step.migration, step.sql);
+        say!("-- {} {}\n{}", step.set, step.migration, step.sql);
     }
     Ok(())
 }
@@ -163,7 +166,7 @@ pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &Verdict) -> Print
             fix_plan: fix_plan.then_some(verdict.fix_plan.as_str()),
         })?;
     } else if fix_plan {
-        print!("{}", verdict.fix_plan);
+        show!("{}", verdict.fix_plan);
         return Ok(());
     } else {
         print_verdict(verdict);
@@ -185,16 +188,16 @@ fn count(verdict: &Verdict) -> String {
 
 fn print_verdict(verdict: &Verdict) {
     for problem in &verdict.problems {
-        println!("{}: {problem}", problem.drift);
+        say!("{}: {problem}", problem.drift);
     }
     for difference in &verdict.differences {
         let Difference { .. } = difference;
-        println!("{difference}");
+        say!("{difference}");
     }
     if verdict.is_clean() {
-        println!("The database is what its migrations make.");
+        say!("The database is what its migrations make.");
     } else if !verdict.differences.is_empty() {
-        println!("\n`chatledger migrate verify --fix-plan` prints the SQL for what can be mended by adding.");
+        say!("\n`chatledger migrate verify --fix-plan` prints the SQL for what can be mended by adding.");
     }
 }
 
@@ -241,17 +244,17 @@ fn print_rehearsal(rehearsal: &Rehearsal) {
         ]);
     }
     if rehearsal.changes.is_empty() {
-        println!("Nothing is pending.");
+        say!("Nothing is pending.");
     } else {
         table(&rows);
     }
-    println!();
+    say!();
     print_verdict(&rehearsal.verify);
-    println!(
+    say!(
         "{} of the server's statements ran on the copy.",
         rehearsal.statements_run
     );
     for failed in &rehearsal.statements_failed {
-        println!("failed: {failed}");
+        say!("failed: {failed}");
     }
 }

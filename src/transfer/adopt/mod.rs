@@ -75,8 +75,11 @@ impl fmt::Display for Adopted {
     }
 }
 
+/// With the detail, which names the row.
 fn explain(error: tokio_postgres::Error) -> anyhow::Error {
-    anyhow::anyhow!(describe(&error))
+    let detail = error.as_db_error().and_then(|db| db.detail());
+    let detail = detail.map(|detail| format!(": {}", detail.replace('\n', " ")));
+    anyhow::anyhow!("{}{}", describe(&error), detail.unwrap_or_default())
 }
 
 /// Converts the tables of a scope.

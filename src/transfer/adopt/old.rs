@@ -6,7 +6,7 @@ use anyhow::ensure;
 use tokio_postgres::{Client, types::Type};
 
 use super::{KEPT_IN, explain, tables_of};
-use crate::store::Scope;
+use crate::{store::Scope, transfer::layouts::ROLES};
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL) FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid
@@ -244,11 +244,12 @@ impl<'a> Old<'a> {
         format!(
             "INSERT INTO messages (id, session_id, seq, role, content, selected_text, metadata, created_at)
             SELECT t.id, t.session_id, row_number() OVER (PARTITION BY t.session_id ORDER BY {created}, t.ctid),
-                lower(trim(t.role::text)), coalesce({}, ''), {}, {}{other}, coalesce({created}, s.created_at)
+                {role}, coalesce({}, ''), {}, {}{other}, coalesce({created}, s.created_at)
             FROM {KEPT_IN}.messages t JOIN chat_sessions s ON s.id = t.session_id",
             self.text("messages", "content"),
             self.text("messages", "selected_text"),
             self.json("messages", "metadata", MESSAGES),
+            role = role(),
         )
     }
 
@@ -285,7 +286,8 @@ impl<'a> Old<'a> {
     /// Compares an old table with the new one, and answers how many rows both have.
     pub(super) async fn compare(&self, client: &Client, table: &str) -> anyhow::Result<i64> {
         let content = match table {
-            "messages" => "concat_ws(chr(10), t.id, lower(trim(t.role::text)), t.content)",
+            // What is a role already, stays it.
+            "messages" => &format!("concat_ws(chr(10), t.id, {}, t.content)", role()),
             "message_citations" => "concat_ws(chr(10), t.message_id, t.document_id, t.chunk_id)",
             "user_profiles" => "t.user_id::text",
             _ => "t.id::text",
@@ -311,4 +313,14 @@ impl<'a> Old<'a> {
         ensure!(old == new, "{table} differs from what it was");
         Ok(after)
     }
+}
+
+/// The role of `t`, by the names that an import knows.
+fn role() -> String {
+    let names: Vec<String> = ROLES
+        .iter()
+        .map(|(name, role)| format!("WHEN '{name}' THEN '{role}'"))
+        .collect();
+    let given = "regexp_replace(lower(trim(t.role::text)), '^.*\\.', '')";
+    format!("CASE {given} {} ELSE {given} END", names.join(" "))
 }

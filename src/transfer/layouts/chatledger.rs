@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{NOTHING, Plan, Rows, Tables};
 use crate::transfer::{
-    record::{Record, parse_as},
+    record::{Kind, Record, parse_as},
     row::Origin,
 };
 
@@ -32,6 +32,7 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
     let mut before = Vec::new();
     if matches!(part, Part::All) && has_chat {
         before.push(rows(
+            Kind::Document,
             "t.id, t.title, t.source_uri, t.mime_type, t.content_hash, t.metadata, t.created_at, t.updated_at",
             "documents t WHERE tenant_id = 'default' ORDER BY t.id COLLATE \"C\"",
             |_, row, _| parse(row, Record::Document),
@@ -44,6 +45,7 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
     };
     if let Some(of_user) = of_user.filter(|_| tables.has("users")) {
         before.push(rows(
+            Kind::User,
             &format!(
                 "t.id, t.email, t.external_id, t.name, {password} AS hashed_password, t.is_active, t.created_at,
                 t.updated_at"
@@ -52,6 +54,7 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
             |_, row, _| parse(row, Record::User),
         ));
         before.push(rows(
+            Kind::Profile,
             "p.*",
             &format!(
                 "user_profiles p JOIN users t ON t.id = p.user_id WHERE t.tenant_id = 'default'{of_user} ORDER BY t.id"
@@ -81,6 +84,7 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
 
 fn sessions(which: &str) -> Rows {
     rows(
+        Kind::Session,
         "s.id, s.user_id, s.title, s.metadata, s.created_at, s.updated_at",
         &format!("chat_sessions s WHERE s.tenant_id = 'default'{which} ORDER BY s.id"),
         |_, row, _| parse(row, Record::Session),
@@ -89,6 +93,7 @@ fn sessions(which: &str) -> Rows {
 
 fn messages(which: &str) -> Rows {
     rows(
+        Kind::Message,
         "m.session_id, coalesce(m.given_id, m.id) AS id, m.seq, m.role, m.content, m.selected_text, m.metadata,
         translate(encode(m.payload, 'base64'), E'\\n', '') AS payload, m.created_at, m.deleted_at,
         coalesce((SELECT json_agg(json_build_object('citation_index', c.citation_index, 'document_id', c.document_id,
@@ -103,10 +108,16 @@ fn messages(which: &str) -> Rows {
     )
 }
 
-fn rows(columns: &str, from: &str, read: fn(&Origin, &str, Option<&str>) -> Result<Record, String>) -> Rows {
+fn rows(
+    kind: Kind,
+    columns: &str,
+    from: &str,
+    read: fn(&Origin, &str, Option<&str>) -> Result<Record, String>,
+) -> Rows {
     Rows {
         sql: format!("SELECT row_to_json(r)::text, NULL::text, false FROM (SELECT {columns} FROM {from}) r"),
         read,
+        kind,
     }
 }
 

@@ -2,27 +2,39 @@
 
 use super::{Plan, Rows, Tables, role};
 use crate::transfer::{
-    record::{MessageRecord, Record, merged},
+    record::{Kind, MessageRecord, Record, merged},
     row::{Origin, Row},
 };
 
-/// Elements of what may be no array, or be JSON rather than JSONB.
-const ELEMENTS: &str = "jsonb_array_elements(CASE jsonb_typeof(s.history::jsonb) WHEN 'array' THEN s.history::jsonb ELSE '[]' END)";
+/// The array, where there is one: as JSONB, as JSON, or within a string, as programs write it that encode twice.
+const ARRAY: &str = "CASE jsonb_typeof(t.history::jsonb) WHEN 'array' THEN t.history::jsonb
+    WHEN 'string' THEN CASE WHEN t.history::jsonb #>> '{}' ~ '^\\s*\\[.*\\]\\s*$'
+        THEN (t.history::jsonb #>> '{}')::jsonb END END";
 
 pub(super) fn plan(tables: &Tables) -> anyhow::Result<Plan> {
     anyhow::ensure!(
         tables.column("chat_sessions", &["history"]).is_some(),
         "the source has no table chat_sessions with a column history"
     );
+    let elements = format!("jsonb_array_elements(coalesce({ARRAY}, '[]'))");
     let sql = format!(
-        "SELECT e.value::text, json_build_array(s.id, e.place)::text, false
-        FROM chat_sessions s CROSS JOIN LATERAL {ELEMENTS} WITH ORDINALITY AS e (value, place)
-        ORDER BY s.id::text COLLATE \"C\", e.place"
+        "SELECT e.value::text, json_build_array(t.id, e.place)::text, false
+        FROM chat_sessions t CROSS JOIN LATERAL {elements} WITH ORDINALITY AS e (value, place)
+        ORDER BY t.id::text COLLATE \"C\", e.place"
     );
+    // Another history than an array is nobody's to read: it goes into the session's metadata.
+    let row = format!("to_jsonb(t) - CASE WHEN {ARRAY} IS NULL THEN '' ELSE 'history' END");
     Ok(Plan {
         before: tables.before(),
-        chats: Some((tables.sessions("history"), Rows { sql, read: message })),
-        count: format!("SELECT count(*) FROM chat_sessions s CROSS JOIN LATERAL {ELEMENTS}"),
+        chats: Some((
+            Tables::sessions(&row),
+            Rows {
+                sql,
+                read: message,
+                kind: Kind::Message,
+            },
+        )),
+        count: format!("SELECT count(*) FROM chat_sessions t CROSS JOIN LATERAL {elements}"),
         lost_citations: None,
     })
 }

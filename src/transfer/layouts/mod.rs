@@ -19,9 +19,12 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
-    record::{CitationRecord, DocumentRecord, ProfileRecord, Record, SessionRecord, UserRecord, merged},
+    record::{
+        CitationRecord, DocumentRecord, Kind, ProfileRecord, Record, SessionRecord, UserRecord, merged,
+    },
     row::{Origin, Row},
 };
+use crate::postgres::connect::describe;
 pub(super) use tables::Tables;
 
 /// A source's layout.
@@ -51,6 +54,8 @@ pub struct Rows {
     pub sql: String,
     /// What a row of it becomes.
     pub read: Read,
+    /// What that is, for rows that can't be read.
+    pub kind: Kind,
 }
 
 /// How a source is read.
@@ -87,7 +92,7 @@ impl Layout {
             return Ok(self);
         }
         let tables = Tables::read(client).await?;
-        if tables.has("chatledger_chat_migrations") || tables.has("chatledger_auth_migrations") {
+        if is_ours(&tables, client).await? {
             return Ok(Layout::Chatledger);
         }
         let found: Vec<Layout> = [
@@ -132,6 +137,23 @@ impl Layout {
         }
         .with_context(|| format!("--layout {}", self.name()))
     }
+}
+
+/// Whether our migrations were applied. An empty history is what an `up` leaves that met somebody else's tables.
+async fn is_ours(tables: &Tables, client: &Client) -> anyhow::Result<bool> {
+    for history in ["chatledger_auth_migrations", "chatledger_chat_migrations"] {
+        if tables.has(history) {
+            let first = format!("SELECT FROM {history} LIMIT 1");
+            let rows = client.query_typed(&first, &[]).await;
+            if !rows
+                .map_err(|error| anyhow::anyhow!(describe(&error)))?
+                .is_empty()
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
@@ -211,19 +233,24 @@ fn key(row: &mut Row, origin: &Origin, table: &str, names: &[&str]) -> Result<Uu
     Ok(origin.id(table, &key))
 }
 
+/// What frameworks call the roles.
+pub(super) const ROLES: &[(&str, &str)] = &[
+    ("human", "user"),
+    ("ai", "assistant"),
+    ("bot", "assistant"),
+    ("model", "assistant"),
+    ("chatbot", "assistant"),
+    ("function", "tool"),
+    ("developer", "system"),
+];
+
 /// A role, whatever its case, and by the names that frameworks have for them.
 fn role(text: &str) -> String {
     let text = text.trim().to_lowercase();
     // An enum of Python's, written with its name: `MessageRole.USER`.
     let text = text.rsplit('.').next().unwrap_or_default();
-    match text {
-        "human" => "user",
-        "ai" | "bot" | "model" | "chatbot" => "assistant",
-        "function" => "tool",
-        "developer" => "system",
-        other => other,
-    }
-    .to_owned()
+    let known = ROLES.iter().find(|(name, _)| *name == text);
+    known.map_or(text, |(_, role)| role).to_owned()
 }
 
 fn citation(text: &str) -> Result<CitationRecord, String> {

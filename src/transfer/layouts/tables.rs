@@ -11,7 +11,7 @@ use super::{NOTHING, Plan, Rows, citation, document, profile, role, session, use
 use crate::{
     postgres::connect::describe,
     transfer::{
-        record::{MessageRecord, Record, merged, parse_as},
+        record::{Kind, MessageRecord, Record, merged, parse_as},
         row::{Origin, Row},
     },
 };
@@ -75,32 +75,32 @@ impl Tables {
     }
 
     /// All rows of a table, where there is one.
-    fn all(&self, table: &str, read: super::Read) -> Option<Rows> {
+    fn all(&self, table: &str, kind: Kind, read: super::Read) -> Option<Rows> {
         let key = self.column(table, &["id", "user_id", "document_id"])?;
         let sql = format!("SELECT row_to_json(t)::text, NULL::text, false FROM {table} t ORDER BY t.{key}");
-        Some(Rows { sql, read })
+        Some(Rows { sql, read, kind })
     }
 
     pub(super) fn before(&self) -> Vec<Rows> {
         let rows = [
-            self.all("documents", document),
-            self.all("users", user),
-            self.all("user_profiles", profile),
+            self.all("documents", Kind::Document, document),
+            self.all("users", Kind::User, user),
+            self.all("user_profiles", Kind::Profile, profile),
         ];
         rows.into_iter().flatten().collect()
     }
 
-    /// The sessions, without the column that has the messages, by their key as text: that is an order
-    /// which any two columns share, whatever their types.
-    pub(super) fn sessions(&self, but: &str) -> Rows {
-        let row = match self.column("chat_sessions", &[but]) {
-            Some(column) => format!("(to_jsonb(t) - '{column}')"),
-            None => "row_to_json(t)".to_owned(),
-        };
+    /// The sessions, each as this JSON, by their key as text: that is an order which any two columns share, whatever
+    /// their types.
+    pub(super) fn sessions(row: &str) -> Rows {
         let sql = format!(
-            "SELECT {row}::text, NULL::text, false FROM chat_sessions t ORDER BY t.id::text COLLATE \"C\""
+            "SELECT ({row})::text, NULL::text, false FROM chat_sessions t ORDER BY t.id::text COLLATE \"C\""
         );
-        Rows { sql, read: session }
+        Rows {
+            sql,
+            read: session,
+            kind: Kind::Session,
+        }
     }
 
     /// The plan of a layout with a table of messages.
@@ -119,7 +119,14 @@ impl Tables {
         anyhow::ensure!(self.has(table), "the source has no table {table}");
         let cited = self.has("message_citations");
         let sql = self.messages(table, cited)?;
-        plan.chats = Some((self.sessions(""), Rows { sql, read: message }));
+        plan.chats = Some((
+            Self::sessions("row_to_json(t)"),
+            Rows {
+                sql,
+                read: message,
+                kind: Kind::Message,
+            },
+        ));
         plan.count = format!("SELECT count(*) FROM {table}");
         plan.lost_citations = cited.then(|| {
             format!(

@@ -182,3 +182,50 @@ async fn what_has_no_place_is_told_and_another_user_is_kept() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_history_is_read_as_programs_write_it_and_no_other_is_lost() {
+    let source = source_of(
+        r#"CREATE TABLE users (id int, email text);
+        CREATE TABLE chat_sessions (id int, user_id int, history jsonb);
+        INSERT INTO chat_sessions VALUES (1, NULL, '"[{\"role\": \"user\", \"content\": \"encoded twice\"}]"'),
+            (2, NULL, '{"messages": [{"role": "user", "content": "of another form"}]}'), (3, NULL, 'null'), (4, NULL, NULL),
+            (5, NULL, '"no array"'), (6, NULL, '[{"role": "user", "content": "plain"}, "no object"]');"#,
+    )
+    .await;
+    let target = TestDatabase::empty().await;
+    let said = succeeds(import(&source, &target)).await;
+    assert!(
+        said.contains("skipped: 1 messages: it is not an object"),
+        "{said}"
+    );
+    let to = target.client().await;
+    let contents = texts(&to, "SELECT content FROM messages ORDER BY content").await;
+    assert_eq!(contents, ["encoded twice", "plain"]);
+    let kept = "SELECT metadata->>'history' FROM chat_sessions WHERE metadata ? 'history' ORDER BY 1";
+    assert_eq!(
+        texts(&to, kept).await,
+        [
+            "no array",
+            r#"{"messages": [{"role": "user", "content": "of another form"}]}"#
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_row_without_a_key_is_told_as_what_it_is() {
+    let source = source_of(
+        "CREATE TABLE users (id int, email text); CREATE TABLE user_profiles (id int, user_id int, experience_level text);
+        CREATE TABLE chat_sessions (id int); CREATE TABLE messages (id int, session_id int, role text, content text);
+        INSERT INTO user_profiles VALUES (7, NULL, 'beginner');
+        INSERT INTO messages VALUES (8, NULL, 'user', 'lost')",
+    )
+    .await;
+    let said = succeeds(import(&source, &TestDatabase::empty().await)).await;
+    for lines in [
+        "skipped: 1 profiles: it has no user_id\n    7\n",
+        "skipped: 1 messages: it names no session\n    8\n",
+    ] {
+        assert!(said.contains(lines), "{said}");
+    }
+}

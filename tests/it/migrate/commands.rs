@@ -286,3 +286,17 @@ async fn at_a_terminal_down_asks_and_goes_by_the_answer() {
         assert_eq!(versions(&database), there);
     }
 }
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_error() {
+    let database = TestDatabase::new().await;
+    let mut command = command(&database, &["plan", "--json"]);
+    let mut child = command.spawn().expect("chatledger");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("its end");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && !errors.contains("panicked"),
+        "{errors}"
+    );
+}

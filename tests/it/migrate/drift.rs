@@ -78,6 +78,12 @@ async fn what_was_done_by_hand_is_found_and_named() {
 }
 
 #[tokio::test]
+async fn a_database_without_migrations_is_not_verified() {
+    let database = TestDatabase::empty().await;
+    migrate(&database, &["verify"]).fails_with(&["no migration was applied", "migrate up"]);
+}
+
+#[tokio::test]
 async fn people_s_own_tables_and_functions_are_none_of_our_business() {
     let database = TestDatabase::new().await;
     let sql = "CREATE TABLE theirs (id int PRIMARY KEY); CREATE INDEX theirs_idx ON theirs (id);

@@ -126,17 +126,7 @@ async fn a_backup_is_written_before_anything_is_changed() {
 
     // It brings everything back.
     let restored = TestDatabase::empty().await;
-    let pg_bin = std::env::var_os("CHATLEDGER_PG_BIN").map(std::path::PathBuf::from);
-    let binaries =
-        chatledger::postgres::embedded::find_binaries(pg_bin.as_deref(), None).expect("PostgreSQL");
-    let mut restore = Command::new(binaries.dir.join("pg_restore"));
-    let ran = restore
-        .arg("--no-owner")
-        .arg("--dbname")
-        .arg(restored.url())
-        .arg(&file)
-        .output();
-    assert!(ran.as_ref().is_ok_and(|ran| ran.status.success()), "{ran:?}");
+    restore(&restored, &file);
     assert_eq!(catalog(&restored.client().await).await, before);
     migrate(&restored, &["verify"]).ok();
     let sql = "SELECT count(*) FROM messages";
@@ -148,4 +138,44 @@ async fn a_backup_is_written_before_anything_is_changed() {
         .expect("a count")
         .get(0);
     assert_eq!(count, 100);
+}
+
+/// As migrations/README.md says, into a database without tables.
+fn restore(database: &TestDatabase, file: &Path) {
+    let pg_bin = std::env::var_os("CHATLEDGER_PG_BIN").map(std::path::PathBuf::from);
+    let binaries =
+        chatledger::postgres::embedded::find_binaries(pg_bin.as_deref(), None).expect("PostgreSQL");
+    let mut restore = Command::new(binaries.dir.join("pg_restore"));
+    restore.args(["--no-owner", "--single-transaction", "-d", &database.url()]);
+    let ran = restore.arg(file).output();
+    assert!(ran.as_ref().is_ok_and(|ran| ran.status.success()), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_backup_undoes_a_migration_that_was_bad() {
+    let database = with_rows().await;
+    let client = database.client().await;
+    let dir = own(&[(
+        "V1__bad.sql",
+        "CREATE TABLE feedback (message_id uuid REFERENCES messages (id)); UPDATE messages SET content = 'clobbered'",
+    )]);
+    let before = catalog(&client).await;
+    let top = tempfile::tempdir().expect("a directory");
+    let file = top.path().join("before.dump");
+    migrate_own(
+        &database,
+        dir.path(),
+        &["up", "--backup", &file.display().to_string()],
+    )
+    .ok();
+    client
+        .batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        .await
+        .expect("no tables");
+    restore(&database, &file);
+    assert_eq!(catalog(&client).await, before);
+    let sql = "SELECT count(*) FROM messages WHERE content = 'hello'";
+    let count: i64 = client.query_one(sql, &[]).await.expect("a count").get(0);
+    assert_eq!(count, 100);
+    assert_eq!(versions(&database), HEADS);
 }
