@@ -105,6 +105,14 @@ impl Failure {
         }
     }
 
+    /// One that we found out ourselves.
+    pub(super) fn because(message: String) -> Failure {
+        Failure {
+            message,
+            is_lock: false,
+        }
+    }
+
     /// One that another attempt may not meet.
     pub(super) fn try_again(mut self) -> Failure {
         self.is_lock = true;

@@ -101,6 +101,10 @@ pub struct Statement<'a> {
 pub struct ConcurrentIndex {
     /// As `to_regclass` reads it: with its table's schema where the statement gives one.
     pub name: String,
+    /// Its table, where the statement gives no schema.
+    pub table: Option<String>,
+    /// The statement that builds it while others wait; `None` where any index of this name will do (IF NOT EXISTS).
+    pub plainly: Option<String>,
 }
 
 impl Statement<'_> {
@@ -146,15 +150,24 @@ impl Statement<'_> {
             return None;
         }
         let mut table = self.tokens[on + 1..].iter();
-        let mut schema = table.next()?;
-        if schema.eq_ignore_ascii_case("ONLY") {
-            schema = table.next()?;
+        let mut first = table.next()?;
+        if first.eq_ignore_ascii_case("ONLY") {
+            first = table.next()?;
         }
-        let name = match table.next() {
-            Some(&".") => format!("{schema}.{name}"),
-            _ => name.to_owned(),
-        };
-        Some(ConcurrentIndex { name })
+        let has_schema = table.next() == Some(&".");
+        // A token is a part of the text.
+        let at = self.tokens[concurrently].as_ptr() as usize - self.text.as_ptr() as usize;
+        let (before, rest) = self.text.split_at(at);
+        let plainly = format!("{before}{}", &rest[self.tokens[concurrently].len()..]);
+        Some(ConcurrentIndex {
+            name: if has_schema {
+                format!("{first}.{name}")
+            } else {
+                name.to_owned()
+            },
+            table: (!has_schema).then(|| (*first).to_owned()),
+            plainly: (!self.has("EXISTS")).then_some(plainly),
+        })
     }
 
     fn trouble_in_transaction(&self) -> Option<&'static str> {

@@ -11,7 +11,7 @@ use tokio_postgres::{error::SqlState, types::Type};
 use super::{
     driver::{Driver, Failure, retried, ticking},
     progress::Event,
-    script::{Script, Statement, line_of},
+    script::{ConcurrentIndex, Script, Statement, line_of},
     watch::HeldLock,
 };
 
@@ -85,7 +85,12 @@ impl Driver<'_> {
         if let Some(index) = &index
             && self.make_way(&index.name).await.map_err(fail)? == Left::Finished
         {
-            return Ok(BTreeSet::new());
+            return match self.another(index).await {
+                Some(found) => Err(Failure::because(format!(
+                    "line {first_line}: another index has this name, {found}; drop it, or choose another name"
+                ))),
+                None => Ok(BTreeSet::new()),
+            };
         }
         // One that is concurrent waits without holding others up.
         let timeout = if statement.is_concurrent() {
@@ -128,6 +133,35 @@ impl Driver<'_> {
                 Err(_) => seen.extend(watch.locks().await),
             }
         }
+    }
+
+    /// The definition of a finished index, where it is another one than is wanted: that one is built over an empty
+    /// table of the same form, to be compared. Where that can't be done, `verify` still tells.
+    async fn another(&self, index: &ConcurrentIndex) -> Option<String> {
+        let (table, plainly) = (index.table.as_ref()?, index.plainly.as_ref()?);
+        let found = self.definition(&index.name).await?;
+        // Names without a schema are those of temporary tables first.
+        let build =
+            format!("BEGIN; CREATE TEMPORARY TABLE {table} (LIKE {table} INCLUDING GENERATED); {plainly}");
+        let is_built = self.client.batch_execute(&build).await.is_ok();
+        let wanted = if is_built {
+            self.definition(&index.name).await
+        } else {
+            None
+        };
+        let _ = self.client.batch_execute("ROLLBACK").await;
+        // Up to here the schema, which differs.
+        let form = |definition: &str| -> Option<(bool, String)> {
+            let (head, rest) = definition.split_once(" USING ")?;
+            Some((head.contains(" UNIQUE "), rest.to_owned()))
+        };
+        (form(&wanted?)? != form(&found)?).then_some(found)
+    }
+
+    async fn definition(&self, name: &str) -> Option<String> {
+        const DEFINITION: &str = "SELECT pg_get_indexdef(to_regclass($1))";
+        let rows = self.client.query_typed(DEFINITION, &[(&name, Type::TEXT)]).await;
+        rows.ok()?.first()?.get(0)
     }
 
     /// Clears away what an interrupted build has left.

@@ -115,6 +115,29 @@ async fn a_build_that_was_finished_and_not_recorded_is_recorded() {
 }
 
 #[tokio::test]
+async fn another_index_of_the_name_is_not_taken_for_a_finished_one() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    for (there, wanted, differs) in [
+        ("(role)", "(content)", true),
+        ("(role)", "(role) WHERE deleted_at IS NULL", true),
+        ("(lower(role))", "(lower(role))", false),
+    ] {
+        let sql = format!("DROP INDEX IF EXISTS mine; CREATE INDEX mine ON messages {there}");
+        client.batch_execute(&sql).await.expect("an index");
+        let text =
+            format!("-- chatledger: no-transaction\nCREATE INDEX CONCURRENTLY mine ON messages {wanted}");
+        let dir = own(&[("V1__mine.sql", &text), ("V1__mine.down.sql", "SELECT 1")]);
+        let ran = migrate_own(&database, dir.path(), &["up"]);
+        if differs {
+            ran.fails_with(&["line 2", "another index has this name", there]);
+        } else {
+            ran.ok();
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_a_transaction_a_direct_connection_is_needed() {
     let database = TestDatabase::new().await;
     let args = ["up", "--with", "search", "--pooler", "on"];
