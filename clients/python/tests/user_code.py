@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import uuid
+
+import agent_framework
+import agents
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import BaseMessage
+from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore
+from pydantic_ai.conversation_store import ConversationStore
 
 import chatledger
 from chatledger import AsyncClient, Citation, Client, Message, NewMessage, Receipt
+from chatledger.agent_framework import ChatledgerHistoryProvider
+from chatledger.langchain import ChatledgerChatMessageHistory
+from chatledger.llama_index import ChatledgerBaseChatStore, ChatledgerChatStore
+from chatledger.openai_agents import ChatledgerSession
+from chatledger.pydantic_ai import ChatledgerConversationStore
 
 
 def threads() -> None:
@@ -52,3 +66,52 @@ async def tasks() -> None:
         async with client.messages.watch(session.id) as watch:
             async for message in watch:
                 print(message.role)
+
+
+async def openai_agents(client: Client) -> None:
+    agent = agents.Agent(name="any")
+    result = await agents.Runner.run(agent, "hi", session=ChatledgerSession("user-123"))
+    settings = agents.SessionSettings(limit=5)
+    sessions: list[agents.Session] = [
+        ChatledgerSession("u", target="127.0.0.1:50051", api_key="key", session_settings=settings),
+        ChatledgerSession("u", client=client, user_id=uuid.uuid4(), session_settings={"limit": 5}),
+    ]
+    await ChatledgerSession("u", client=AsyncClient()).aclose()
+    print(result.final_output, sessions)
+
+
+def langchain(client: AsyncClient) -> None:
+    history: BaseChatMessageHistory = ChatledgerChatMessageHistory("u", client=client, user_id=uuid.uuid4())
+    messages: list[BaseMessage] = ChatledgerChatMessageHistory("u", target="host:1", api_key="key").messages
+    print(history.messages, messages[0].content)
+
+
+async def llama_index(client: Client) -> None:
+    stores: list[AsyncDBChatStore] = [
+        ChatledgerChatStore(),
+        ChatledgerChatStore("host:1", api_key="key"),
+        ChatledgerChatStore(target="host:1", user_id=uuid.uuid4()),
+        ChatledgerChatStore(client=client),
+        ChatledgerChatStore(client=AsyncClient(), user_id="e4eaaaf2-d142-11e1-b3e4-080027620cdd"),
+    ]
+    older = ChatledgerBaseChatStore("host:1", api_key="key", user_id=uuid.uuid4())
+    memory = ChatMemoryBuffer.from_defaults(chat_store=older, chat_store_key="u")
+    ChatledgerBaseChatStore(client=client).close()
+    print(await stores[0].count_messages("u"), memory.get())
+
+
+async def pydantic_ai(client: AsyncClient) -> None:
+    stores: list[ConversationStore] = [
+        ChatledgerConversationStore(),
+        ChatledgerConversationStore("host:1", api_key="key"),
+        ChatledgerConversationStore(client=client, user_id=uuid.uuid4()),
+    ]
+    print(await stores[0].read_record("u"))
+
+
+async def agents_of_microsoft(client: agent_framework.BaseChatClient, ledger: Client) -> None:
+    provider = ChatledgerHistoryProvider(target="host:1", api_key="key", user_id=uuid.uuid4())
+    others: list[agent_framework.HistoryProvider] = [ChatledgerHistoryProvider("audit", client=ledger, load_messages=False)]
+    agent = agent_framework.Agent(client=client, context_providers=[provider, *others])
+    answer = await agent.run("hi", session=agent.create_session(session_id="user-123"))
+    print(answer.text)

@@ -124,7 +124,11 @@ class _Store:
 
 
 class _Arguments(BaseModel):
-    """The arguments of both chat stores, which LlamaIndex wants to be models of pydantic."""
+    """The arguments of both chat stores, which LlamaIndex wants to be models of pydantic.
+
+    Type checkers make a constructor of the fields for each class of pydantic's that has none in its own body, so both
+    stores name this one.
+    """
 
     target: str | None = Field(default=None)
     user_id: str | None = Field(default=None)
@@ -155,6 +159,8 @@ class ChatledgerChatStore(_Arguments, AsyncDBChatStore):
     :param client: a client to use instead.
     :param user_id: the user whom new sessions belong to, a UUID.
     """
+
+    __init__ = _Arguments.__init__
 
     async def get_messages(
         self,
@@ -230,6 +236,8 @@ class ChatledgerBaseChatStore(_Arguments, BaseChatStore):
     As :class:`ChatledgerChatStore`; ``idx`` is the place in the list of messages, from 0, as the interface has it. The
     blocking methods run an event loop of their own, so they can't be called from within one.
     """
+
+    __init__ = _Arguments.__init__
 
     @classmethod
     def class_name(cls) -> str:

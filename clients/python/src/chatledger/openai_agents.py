@@ -33,6 +33,9 @@ class ChatledgerSession(SessionABC):
     :param session_settings: the SDK's, such as a default ``limit``.
     """
 
+    # Declared here, as the SDK's protocol has it: what __init__ assigns would be of a narrower type.
+    session_settings: SessionSettings | None = None
+
     def __init__(
         self,
         session_id: str,
