@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import _convert as convert
 from . import errors
 from ._ids import Id, session_id_of
 from ._settings import DEFAULT_TIMEOUT, settings
@@ -18,8 +19,18 @@ from .types import Message, NewMessage, Receipt, Role
 MAX_BATCH = 500
 """The most messages that the server stores all or none of."""
 
+MAX_REQUEST_BYTES = (8 << 20) - 1024
+"""What the server takes as one request, without the room for what isn't messages."""
+
 MAX_CONTENT_BYTES = 1 << 20
 """What the server takes as content. The payload has a message whole."""
+
+MAX_PAYLOAD_BYTES = 1 << 20
+MAX_JSON_BYTES = 64 << 10
+"""What the server takes as payload and as metadata, unless it is told otherwise."""
+
+_NEVER = (1 << 63) - 1
+"""A seq that no session has: an append that expects it is checked, and stores nothing."""
 
 
 class Clients:
@@ -32,7 +43,8 @@ class Clients:
         if client is not None and (target is not None or api_key is not None):
             raise ValueError("give target and api_key, or client")
         self.settings = (
-            client.settings
+            # With the timeout that the client has, where with_timeout made it.
+            dataclasses.replace(client.settings, timeout=client._timeout)
             if client is not None
             else settings(
                 target,
@@ -47,9 +59,8 @@ class Clients:
         self._sync = client if isinstance(client, Client) else None
         self._owns_sync = False
         self._given = client if isinstance(client, AsyncClient) else None
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        # Not by weak references: a client holds its loop, so they would never end.
+        self._by_loop: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
 
     @property
     def sync(self) -> Client:
@@ -64,6 +75,10 @@ class Clients:
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
+            # Each asyncio.run closes its loop; other threads may be here at the same time.
+            for other in list(self._by_loop):
+                if other.is_closed():
+                    self._by_loop.pop(other, None)
             found = self._by_loop[loop] = AsyncClient.of_settings(self.settings)
         return found
 
@@ -96,31 +111,57 @@ class Chat:
         }
 
     def append(self, messages: Sequence[NewMessage]) -> list[Receipt]:
-        """Appends messages: up to 500 together or not at all, more in steps of 500."""
+        """Appends messages: together or not at all as far as one request takes them, more in steps."""
         receipts: list[Receipt] = []
-        with_ids = batches(messages)
         client = self.clients.sync
-        for batch in with_ids:
+        steps = steps_of(messages)
+        if (doubtful := doubtful_of(steps)) is not None:
             try:
-                receipts += client.messages.append_batch(self.id, batch)
+                client.messages.append_batch(self.id, [doubtful], expected_last_seq=_NEVER)
+            except (errors.SequenceConflictError, errors.NotFoundError):
+                pass
+        for step in steps:
+            try:
+                receipts += client.messages.append_batch(self.id, step)
             except errors.NotFoundError:
                 client.sessions.create(**self._session)  # type: ignore[arg-type]
-                receipts += client.messages.append_batch(self.id, batch)
+                receipts += client.messages.append_batch(self.id, step)
         return receipts
 
-    async def aappend(self, messages: Sequence[NewMessage], expected_last_seq: int | None = None) -> list[Receipt]:
-        """Appends messages: up to 500 together or not at all, more in steps of 500."""
+    async def aappend(
+        self, messages: Sequence[NewMessage], expected_last_seq: int | None = None, *, each_step: bool = False
+    ) -> list[Receipt]:
+        """Appends messages: together or not at all as far as one request takes them, more in steps.
+
+        ``expected_last_seq`` holds for the first step, so that where it differs nothing was stored; with ``each_step``
+        nobody else may append between the steps either.
+        """
         receipts: list[Receipt] = []
         client = self.clients.aio
-        for batch in batches(messages):
+        steps = steps_of(messages)
+        if (doubtful := doubtful_of(steps)) is not None:
             try:
-                receipts += await client.messages.append_batch(self.id, batch, expected_last_seq=expected_last_seq)
+                await client.messages.append_batch(self.id, [doubtful], expected_last_seq=_NEVER)
+            except (errors.SequenceConflictError, errors.NotFoundError):
+                pass
+        for step in steps:
+            try:
+                receipts += await client.messages.append_batch(self.id, step, expected_last_seq=expected_last_seq)
             except errors.NotFoundError:
                 await self.acreate()
-                receipts += await client.messages.append_batch(self.id, batch, expected_last_seq=expected_last_seq)
+                receipts += await client.messages.append_batch(self.id, step, expected_last_seq=expected_last_seq)
             if expected_last_seq is not None:
-                expected_last_seq = receipts[-1].seq
+                # A step that was stored before, by an attempt that was cut short, is further back.
+                expected_last_seq = max(expected_last_seq, receipts[-1].seq) if each_step else None
         return receipts
+
+    async def alast_seq(self) -> int:
+        """The session's last seq, for an append that expects it; creates the session, if it isn't there."""
+        try:
+            return (await self.clients.aio.sessions.get(self.id)).last_seq
+        except errors.NotFoundError:
+            await self.acreate()
+            return 0
 
     async def acreate(self) -> None:
         """Creates the session, if it isn't there."""
@@ -171,14 +212,38 @@ class Chat:
             return
 
 
-def batches(messages: Sequence[NewMessage]) -> Iterable[Sequence[NewMessage]]:
-    """In steps of what the server stores all or none of."""
-    return (messages[start : start + MAX_BATCH] for start in range(0, len(messages), MAX_BATCH))
+def steps_of(messages: Sequence[NewMessage]) -> list[list[NewMessage]]:
+    """In steps of what the server stores all or none of: so many messages, in a request of such a size."""
+    steps: list[list[NewMessage]] = []
+    size = 0
+    for message in messages:
+        # Six bytes of protobuf around each.
+        wanted = convert.new_message_to(message).ByteSize() + 6
+        if not steps or len(steps[-1]) == MAX_BATCH or size + wanted > MAX_REQUEST_BYTES:
+            steps.append([])
+            size = 0
+        steps[-1].append(message)
+        size += wanted
+    return steps
+
+
+def doubtful_of(steps: Sequence[Sequence[NewMessage]]) -> NewMessage | None:
+    """A message that the server may refuse after earlier steps were stored, so that it should be asked before."""
+    later = (message for step in steps[1:] for message in step)
+    return next((message for message in later if _is_large(message)), None)
+
+
+def _is_large(message: NewMessage) -> bool:
+    made = convert.new_message_to(message)
+    return len(made.payload) > MAX_PAYLOAD_BYTES or len(made.metadata_json.encode()) > MAX_JSON_BYTES
 
 
 def to_json(value: Any) -> bytes:
-    """JSON as the payload has it. Characters beyond ASCII are escaped, so that any string goes through."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    """JSON as the payload has it: as UTF-8, or escaped, so that any string goes through, also with lone surrogates."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def readable(text: str) -> str:

@@ -40,7 +40,7 @@ class ChatledgerChatMessageHistory(BaseChatMessageHistory):
     """A chat history of LangChain, for ``RunnableWithMessageHistory`` and by itself; blocking and async.
 
     Each message is one message, in the order in which it was added. What one ``add_messages`` adds is stored together or
-    not at all (up to 500 messages).
+    not at all (up to 500 messages and 8 MiB; more in steps).
 
     :param session_id: the framework's id of the session; see :func:`chatledger.session_id_of`.
     :param target: where the server is; default: ``CHATLEDGER_TARGET``.

@@ -52,11 +52,7 @@ class _Store:
         chat = self.chat(key)
         new = [of_message(message, status) for message in messages]
         while True:
-            try:
-                last_seq = (await self.clients.aio.sessions.get(chat.id)).last_seq
-            except errors.NotFoundError:
-                await chat.acreate()
-                last_seq = 0
+            last_seq = await chat.alast_seq()
             old = await chat.amessages()
             shared = 0
             while shared < min(len(old), len(new)) and _same(old[shared], new[shared]):
@@ -152,8 +148,8 @@ class ChatledgerChatStore(_Arguments, AsyncDBChatStore):
     """A chat store for LlamaIndex's ``Memory``: ``Memory(sql_store=ChatledgerChatStore(), session_id="user-123")``.
 
     Each key is a session, and each message one message, in the order in which it was added; a status other than active
-    is in its metadata. What one ``add_messages`` adds is stored together or not at all (up to 500 messages).
-    ``set_messages`` keeps the messages that both histories begin with, and stores only the others.
+    is in its metadata. What one ``add_messages`` adds is stored together or not at all (up to 500 messages and
+    8 MiB; more in steps). ``set_messages`` keeps the messages that both histories begin with, and stores only the others.
 
     :param target: where the server is; default: ``CHATLEDGER_TARGET``.
     :param client: a client to use instead.

@@ -24,7 +24,7 @@ class ChatledgerSession(SessionABC):
     """A session of the Agents SDK: ``Runner.run(agent, "…", session=ChatledgerSession("user-123"))``.
 
     Each item is one message, in the order in which it was added. What one ``add_items`` adds is stored together or not
-    at all (up to 500 items).
+    at all (up to 500 items and 8 MiB; more in steps).
 
     :param session_id: the framework's id of the session; see :func:`chatledger.session_id_of`.
     :param target: where the server is; default: ``CHATLEDGER_TARGET``.

@@ -45,8 +45,8 @@ _messages = TypeAdapter[ai.ModelMessage](ai.ModelMessage)
 class ChatledgerConversationStore(ConversationStore):
     """A conversation store of Pydantic AI: ``await store.save(result)``, ``await store.load(conversation_id)``.
 
-    A save is atomic up to 499 new messages; more are stored before the record that makes them count. Two saves of the same
-    revision: one raises ``ConversationConflict``.
+    A save is atomic up to 499 new messages and 8 MiB; more are stored before the record that makes them count. Two saves
+    of the same revision: one raises ``ConversationConflict``.
 
     ``delete`` makes a conversation unknown and keeps its messages, since forks may share them. To erase them, too:
     ``client.messages.clear(chatledger.session_id_of(conversation_id))``.
@@ -179,17 +179,13 @@ class ChatledgerConversationStore(ConversationStore):
     ) -> None:
         """Appends where the stored record has this revision, and nobody else appends meanwhile."""
         while True:
-            try:
-                last_seq = (await self._clients.aio.sessions.get(chat.id)).last_seq
-            except errors.NotFoundError:
-                await chat.acreate()
-                last_seq = 0
+            last_seq = await chat.alast_seq()
             # After the seq: what is appended after that is found out by the server.
             record = await self._record_of(chat.id)
             if (record.revision if record else None) != expected_revision:
                 raise ConversationConflict(conversation_id)
             try:
-                await chat.aappend(messages, expected_last_seq=last_seq)
+                await chat.aappend(messages, expected_last_seq=last_seq, each_step=True)
                 return
             except errors.SequenceConflictError:
                 # Another save, which the next look finds; or another program's message, which doesn't matter.
