@@ -111,7 +111,7 @@ async def pydantic_ai(client: AsyncClient) -> None:
 
 async def agents_of_microsoft(client: agent_framework.BaseChatClient, ledger: Client) -> None:
     provider = ChatledgerHistoryProvider(target="host:1", api_key="key", user_id=uuid.uuid4())
-    others: list[agent_framework.HistoryProvider] = [ChatledgerHistoryProvider("audit", client=ledger, load_messages=False)]
-    agent = agent_framework.Agent(client=client, context_providers=[provider, *others])
+    audit: agent_framework.HistoryProvider = ChatledgerHistoryProvider("audit", client=ledger, load_messages=False)
+    agent = agent_framework.Agent(client=client, context_providers=[provider, audit])
     answer = await agent.run("hi", session=agent.create_session(session_id="user-123"))
     print(answer.text)

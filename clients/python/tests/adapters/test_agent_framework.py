@@ -9,14 +9,15 @@ import pytest
 
 pytest.importorskip("agent_framework")
 
-from agent_framework import Content
+from agent_framework import Agent, BaseChatClient, ChatResponse, Content
 from agent_framework import Message as FrameworkMessage
 from cases import NAME, OBJECT, TEXT, in_order, write_and_poll
 from hypothesis import given
 from hypothesis import strategies as st
 
 import chatledger
-from chatledger.agent_framework import ChatledgerHistoryProvider
+from chatledger._adapter import Chat
+from chatledger.agent_framework import ChatledgerHistoryProvider, new_messages
 
 CONTENT = st.one_of(
     st.builds(Content.from_text, TEXT),
@@ -68,14 +69,109 @@ async def test_saving_and_clearing(chatledger_target: str, name: str) -> None:
         await provider.get_messages(None)
 
 
+class Parrot(BaseChatClient[Any]):
+    """A model that always gives the same answer."""
+
+    def _inner_get_response(self, **_: Any) -> Any:
+        async def answer() -> ChatResponse[Any]:
+            return ChatResponse(messages=[FrameworkMessage("assistant", ["Please repeat that."])])
+
+        return answer()
+
+
+async def test_a_repeated_turn_is_stored_again(chatledger_target: str, name: str) -> None:
+    provider = ChatledgerHistoryProvider(target=chatledger_target)
+    agent = Agent(client=Parrot(), context_providers=[provider])
+    session = agent.create_session(session_id=name)
+    for _ in range(3):
+        await agent.run("continue", session=session)
+    assert [m.text for m in await provider.get_messages(name)] == ["continue", "Please repeat that."] * 3
+
+
+async def test_a_run_without_a_session_has_one_of_its_own(chatledger_target: str, ledger: chatledger.Client) -> None:
+    user_id = ledger.users.create(f"{chatledger.uuid7()}@example.com").id
+    provider = ChatledgerHistoryProvider(target=chatledger_target, user_id=user_id)
+    agent = Agent(client=Parrot(), context_providers=[provider])
+    for _ in range(2):
+        await agent.run("hi")
+    sessions = list(ledger.sessions.list(user_id=user_id))
+    assert [session.last_seq for session in sessions] == [2, 2]
+
+
 async def test_a_replay_is_not_stored_again(chatledger_target: str, name: str, ledger: chatledger.Client) -> None:
     provider = ChatledgerHistoryProvider(target=chatledger_target)
-    history = [user("one"), FrameworkMessage("assistant", ["two"]), user("three")]
+    history = [user("one"), FrameworkMessage("assistant", ["two"], message_id="a"), user("three")]
     await provider.save_messages(name, history[:2])
     await provider.save_messages(name, history)
-    await provider.save_messages(name, history)
     assert forms(await provider.get_messages(name)) == forms(history)
-    assert ledger.sessions.get(chatledger.session_id_of(name)).last_seq == 3
+    # Without the beginning, and by the id alone.
+    await provider.save_messages(name, [history[1], user("four")])
+    await provider.save_messages(name, [history[1]])
+    history.append(user("four"))
+    assert forms(await provider.get_messages(name)) == forms(history)
+    assert ledger.sessions.get(chatledger.session_id_of(name)).last_seq == 4
+
+
+async def test_what_another_program_wrote_is_replayed_as_well(
+    chatledger_target: str, name: str, ledger: chatledger.Client
+) -> None:
+    provider = ChatledgerHistoryProvider(target=chatledger_target)
+    await provider.save_messages(name, [user("one")])
+    ledger.messages.append(chatledger.session_id_of(name), "assistant", "from elsewhere")
+    history = await provider.get_messages(name)
+    await provider.save_messages(name, [*history, user("two")])
+    assert [m.text for m in await provider.get_messages(name)] == ["one", "from elsewhere", "two"]
+
+
+QUESTION, ANSWER = user("again?"), FrameworkMessage("assistant", ["again"])
+KNOWN = FrameworkMessage("assistant", ["again"], message_id="a")
+NUMBERED = FrameworkMessage("user", ["again?"], message_id="msg_0")
+
+
+@pytest.mark.parametrize(
+    ("history", "messages", "new"),
+    [
+        pytest.param([QUESTION, ANSWER], [QUESTION, ANSWER], [0, 1], id="the same turn again"),
+        pytest.param([QUESTION], [QUESTION], [0], id="the same input again"),
+        pytest.param([QUESTION], [QUESTION, ANSWER], [0, 1], id="an input that was never answered"),
+        pytest.param([QUESTION], [QUESTION, QUESTION], [0, 1], id="two inputs"),
+        pytest.param([QUESTION, ANSWER], [QUESTION, ANSWER, QUESTION, ANSWER], [2, 3], id="a whole transcript"),
+        pytest.param([QUESTION, ANSWER], [QUESTION, ANSWER, ANSWER], [0, 1, 2], id="a turn of two answers"),
+        pytest.param([user("x"), ANSWER] * 2, [user("x"), ANSWER, QUESTION], [0, 1, 2], id="a part without ids"),
+        pytest.param([user("x"), QUESTION, KNOWN], [QUESTION, KNOWN, QUESTION], [2], id="a part with an id"),
+        pytest.param([QUESTION, KNOWN], [user("other"), KNOWN], [0], id="an id after something else"),
+        pytest.param(
+            [QUESTION, KNOWN], [FrameworkMessage("assistant", ["edited"], message_id="a")], [0], id="an edited one"
+        ),
+        pytest.param([NUMBERED, ANSWER], [NUMBERED, ANSWER], [0, 1], id="ids that number a run's messages"),
+        pytest.param([], [KNOWN, KNOWN], [0, 1], id="an id twice in one run"),
+    ],
+)
+def test_the_rule_for_replays(
+    history: list[FrameworkMessage], messages: list[FrameworkMessage], new: list[int]
+) -> None:
+    assert new_messages(history, messages) == [messages[n] for n in new]
+
+
+async def test_what_two_save_at_once_is_stored_once(
+    chatledger_target: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads, both_have_read = Chat.amessages, 0, asyncio.Event()
+
+    async def read_and_wait(chat: Chat) -> Any:
+        nonlocal reads
+        found = await read(chat)
+        reads += 1
+        if reads == 2:
+            both_have_read.set()
+        await both_have_read.wait()
+        return found
+
+    monkeypatch.setattr(Chat, "amessages", read_and_wait)
+    messages = [user("one"), FrameworkMessage("assistant", ["two"], message_id="a")]
+    providers = [ChatledgerHistoryProvider(target=chatledger_target) for _ in range(2)]
+    await asyncio.gather(*(provider.save_messages(name, messages) for provider in providers))
+    assert forms(await providers[0].get_messages(name)) == forms(messages)
 
 
 async def test_others_can_read_it_and_write_to_it(
