@@ -1,8 +1,10 @@
 """A page that shows a session live: FastAPI passes the messages on as server-sent events.
 
     pip install fastapi uvicorn
-    CHATLEDGER_TARGET=127.0.0.1:50051 uvicorn --app-dir examples live_page:app
+    CHATLEDGER_TARGET=127.0.0.1:50051 uvicorn --timeout-graceful-shutdown 3 --app-dir examples live_page:app
     open http://127.0.0.1:8000/SESSION_ID
+
+An open page's answer never ends by itself, so a server that is told to stop waits for it, without the timeout for ever.
 
 Each event's id is the message's seq. A browser that reconnects sends the last one along, so it goes on where it was,
 as ``watch`` itself does when the server restarts.

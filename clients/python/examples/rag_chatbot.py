@@ -1,7 +1,7 @@
 """A RAG chatbot's loop: questions about a small corpus, with what the reader had selected, and cited answers.
 
     python examples/rag_chatbot.py "How do nodes talk?" --selected "ROS 2 uses DDS for communication"
-    python examples/rag_chatbot.py                     # asks for questions, until an empty line
+    python examples/rag_chatbot.py                     # asks for questions, until an empty line or the end
 
 Retrieval is BM25. The "model" puts the best passages together, so that nothing has to be downloaded or paid for:
 put yours where ``answer`` is. Needs a server at CHATLEDGER_TARGET, or starts one of its own with ``--demo``.
@@ -96,6 +96,15 @@ def show(client: chatledger.Client, session_id: str) -> None:
             print(f"      [{citation.citation_index}] {title}, {citation.chunk_id} ({citation.score})")
 
 
+def ask() -> str:
+    """A question, or nothing at the end of the input."""
+    try:
+        return input("? ").strip()
+    except EOFError:
+        print()
+        return ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", nargs="*", help="what to ask; without any, you are asked for them")
@@ -114,7 +123,7 @@ def main() -> None:
                 turn(client, session.id, index, question, given.selected)
             show(client, session.id)
             return
-        while question := input("? ").strip():
+        while question := ask():
             turn(client, session.id, index, question, given.selected)
             print(client.messages.last(session.id, 1)[0].content)
 

@@ -22,10 +22,11 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 README = EXAMPLES.parent / "README.md"
 
 
-def run(target: str, name: str, *arguments: str) -> str:
+def run(target: str, name: str, *arguments: str, lines: str = "") -> str:
     ran = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         env=os.environ | {"CHATLEDGER_TARGET": target},
+        input=lines,
         capture_output=True,
         text=True,
         timeout=120,
@@ -39,6 +40,12 @@ def test_the_chatbot_cites_its_sources(chatledger_target: str) -> None:
     assert "> ROS 2 uses DDS" in out
     assert "assistant: ROS 2 uses DDS for communication." in out
     assert re.search(r"\[1\] Module 1: ROS 2, chunk_002 \(\d", out)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nnot asked\n"])
+def test_the_chatbot_asks_until_the_end(chatledger_target: str, end: str) -> None:
+    out = run(chatledger_target, "rag_chatbot.py", lines=f"How do nodes talk?\nWhat is Gazebo?\n{end}")
+    assert out.count("? ") == 3 and "DDS delivers messages" in out and "Gazebo simulates robots" in out
 
 
 def test_the_worker_pool_stores_all(chatledger_target: str) -> None:
@@ -76,6 +83,26 @@ def test_the_page_follows_a_session(
         server.should_exit = True
         thread.join(30)
     assert not thread.is_alive()
+
+
+def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: str) -> None:
+    """As the example's first lines start it."""
+    source = (EXAMPLES / "live_page.py").read_text()
+    command = re.search(r"(uvicorn .*) --app-dir examples live_page:app", source)
+    assert command is not None
+    arguments = [*command[1].split(), "--app-dir", str(EXAMPLES), "--port", "0", "live_page:app"]
+    env = os.environ | {"CHATLEDGER_TARGET": client.target}
+    client.messages.append(session_id, "user", "first")
+    with subprocess.Popen([sys.executable, "-m", *arguments], env=env, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            url = next(found[0] for line in server.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
+            with httpx.stream("GET", f"{url}/{session_id}/events", timeout=30) as answer:
+                assert next(answer.iter_lines()) == "id: 1"
+                server.terminate()
+                server.communicate(timeout=30)
+        finally:
+            server.kill()
 
 
 def test_the_first_lines_of_the_readme(chatledger_target: str) -> None:
