@@ -108,7 +108,7 @@ def of_message(message: BaseMessage) -> NewMessage:
         FRAMEWORK,
         role,
         message.text if isinstance(message.text, str) else str(message.content),
-        to_json(given),
+        _payload(message, given),
         {
             "type": message.type,
             "tools": [call["name"] for call in calls],
@@ -132,3 +132,24 @@ def to_message(message: Message) -> BaseMessage:
     if message.role == "tool":
         return ToolMessage(content=message.content, tool_call_id=message.id, id=message.id)
     return SystemMessage(content=message.content, id=message.id)
+
+
+def _payload(message: BaseMessage, given: dict[str, Any]) -> bytes:
+    try:
+        return to_json(given)
+    except TypeError as error:
+        # LangChain's own dumps would store something else instead, which doesn't come back as it was.
+        which = "" if message.id is None else f" {message.id!r}"
+        where = _not_json(given["data"], type(message).__name__ + which)
+        raise TypeError(f"{where} can't be stored: {error}") from None
+
+
+def _not_json(value: Any, path: str) -> str:
+    """Where in a value there is something that JSON doesn't have."""
+    if isinstance(value, dict | list | tuple):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            try:
+                to_json({key: each})
+            except TypeError:
+                return _not_json(each, f"{path}[{key!r}]" if isinstance(value, list | tuple) else f"{path}.{key}")
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from typing import Any
 
 import pytest
@@ -100,6 +101,25 @@ def test_what_cannot_be_stored_leaves_nothing(chatledger_target: str, name: str)
     assert history.messages == []
     with pytest.raises(ValueError, match="session's id"):
         ChatledgerChatMessageHistory("", target=chatledger_target)
+
+
+@pytest.mark.parametrize(
+    ("message", "where"),
+    [
+        (ToolMessage("x", tool_call_id="c1", artifact=b"bytes"), "ToolMessage.artifact .*bytes"),
+        (
+            HumanMessage("x", id="m1", additional_kwargs={"seen": [1, {"at": datetime.datetime.now()}]}),
+            r"HumanMessage 'm1'.additional_kwargs.seen\[1\].at .*datetime",
+        ),
+        (AIMessage("x", response_metadata={"a": {(1, 2): 3}}), "AIMessage.response_metadata.a.*tuple"),
+    ],
+)
+def test_what_json_cannot_hold_is_named(chatledger_target: str, name: str, message: BaseMessage, where: str) -> None:
+    history = ChatledgerChatMessageHistory(name, target=chatledger_target)
+    with pytest.raises(TypeError, match=where):
+        history.add_messages([HumanMessage("before"), message])
+    assert history.messages == []
+    history.close()
 
 
 async def test_eight_writers_and_a_reader(chatledger_target: str, name: str) -> None:
