@@ -16,6 +16,9 @@ from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Receipt, Role
 
+AT_ONCE = 16
+"""How many sessions are read at a time: few enough to leave the server to others."""
+
 MAX_BATCH = 500
 """The most messages that the server stores all or none of."""
 

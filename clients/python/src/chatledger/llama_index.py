@@ -13,7 +13,7 @@ from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, Messag
 from pydantic import BaseModel, Field, PrivateAttr
 
 from . import errors
-from ._adapter import Chat, Clients, own_payload, stored, to_json
+from ._adapter import AT_ONCE, Chat, Clients, own_payload, stored, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -116,7 +116,14 @@ class _Store:
         listing = self.clients.aio.sessions.list(
             user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=500
         )
-        return [session.metadata["name"] async for session in listing if session.last_message_time is not None]
+        names = [session.metadata["name"] async for session in listing if session.last_message_time is not None]
+        found: list[str] = []
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            # A session stays where its messages are deleted.
+            newest = await asyncio.gather(*(self.chat(name).alast(1) for name in some))
+            found += [name for name, messages in zip(some, newest, strict=True) if messages]
+        return found
 
 
 class _Arguments(BaseModel):
@@ -213,7 +220,7 @@ class ChatledgerChatStore(_Arguments, AsyncDBChatStore):
         return await self._store.archive(key, (await self._store.read(key, MessageStatus.ACTIVE))[:n])
 
     async def get_keys(self) -> list[str]:
-        """The keys that messages were added to."""
+        """The keys that have messages. It reads one for each key that there ever was."""
         return await self._store.keys()
 
     async def aclose(self) -> None:
@@ -265,7 +272,7 @@ class ChatledgerBaseChatStore(_Arguments, BaseChatStore):
         return self.delete_message(key, -1)
 
     def get_keys(self) -> list[str]:
-        """The keys that messages were added to."""
+        """The keys that have messages. It reads one for each key that there ever was."""
         return self._store.run(lambda store: store.keys())
 
     async def aset_messages(self, key: str, messages: list[ChatMessage]) -> None:
@@ -293,7 +300,7 @@ class ChatledgerBaseChatStore(_Arguments, BaseChatStore):
         return await self.adelete_message(key, -1)
 
     async def aget_keys(self) -> list[str]:
-        """The keys that messages were added to."""
+        """The keys that have messages. It reads one for each key that there ever was."""
         return await self._store.keys()
 
     def close(self) -> None:
@@ -345,9 +352,10 @@ def _same(old: Message, new: NewMessage) -> bool:
 
 
 def _called(call: Any) -> str | None:
-    """The tool's name of a call in a provider's own form."""
-    if isinstance(call, dict):
-        function = call.get("function")
-        name = function.get("name") if isinstance(function, dict) else call.get("name")
-        return name if isinstance(name, str) else None
-    return None
+    """The tool's name of a call in a provider's own form: a dict, or an object of its SDK."""
+    name = _field(_field(call, "function"), "name") or _field(call, "name")
+    return name if isinstance(name, str) else None
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)

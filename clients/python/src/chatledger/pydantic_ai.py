@@ -25,7 +25,7 @@ from pydantic_ai.conversation_store import (
 )
 
 from . import errors
-from ._adapter import Chat, Clients, own_payload, stored, to_json
+from ._adapter import AT_ONCE, Chat, Clients, own_payload, stored, to_json
 from ._ids import NAMESPACE, Id
 from .aio import AsyncClient
 from .client import Client
@@ -35,8 +35,6 @@ FRAMEWORK = "pydantic-ai"
 _RECORD, _ENTRY, _DELETED = "record", "entry", "deleted"
 _MAX_PLACES = 100_000
 """How many entries the store remembers the session of: some 20 MB."""
-_AT_ONCE = 16
-"""How many records are read at a time: few enough to leave the server to others."""
 
 _records = TypeAdapter(ConversationRecord)
 _messages = TypeAdapter[ai.ModelMessage](ai.ModelMessage)
@@ -79,8 +77,8 @@ class ChatledgerConversationStore(ConversationStore):
         """The stored records, newest first. It reads one for each conversation that there is."""
         ids = [session_id async for session_id in self._sessions()]
         found: list[ConversationRecord] = []
-        for start in range(0, len(ids), _AT_ONCE):
-            records = await asyncio.gather(*map(self._record_of, ids[start : start + _AT_ONCE]))
+        for start in range(0, len(ids), AT_ONCE):
+            records = await asyncio.gather(*map(self._record_of, ids[start : start + AT_ONCE]))
             found += [record for record in records if record is not None and scope in (None, record.scope)]
         found.sort(key=lambda record: record.updated_at, reverse=True)
         return found[:limit]

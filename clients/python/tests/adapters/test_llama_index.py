@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.memory import ChatMemoryBuffer, Memory
 from llama_index.core.storage.chat_store.base_db import MessageStatus
+from pydantic import BaseModel
 
 import chatledger
-from chatledger.llama_index import ChatledgerBaseChatStore, ChatledgerChatStore
+from chatledger.llama_index import ChatledgerBaseChatStore, ChatledgerChatStore, of_message
 
 BLOCK = st.one_of(
     st.builds(TextBlock, text=VALID_TEXT),
@@ -122,8 +123,9 @@ async def test_the_older_store_awaited(aclient: chatledger.AsyncClient, name: st
     await store.aset_messages(name, [user("1"), user("2")])
     assert texts(await store.aget_messages(name)) == ["1", "2"]
     assert await store.adelete_last_message(name) == user("2")
-    assert await store.adelete_message(name, 0) == user("1")
     assert name in await store.aget_keys()
+    assert await store.adelete_message(name, 0) == user("1")
+    assert name not in await store.aget_keys()
     assert await store.adelete_messages(name) is None
 
 
@@ -137,6 +139,54 @@ def test_others_can_read_it(chatledger_target: str, name: str, ledger: chatledge
     assert (second.role, second.content, second.metadata["call_id"]) == ("tool", "found", "c1")
     ledger.messages.append(first.session_id, "user", "from elsewhere")
     assert store.get_messages(name)[2] == user("from elsewhere")
+
+
+class Function(BaseModel):
+    name: str
+
+
+class ToolCall(BaseModel):
+    """As the OpenAI SDK has it."""
+
+    id: str
+    function: Function
+
+
+@pytest.mark.parametrize(
+    ("call", "tools"),
+    [
+        (ToolCall(id="c1", function=Function(name="search")), ["search"]),
+        ({"id": "c1", "function": {"name": "search"}}, ["search"]),
+        ({"name": "search", "arguments": "{}"}, ["search"]),
+        (Function(name="search"), ["search"]),
+        ({"function": "odd"}, None),
+        ("odd", None),
+    ],
+)
+def test_tools_are_named_in_any_form(call: object, tools: list[str] | None) -> None:
+    message = ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [call]})
+    assert (of_message(message).metadata or {}).get("tools") == tools
+
+
+async def test_a_key_without_messages_is_none(chatledger_target: str, ledger: chatledger.Client) -> None:
+    user_id = ledger.users.create(f"{chatledger.uuid7()}@example.com").id
+    store = ChatledgerChatStore(chatledger_target, user_id=user_id)
+    older = ChatledgerBaseChatStore(chatledger_target, user_id=user_id)
+    empty = [
+        lambda key: store.set_messages(key, []),
+        lambda key: store.delete_messages(key),
+        lambda key: store.delete_oldest_messages(key, 1),
+        lambda key: older.adelete_messages(key),
+    ]
+    names = sorted(chatledger.uuid7() for _ in range(20))
+    for name in names:
+        await store.add_message(name, user("1"))
+    assert sorted(await store.get_keys()) == names
+    for name, act in zip(names, empty):
+        await act(name)
+    assert sorted(await store.get_keys()) == names[4:]
+    await store.aclose()
+    await older.aclose()
 
 
 async def test_eight_writers_and_a_reader(chatledger_target: str, name: str) -> None:
