@@ -88,7 +88,7 @@ def test_the_page_follows_a_session(
 def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: str) -> None:
     """As the example's first lines start it."""
     source = (EXAMPLES / "live_page.py").read_text()
-    command = re.search(r"(uvicorn .*) --app-dir examples live_page:app", source)
+    command = re.search(r"(uvicorn\b.*) --app-dir examples live_page:app", source)
     assert command is not None
     arguments = [*command[1].split(), "--app-dir", str(EXAMPLES), "--port", "0", "live_page:app"]
     env = os.environ | {"CHATLEDGER_TARGET": client.target}
