@@ -98,7 +98,9 @@ def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: 
             assert server.stderr is not None
             url = next(found[0] for line in server.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
             with httpx.stream("GET", f"{url}/{session_id}/events", timeout=30) as answer:
-                assert next(answer.iter_lines()) == "id: 1"
+                # Kept: the connection is closed with its iterator.
+                lines = answer.iter_lines()
+                assert next(lines) == "id: 1"
                 server.terminate()
                 server.communicate(timeout=30)
         finally:
