@@ -75,9 +75,14 @@ class Settings:
         """What every call sends along."""
         return None if self.api_key is None else [("authorization", f"Bearer {self.api_key}")]
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a forked process, where gRPC's threads, and our own, are gone: waiting for them would hang."""
+        return _forks != self.forks
+
     def check_process(self) -> None:
-        """Refuses in a forked process, where gRPC's threads are gone and calls would hang."""
-        if _forks != self.forks:
+        """Refuses in a forked process."""
+        if self.is_forked:
             raise ForkedError(
                 "this chatledger client was made in another process; make one after the fork, in each process"
             )

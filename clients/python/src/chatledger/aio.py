@@ -220,5 +220,6 @@ class _Connection:
 
     async def close(self) -> None:
         self._closed = True
-        if self._channel is not None:
+        # In a forked process the channel is the other process'.
+        if self._channel is not None and not self._settings.is_forked:
             await self._channel.close()

@@ -108,6 +108,7 @@ class AsyncWriter:
 
         After ``timeout`` seconds what isn't answered fails, and :class:`~chatledger.DeadlineExceededError` is raised.
         """
+        self._client.settings.check_process()
         self._closing = True
         self._work.set()
         self._tell()

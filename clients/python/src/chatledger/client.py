@@ -147,10 +147,14 @@ class Client(BaseClient):
         self.analytics = Analytics(self)
 
     def close(self) -> None:
-        """Closes the connection. Close writers first: they may still have messages to send."""
+        """Closes the connection. Close writers first: they may still have messages to send.
+
+        In a forked process it leaves the connection alone: that is the other process'.
+        """
         if not self._closed:
             self._closed.append(True)
-            self._channel.close()
+            if not self._settings.is_forked:
+                self._channel.close()
 
     def __enter__(self) -> Client:
         return self

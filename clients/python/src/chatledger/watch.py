@@ -107,12 +107,14 @@ class Watch(_Position):
         return self
 
     def __next__(self) -> Message:
+        self._client.settings.check_process()
         return next(self._messages)
 
     def close(self) -> None:
         """Ends the watch; a thread that waits for its next message leaves its loop."""
         self._closed.set()
-        if self._call is not None:
+        # In a forked process the call is the other process'.
+        if self._call is not None and not self._client.settings.is_forked:
             self._call.cancel()
 
     def __enter__(self) -> Watch:

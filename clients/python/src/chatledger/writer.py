@@ -141,6 +141,7 @@ class Writer:
 
     def pending(self) -> int:
         """How many messages are not answered."""
+        self._client.settings.check_process()
         with self._lock:
             return len(self._window)
 
@@ -159,7 +160,11 @@ class Writer:
         """Waits until all is answered, and ends the stream; failures are in the futures.
 
         After ``timeout`` seconds what isn't answered fails, and :class:`~chatledger.DeadlineExceededError` is raised.
+        Leaving the ``with`` does the same, also by an exception. In a forked process it raises
+        :class:`~chatledger.ForkedError`: the messages are the other process'.
         """
+        # First of all: whoever held the lock when the process forked holds it for ever.
+        self._client.settings.check_process()
         self._refuse_in_callback()
         with self._lock:
             self._closing = True
@@ -196,7 +201,8 @@ class Writer:
             raise RuntimeError("a callback runs in the writer's thread and can't wait for the writer")
 
     def _tell_what_is_lost(self) -> None:
-        if len(self._window):
+        # What a forked process finds here isn't lost: the other process sends it.
+        if len(self._window) and not self._client.settings.is_forked:
             _log.error("%d messages may not be stored: the chatledger writer was not closed", len(self._window))
 
     def __enter__(self) -> Writer:
@@ -205,6 +211,9 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._client.settings.is_forked:
+            # What went wrong in the forked process is on its way already.
+            return
         self.close()
 
     def _start(self) -> None:

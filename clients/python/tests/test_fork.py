@@ -1,0 +1,104 @@
+"""Forked processes: what they inherit says so, and nothing there waits for threads that are gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+BEGIN = """
+import os, signal, sys, chatledger
+client = chatledger.Client(sys.argv[1])
+session = client.sessions.create()
+writer = client.messages.writer()
+
+def in_child(use):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        # Whoever hangs is ended by this.
+        signal.alarm(20)
+        use()
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+def refused(use):
+    try:
+        use()
+    except chatledger.ForkedError as error:
+        assert "after the fork" in str(error)
+        return error
+    raise AssertionError("not refused")
+"""
+
+
+def run(program: str, target: str) -> subprocess.CompletedProcess[str]:
+    """Runs the program in a process of its own."""
+    command = [sys.executable, "-c", BEGIN + program, target]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran
+
+
+CLOSE = """
+futures = [writer.append(session.id, "user", str(n)) for n in range(3000)]
+watch = client.messages.watch(session.id)
+next(watch)
+
+def child():
+    for use in (writer.close, writer.flush, writer.pending, lambda: next(watch)):
+        refused(use)
+
+    def leave():
+        with writer:
+            pass
+
+    def leave_by(error):
+        with writer:
+            raise error
+
+    refused(leave)
+    mine = chatledger.ForkedError("after the fork, said inside")
+    assert refused(lambda: leave_by(mine)) is mine and mine.__context__ is None
+    try:
+        leave_by(KeyError("mine"))
+    except KeyError:
+        pass
+    watch.close()
+    client.close()
+    client.close()
+
+in_child(child)
+writer.close()
+assert [future.result().seq for future in futures] == list(range(1, 3001))
+watch.close()
+client.close()
+"""
+
+
+def test_closing_what_is_inherited_does_not_hang(chatledger_target: str) -> None:
+    run(CLOSE, chatledger_target)
+
+
+EXIT = """
+import atexit, logging
+logging.basicConfig()
+# A server that never answers: all that was appended stays pending, in both processes.
+writer = chatledger.Client("127.0.0.1:9").messages.writer()
+writer.append(session.id, "user", "?")
+print("forking", file=sys.stderr, flush=True)
+in_child(atexit._run_exitfuncs)
+print("forked", file=sys.stderr, flush=True)
+"""
+
+
+def test_a_forked_process_claims_no_loss_at_its_end(chatledger_target: str) -> None:
+    _, forking = run(EXIT, chatledger_target).stderr.split("forking\n")
+    child, parent = forking.split("forked\n")
+    assert "may not be stored" not in child
+    assert "1 messages may not be stored" in parent
