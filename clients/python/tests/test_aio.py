@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import pytest
 
 import chatledger
 from chatledger import AsyncClient, Client, NewMessage
+
+PATIENCE = 60.0
+"""Seconds until a test gives up on what must come."""
 
 
 def test_both_clients_have_the_same_methods() -> None:
@@ -60,3 +65,35 @@ def test_another_event_loop_is_refused(chatledger_target: str) -> None:
     asyncio.run(create())
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(create())
+
+
+@pytest.fixture
+async def hangs() -> AsyncIterator[AsyncClient]:
+    """A client of a server that takes connections and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with AsyncClient(f"127.0.0.1:{listening.getsockname()[1]}") as client:
+            yield client
+
+
+async def call_under_way(client: AsyncClient) -> None:
+    await client.sessions.get(chatledger.uuid7())
+
+
+async def watch_under_way(client: AsyncClient) -> None:
+    async for _ in client.messages.watch(chatledger.uuid7()):
+        pass
+
+
+@pytest.mark.parametrize("use", [call_under_way, watch_under_way])
+async def test_closing_the_client_is_not_a_cancellation(
+    hangs: AsyncClient, use: Callable[[AsyncClient], Coroutine[object, object, None]]
+) -> None:
+    using = asyncio.create_task(use(hangs))
+    cancelled = asyncio.create_task(use(hangs))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    cancelled.cancel()
+    await hangs.close()
+    await asyncio.wait([using, cancelled], timeout=PATIENCE)
+    assert cancelled.cancelled()
+    assert not using.cancelled() and isinstance(using.exception(), chatledger.ClosedError)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,6 +79,16 @@ def test_a_closed_client_says_so(chatledger_target: str) -> None:
     for closed in (client, view):
         with pytest.raises(chatledger.ClosedError, match="client is closed"):
             closed.sessions.create()
+
+
+def test_closing_ends_the_calls_of_other_threads() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs, ThreadPoolExecutor(1) as pool:
+        client = Client(f"127.0.0.1:{hangs.getsockname()[1]}")
+        call = pool.submit(client.sessions.create)
+        # It has connected, and gets no answer.
+        hangs.accept()[0].close()
+        client.close()
+        assert isinstance(call.exception(60), chatledger.ClosedError)
 
 
 FORK = """

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from . import errors
+from ._answers import answered
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
@@ -140,7 +141,10 @@ class AsyncClient(BaseClient):
         self.analytics = AsyncAnalytics(self)
 
     async def close(self) -> None:
-        """Closes the connection. Close writers first: they may still have messages to send."""
+        """Closes the connection. Close writers first: they may still have messages to send.
+
+        Calls and watches that wait raise :class:`~chatledger.ClosedError`.
+        """
         await self._connection.close()
 
     async def __aenter__(self) -> AsyncClient:
@@ -153,11 +157,14 @@ class AsyncClient(BaseClient):
 
     async def run(self, rpc: Rpc[T]) -> T:
         """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
-        method = self._connection.method(rpc.method)
         attempts = Attempts(self._timeout, safe=rpc.safe)
         while True:
+            # Each time: the client may have been closed in between.
+            method = self._connection.method(rpc.method)
             try:
-                answer = await method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
+                answer = await answered(
+                    method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
+                )
                 break
             except grpc.RpcError as error:
                 pause = attempts.pause_after(errors.of_rpc(error))

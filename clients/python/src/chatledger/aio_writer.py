@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import grpc.aio
 
 from . import errors
+from ._answers import EOF
 from ._ids import Id
 from ._settings import Backoff
 from ._window import METHOD, Outcome, Window, encode, parse
@@ -21,9 +21,6 @@ from .writer import _too_late
 
 if TYPE_CHECKING:
     from .aio import AsyncClient
-
-# What a read answers at the end of a stream; grpc has no types of its own.
-_EOF: Any = vars(grpc.aio)["EOF"]
 
 _log = logging.getLogger("chatledger")
 
@@ -170,7 +167,7 @@ class AsyncWriter:
             sender = asyncio.create_task(self._send(call))
             while True:
                 frame = await self._read(call)
-                if frame is _EOF:
+                if frame is EOF:
                     return None
                 done, again = self._window.answer(parse(frame))
                 _resolve(done)

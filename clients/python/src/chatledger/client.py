@@ -149,7 +149,7 @@ class Client(BaseClient):
     def close(self) -> None:
         """Closes the connection. Close writers first: they may still have messages to send.
 
-        In a forked process it leaves the connection alone: that is the other process'.
+        Calls and watches that wait raise :class:`~chatledger.ClosedError`. In a forked process it leaves the connection alone: that is the other process'.
         """
         if not self._closed:
             self._closed.append(True)
@@ -182,8 +182,15 @@ class Client(BaseClient):
                 answer = method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
                 break
             except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.CANCELLED:
+                    self.check_usable()
                 pause = attempts.pause_after(errors.of_rpc(error))
+            except ValueError:
+                # So grpc tells that the channel was closed.
+                self.check_usable()
+                raise
             time.sleep(pause)
+            self.check_usable()
         return rpc.parse(answer)
 
     def open_stream(self, method: str, requests: Any, *, watching: bool) -> Any:

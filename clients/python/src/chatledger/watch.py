@@ -13,6 +13,7 @@ import grpc
 
 from . import _convert as convert
 from . import errors
+from ._answers import EOF, answered
 from ._ids import Id
 from ._settings import Backoff
 from .types import Message
@@ -147,14 +148,14 @@ class AsyncWatch(_Position):
             error = None
             try:
                 self._call = self._client.open_stream(_METHOD, self._request())
-                async for frame in self._call:
+                while (frame := await answered(self._call.read())) is not EOF:
                     message = self._message_of(frame)
                     if message is not None:
                         yield message
             except grpc.RpcError as failure:
                 error = errors.of_rpc(failure)
-            except asyncio.CancelledError:
-                # close() cancels the call, which grpc.aio tells in the same way as our own cancellation.
+            except errors.ClosedError:
+                # By our own close() it ends; closing the client is an error.
                 if not self._closed:
                     raise
             finally:

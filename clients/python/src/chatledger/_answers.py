@@ -1,0 +1,29 @@
+"""Waiting for grpc.aio, which tells the end of a call by its channel as it tells the cancellation of our own task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import grpc.aio
+
+from . import errors
+
+# What a read answers at the end of a stream; grpc has no types of its own.
+EOF: Any = vars(grpc.aio)["EOF"]
+
+T = TypeVar("T")
+
+
+async def answered(answer: Awaitable[T]) -> T:
+    """What a call answers; ClosedError where the call was cancelled, and not the task that waits for it."""
+    waiting = asyncio.ensure_future(answer)
+    try:
+        # Only our own cancellation is raised here.
+        await asyncio.wait([waiting])
+    finally:
+        waiting.cancel()
+    if waiting.cancelled():
+        raise errors.ClosedError("the chatledger client is closed")
+    return waiting.result()
