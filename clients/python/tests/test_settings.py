@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import chatledger
 from chatledger import Client
 from chatledger._settings import Settings, settings
+from chatledger.errors import TRANSIENT
 
 
 def made(target: str | None = None, **arguments: object) -> Settings:
@@ -31,11 +33,49 @@ def made(target: str | None = None, **arguments: object) -> Settings:
         ("https://example.com", "example.com:443", True),
         ("https://[::1]", "[::1]:443", True),
         ("https://example.com:8443", "example.com:8443", True),
+        ("HTTPS://example.com/", "example.com:443", True),
+        ("http://127.0.0.1", "127.0.0.1:50051", False),
+        ("127.0.0.1", "127.0.0.1:50051", False),
+        ("localhost", "localhost:50051", False),
+        ("::1", "[::1]:50051", False),
+        ("[::1]", "[::1]:50051", False),
+        ("[fe80::1%eth0]:1", "[fe80::1%eth0]:1", False),
+        ("my_service.default:1", "my_service.default:1", False),
+        ("dns:example.com:1", "dns:example.com:1", False),
+        ("dns:///example.com:1", "dns:///example.com:1", False),
+        ("ipv4:10.0.0.1:1,10.0.0.2:1", "ipv4:10.0.0.1:1,10.0.0.2:1", False),
+        ("unix:///tmp/x", "unix:///tmp/x", False),
     ],
 )
 def test_targets(given: str | None, target: str, secure: bool) -> None:
     found = made(given)
     assert (found.target, found.credentials is not None) == (target, secure)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["grpc://x:1", "http://x:1/path", "https://x/?a=b", "http://me@x:1", "x/y", "x:1/", "x:", ":1", "x:y", "x:0"]
+    + ["x:65536", "x:1\n", "http://", "a b:1", "1:2:3", "http://https://x"],
+)
+def test_what_is_no_target_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="target must be host:port"):
+        made(given)
+
+
+@pytest.mark.parametrize("given", ["secret\n", " secret", "se\tcret", "se\x00cret", "sécret", "secret\r"])
+def test_a_key_that_cannot_be_sent_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="api_key") as caught:
+        made(api_key=given)
+    assert "cret" not in str(caught.value)
+
+
+def test_what_grpc_refuses_itself_is_not_tried_again() -> None:
+    """Nothing gets so far; if something did, a watch would go on for ever."""
+    broken = dataclasses.replace(made(), api_key="secret\n")
+    # An older grpc raises a ValueError.
+    with Client.of_settings(broken) as client, pytest.raises((chatledger.UnauthenticatedError, ValueError)) as caught:
+        client.sessions.create()
+    assert getattr(caught.value, "code", "") not in TRANSIENT
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

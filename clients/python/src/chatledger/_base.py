@@ -26,8 +26,9 @@ class BaseClient:
     ) -> None:
         """Prepares a client; it connects when it is first used.
 
-        :param target: ``host:port``, or a URL with ``http://`` or ``https://``. Default: the variable
-            ``CHATLEDGER_TARGET``, else ``127.0.0.1:50051``.
+        :param target: ``host:port``, or a URL with ``http://`` or ``https://``, or one of gRPC's own names, such as
+            ``unix:…``. Default: the variable ``CHATLEDGER_TARGET``, else ``127.0.0.1:50051``. The port's default is
+            50051, and 443 with ``https://``.
         :param api_key: sent with every call as a bearer token. Default: the variable ``CHATLEDGER_API_KEY``. It isn't sent
             in clear text beyond this machine, unless ``tls=False`` says so.
         :param timeout: seconds for each call, with its retries; None: no limit.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,17 @@ import grpc
 
 from .errors import ChatledgerError, ForkedError
 
-DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_PORT = 50051
+
+DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 """Where a server listens that isn't told otherwise."""
+
+HTTPS_PORT = 443
+
+_SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:", "google-c2p:")
+"""How gRPC's own names begin: they are passed on as they are."""
+
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/?#@:\[\]]+)(:(?P<port>[^:]*))?")
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds for a call with all its retries: longer than a sleeping serverless database takes to wake up."""
@@ -100,31 +110,65 @@ def settings(
 ) -> Settings:
     """Checks the arguments of a client and fills them in from the environment."""
     target = target or os.environ.get("CHATLEDGER_TARGET") or DEFAULT_TARGET
+    address, https = _address(target)
     api_key = api_key or os.environ.get("CHATLEDGER_API_KEY") or None
     check_timeout(timeout)
-    if target.startswith("https://"):
-        if tls is False:
-            raise ValueError("tls=False contradicts the https:// of the target")
-        target, tls = target.removeprefix("https://").rstrip("/"), True
-        if ":" not in target.rsplit("]", 1)[-1]:
-            target += ":443"
-    elif target.startswith("http://"):
-        target = target.removeprefix("http://").rstrip("/")
+    if https and tls is False:
+        raise ValueError("tls=False contradicts the https:// of the target")
     pem = root_certificates or private_key or certificate_chain
     if pem and tls is False:
         raise ValueError("certificates were given, but tls=False")
     if (private_key is None) != (certificate_chain is None):
         raise ValueError("private_key and certificate_chain belong together")
-    if api_key is not None and not api_key.isascii():
-        raise ValueError("api_key must be ASCII")
-    secure = bool(tls or pem)
-    if api_key and not secure and tls is None and not _is_local(target):
+    if api_key is not None:
+        _check_key(api_key)
+    secure = bool(https or tls or pem)
+    if api_key and not secure and tls is None and not _is_local(address):
         raise ValueError(
-            f"refusing to send api_key to {target} in clear text: "
+            f"refusing to send api_key to {address} in clear text: "
             "use https:// or tls=True, or say tls=False where the network is trusted"
         )
     made = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
-    return Settings(target, timeout, made, api_key, _forks)
+    return Settings(address, timeout, made, api_key, _forks)
+
+
+def _address(target: str) -> tuple[str, bool]:
+    """What gRPC is to connect to, and whether ``https://`` says so.
+
+    Never without a port: gRPC would take 443, with TLS or without.
+    """
+    if not isinstance(target, str):
+        raise TypeError(f"target must be a str, not {type(target).__name__}")
+    if target.startswith(_SCHEMES):
+        return target, False
+    scheme, found, rest = target.rpartition("://")
+    host, port = _host_and_port(rest.removesuffix("/") if found else rest)
+    https = scheme.lower() == "https"
+    if (found and not https and scheme.lower() != "http") or not host or not _is_port(port):
+        raise ValueError(f"target must be host:port, http://host:port or https://host:port, without a path: {target!r}")
+    return f"{host}:{port or (HTTPS_PORT if https else DEFAULT_PORT)}", https
+
+
+def _host_and_port(text: str) -> tuple[str, str | None]:
+    """The host, empty where it can't be one, and the port, if there is one."""
+    try:
+        return f"[{ipaddress.IPv6Address(text)}]", None
+    except ValueError:
+        # Not an address in version 6 without its brackets.
+        found = _HOST_AND_PORT.fullmatch(text)
+    return (found["host"], found["port"]) if found else ("", None)
+
+
+def _is_port(port: str | None) -> bool:
+    return port is None or (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16)
+
+
+def _check_key(api_key: str) -> None:
+    """Refuses what gRPC would refuse at each call, or send without its ends; never shows the key."""
+    if not isinstance(api_key, str):
+        raise TypeError(f"api_key must be a str, not {type(api_key).__name__}")
+    if not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
+        raise ValueError("api_key must be printable ASCII without blanks around it: is there a line's end in it?")
 
 
 def check_timeout(timeout: float | None) -> float | None:

@@ -158,6 +158,9 @@ def of_rpc(error: Any) -> ChatledgerError:
     """The exception of a failed call, of ``grpc`` or ``grpc.aio``."""
     code = error.code()
     details = error.details() or ""
+    if code.name == "INTERNAL" and details == "Invalid metadata":
+        # Said by gRPC here, not by the server; it would say the same each time.
+        return of_code("UNAUTHENTICATED", "the api_key can't be sent: gRPC finds it invalid")
     trailing = error.trailing_metadata() or ()
     status = status_pb2.Status()
     for key, value in trailing:
