@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message as Protobuf
@@ -25,12 +25,59 @@ _ROLE_NUMBERS: dict[str, message_pb2.Role] = {
 _ROLES: dict[int, Any] = {number: name for name, number in _ROLE_NUMBERS.items()}
 
 
+R = TypeVar("R", bound=Protobuf)
+V = TypeVar("V")
+C = TypeVar("C")
+
+
+def make(kind: type[R], /, *, within: str = "", **fields: Any) -> R:
+    """A protobuf message of these fields; what it doesn't take is named, as ``within`` that."""
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise culprit(error, kind, fields, within) from None
+
+
+def culprit(error: Exception, kind: type[Protobuf], fields: Mapping[str, Any], within: str = "") -> Exception:
+    """The error of a field that protobuf doesn't take, with its name.
+
+    Protobuf doesn't say which it was. To find out by trying them is for afterwards: it must cost nothing before.
+    """
+    for name, value in fields.items():
+        try:
+            kind(**{name: value})
+        except (TypeError, ValueError) as why:
+            made = TypeError if isinstance(why, TypeError) else ValueError
+            return made(f"{within}{name.removesuffix('_json')} can't be sent as {type(value).__name__}: {why}")
+    return error
+
+
+def check_kind(value: object, kind: type, field: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{field} must be {kind.__name__}, not {type(value).__name__}")
+
+
+def each(values: Iterable[V], field: str) -> Iterable[V]:
+    """The values, where they are several: of a text, one would get the letters."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{field} must be a sequence, not {type(values).__name__}")
+    return values
+
+
+def choice(value: Any, choices: Mapping[str, C], field: str) -> C:
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        raise ValueError(f"{field} must be one of {', '.join(choices)}, not {value!r}") from None
+
+
 def time_from(stamp: Timestamp) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(0, stamp.seconds, stamp.nanos // 1000)
 
 
 def time_to(value: datetime.datetime, field: str) -> Timestamp:
-    if value.tzinfo is None:
+    check_kind(value, datetime.datetime, field)
+    if value.utcoffset() is None:
         raise ValueError(f"{field} must be an aware datetime, such as datetime.now(timezone.utc)")
     delta = value - _EPOCH
     return Timestamp(seconds=delta.days * 86_400 + delta.seconds, nanos=delta.microseconds * 1000)
@@ -41,14 +88,16 @@ def optional_time_to(value: datetime.datetime | None, field: str) -> Timestamp |
 
 
 def json_to(value: Mapping[str, Any] | None, field: str) -> str:
-    if not value:
-        return "" if value is None else "{}"
+    if value is None:
+        return ""
     if not isinstance(value, Mapping):
         raise TypeError(f"{field} must be a dict, not {type(value).__name__}")
     try:
         return json.dumps(value if isinstance(value, dict) else dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{field} is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{field} is nested too deep") from None
 
 
 def optional_json_to(value: Mapping[str, Any] | None, field: str) -> str | None:
@@ -74,7 +123,10 @@ def set_given(request: Protobuf, given: Mapping[str, Any], mask: FieldMask) -> N
         if not isinstance(value, t.Unset):
             mask.paths.append(name)
             if value is not None:
-                setattr(request, name, value)
+                try:
+                    setattr(request, name, value)
+                except (TypeError, ValueError) as error:
+                    raise culprit(error, type(request), {name: value}) from None
     if not mask.paths:
         raise ValueError(f"give at least one of {', '.join(name.removesuffix('_json') for name in given)}")
 
@@ -84,16 +136,11 @@ def json_mode(replace: bool) -> session_pb2.JsonMode:
 
 
 def role_to(role: str, field: str = "role") -> message_pb2.Role:
-    try:
-        return _ROLE_NUMBERS[role]
-    except (KeyError, TypeError):
-        raise ValueError(f"{field} must be one of {', '.join(_ROLE_NUMBERS)}, not {role!r}") from None
+    return choice(role, _ROLE_NUMBERS, field)
 
 
 def roles_to(roles: Iterable[str]) -> list[message_pb2.Role]:
-    if isinstance(roles, str):
-        raise TypeError("roles must be a sequence of roles, not one role")
-    return [role_to(role, "roles") for role in roles]
+    return [role_to(role, "roles") for role in each(roles, "roles")]
 
 
 def user_from(m: user_pb2.User) -> t.User:
@@ -128,7 +175,10 @@ def profile_from(m: profile_pb2.Profile) -> t.Profile:
 def new_profile_to(profile: t.NewProfile | None) -> profile_pb2.Profile | None:
     if profile is None:
         return None
-    return profile_pb2.Profile(
+    check_kind(profile, t.NewProfile, "profile")
+    return make(
+        profile_pb2.Profile,
+        within="profile.",
         software_background=profile.software_background,
         hardware_background=profile.hardware_background,
         learning_goals=profile.learning_goals,
@@ -163,10 +213,20 @@ def citation_from(m: citation_pb2.Citation) -> t.Citation:
     )
 
 
-def citation_to(c: t.Citation) -> citation_pb2.Citation:
-    return citation_pb2.Citation(
-        document_id=c.document_id, chunk_id=c.chunk_id, score=c.score, citation_index=c.citation_index
+def citation_to(c: t.Citation, field: str) -> citation_pb2.Citation:
+    check_kind(c, t.Citation, field)
+    return make(
+        citation_pb2.Citation,
+        within=f"{field}.",
+        document_id=c.document_id,
+        chunk_id=c.chunk_id,
+        score=c.score,
+        citation_index=c.citation_index,
     )
+
+
+def citations_to(citations: Iterable[t.Citation]) -> list[citation_pb2.Citation]:
+    return [citation_to(c, f"citations[{place}]") for place, c in enumerate(each(citations, "citations"))]
 
 
 def message_from(m: message_pb2.Message) -> t.Message:
@@ -201,17 +261,30 @@ def fill_message(
     """
     if not isinstance(content, str):
         raise TypeError(f"content must be a str, not {type(content).__name__}")
-    made.message_id = given = new_id(message_id)
+    given = new_id(message_id)
+    # Nothing is sent for an empty dict, and an empty list is refused.
+    metadata_json = json_to(metadata, "metadata") if metadata or metadata not in (None, {}) else None
     made.role = role_to(role)
-    made.content = content
-    if selected_text is not None:
-        made.selected_text = selected_text
-    if metadata:
-        made.metadata_json = json_to(metadata, "metadata")
-    if payload is not None:
-        made.payload = payload
+    try:
+        made.message_id = given
+        made.content = content
+        if selected_text is not None:
+            made.selected_text = selected_text
+        if metadata_json is not None:
+            made.metadata_json = metadata_json
+        if payload is not None:
+            made.payload = payload
+    except (TypeError, ValueError) as error:
+        fields = {
+            "message_id": given,
+            "content": content,
+            "selected_text": selected_text,
+            "metadata_json": metadata_json,
+            "payload": payload,
+        }
+        raise culprit(error, message_pb2.NewMessage, fields) from None
     if citations:
-        made.citations.extend(citation_to(c) for c in citations)
+        made.citations.extend(citations_to(citations))
     if create_time is not None:
         made.create_time.CopyFrom(time_to(create_time, "create_time"))
     return given
@@ -219,6 +292,7 @@ def fill_message(
 
 def new_message_to(m: t.NewMessage) -> message_pb2.NewMessage:
     """A message to append."""
+    check_kind(m, t.NewMessage, "messages")
     made = message_pb2.NewMessage()
     fill_message(
         made, m.role, m.content, m.selected_text, m.metadata, m.payload, m.citations, m.message_id, m.create_time

@@ -67,6 +67,9 @@ class Listing(Generic[T]):
     """0: the server's default, or the limit where that is given."""
 
     def __post_init__(self) -> None:
+        for name, value in (("limit", self.limit), ("page_size", self.page_size)):
+            if value is not None and not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, not {type(value).__name__}")
         if self.limit is not None and self.limit < 0:
             raise ValueError(f"limit must not be negative: {self.limit}")
 

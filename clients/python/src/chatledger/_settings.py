@@ -87,7 +87,7 @@ class Settings:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this is a forked process, where gRPC's threads, and our own, are gone: waiting for them would hang."""
+        """Whether this is a forked process, where gRPC's threads and our own are gone: waiting for them would hang."""
         return _forks != self.forks
 
     def check_process(self) -> None:

@@ -56,7 +56,10 @@ def encode(
     """
     frame = pb.StreamAppendMessagesRequest()
     entry = frame.entries.add()
-    entry.session_id = str(session_id)
+    try:
+        entry.session_id = str(session_id)
+    except ValueError as error:
+        raise convert.culprit(error, type(entry), {"session_id": str(session_id)}) from None
     given = convert.fill_message(
         entry.message, role, content, selected_text, metadata, payload, citations, message_id, create_time
     )

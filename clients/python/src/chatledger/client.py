@@ -149,7 +149,8 @@ class Client(BaseClient):
     def close(self) -> None:
         """Closes the connection. Close writers first: they may still have messages to send.
 
-        Calls and watches that wait raise :class:`~chatledger.ClosedError`. In a forked process it leaves the connection alone: that is the other process'.
+        Calls and watches that wait raise :class:`~chatledger.ClosedError`. In a forked process it leaves the
+        connection alone: that is the other process'.
         """
         if not self._closed:
             self._closed.append(True)

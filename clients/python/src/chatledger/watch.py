@@ -31,18 +31,20 @@ class _Position:
     """Where a watch is, and what its events and failures mean."""
 
     def __init__(self, session_id: Id, after_seq: int) -> None:
-        if after_seq < 0:
-            raise ValueError(f"after_seq must not be negative: {after_seq}")
         self._session_id = str(session_id)
         self._backoff = Backoff()
         self.last_seq = after_seq
         """The seq of the last message that was given, or that the server has passed."""
         self.caught_up = False
         """Whether all that was stored when the watch began has been given."""
+        # Whatever can't be sent is refused here, not when the first message is waited for.
+        self._request()
+        if after_seq < 0:
+            raise ValueError(f"after_seq must not be negative: {after_seq}")
 
     def _request(self) -> bytes:
-        return pb.WatchMessagesRequest(
-            session_id=self._session_id, after_seq=self.last_seq
+        return convert.make(
+            pb.WatchMessagesRequest, session_id=self._session_id, after_seq=self.last_seq
         ).SerializeToString()
 
     def _message_of(self, frame: bytes) -> Message | None:

@@ -12,7 +12,7 @@ from ..v1 import analytics_pb2 as pb
 
 def top_documents(*, since: datetime.datetime | None = None, limit: int = 0) -> Rpc[list[TopDocument]]:
     """The most cited documents, most cited first; ``limit`` 0 = 50, at most 500."""
-    request = pb.ListTopDocumentsRequest(since=convert.optional_time_to(since, "since"), limit=limit)
+    request = convert.make(pb.ListTopDocumentsRequest, since=convert.optional_time_to(since, "since"), limit=limit)
     return rpc(
         "AnalyticsService/ListTopDocuments",
         request,
@@ -29,7 +29,7 @@ def user_activity(
     def page(token: str, size: int) -> Rpc[Page[UserActivity]]:
         return rpc(
             "AnalyticsService/ListUserActivity",
-            pb.ListUserActivityRequest(page_size=size, page_token=token),
+            convert.make(pb.ListUserActivityRequest, page_size=size, page_token=token),
             pb.ListUserActivityResponse,
             lambda r: Page([convert.user_activity_from(u) for u in r.users], r.next_page_token),
         )
@@ -41,7 +41,9 @@ def daily_volume(
     *, since: datetime.datetime | None = None, time_zone: str | None = None
 ) -> Rpc[list[DailyVolume]]:
     """Messages by day, oldest first, without the empty days. ``time_zone``: an IANA name; default UTC."""
-    request = pb.ListDailyVolumeRequest(since=convert.optional_time_to(since, "since"), time_zone=time_zone)
+    request = convert.make(
+        pb.ListDailyVolumeRequest, since=convert.optional_time_to(since, "since"), time_zone=time_zone
+    )
     return rpc(
         "AnalyticsService/ListDailyVolume",
         request,
@@ -52,7 +54,7 @@ def daily_volume(
 
 def session_length_distribution(*, since: datetime.datetime | None = None) -> Rpc[list[SessionLengthBucket]]:
     """How many sessions have how many messages: all five buckets, shortest first."""
-    request = pb.GetSessionLengthDistributionRequest(since=convert.optional_time_to(since, "since"))
+    request = convert.make(pb.GetSessionLengthDistributionRequest, since=convert.optional_time_to(since, "since"))
     return rpc(
         "AnalyticsService/GetSessionLengthDistribution",
         request,

@@ -16,10 +16,11 @@ def add(session_id: Id, message_id: Id, citations: Iterable[Citation]) -> Rpc[li
 
     With a ``citation_index`` each, adding them again changes nothing, so only then a failed call is sent again.
     """
-    request = pb.AddCitationsRequest(
+    request = convert.make(
+        pb.AddCitationsRequest,
         session_id=str(session_id),
         message_id=str(message_id),
-        citations=[convert.citation_to(citation) for citation in citations],
+        citations=convert.citations_to(citations),
     )
     return rpc(
         "CitationService/AddCitations",
@@ -45,8 +46,10 @@ def list_(
         raise ValueError("give session_id and message_id, or document_id")
 
     def page(token: str, size: int) -> Rpc[Page[Citation]]:
-        key = pb.MessageKey(session_id=str(session_id), message_id=str(message_id)) if by_message else None
-        request = pb.ListCitationsRequest(
+        named = {"session_id": str(session_id), "message_id": str(message_id)}
+        key = convert.make(pb.MessageKey, **named) if by_message else None
+        request = convert.make(
+            pb.ListCitationsRequest,
             page_size=size, page_token=token, message=key, document_id=document_id
         )
         return rpc(
@@ -61,7 +64,8 @@ def list_(
 
 def delete(session_id: Id, message_id: Id, citation_index: int) -> Rpc[None]:
     """Removes one citation of a message, by its number, from 1."""
-    request = pb.DeleteCitationRequest(
+    request = convert.make(
+        pb.DeleteCitationRequest,
         session_id=str(session_id), message_id=str(message_id), citation_index=citation_index
     )
     return rpc(

@@ -21,7 +21,8 @@ def upsert(
     metadata: Mapping[str, Any] | None = None,
 ) -> Rpc[Document]:
     """Registers a document or replaces what is known of it, as a whole."""
-    document = pb.Document(
+    document = convert.make(
+        pb.Document,
         id=document_id,
         title=title,
         source_uri=source_uri,
@@ -31,7 +32,7 @@ def upsert(
     )
     return rpc(
         "DocumentService/UpsertDocument",
-        pb.UpsertDocumentRequest(document=document),
+        convert.make(pb.UpsertDocumentRequest, document=document),
         pb.UpsertDocumentResponse,
         lambda r: convert.document_from(r.document),
     )
@@ -39,7 +40,7 @@ def upsert(
 
 def get(document_id: str) -> Rpc[Document]:
     """Reads one document."""
-    request = pb.GetDocumentRequest(document_id=document_id)
+    request = convert.make(pb.GetDocumentRequest, document_id=document_id)
     return rpc(
         "DocumentService/GetDocument",
         request,
@@ -60,7 +61,8 @@ def list_(
     contains = convert.optional_json_to(metadata_contains, "metadata_contains")
 
     def page(token: str, size: int) -> Rpc[Page[Document]]:
-        request = pb.ListDocumentsRequest(
+        request = convert.make(
+            pb.ListDocumentsRequest,
             page_size=size, page_token=token, title_contains=title_contains, metadata_contains_json=contains
         )
         return rpc(
@@ -75,5 +77,5 @@ def list_(
 
 def delete(document_id: str) -> Rpc[None]:
     """Forgets a document. Citations of it stay."""
-    request = pb.DeleteDocumentRequest(document_id=document_id)
+    request = convert.make(pb.DeleteDocumentRequest, document_id=document_id)
     return rpc("DocumentService/DeleteDocument", request, pb.DeleteDocumentResponse, lambda r: None, safe=False)

@@ -33,7 +33,9 @@ def append(
     Give a ``message_id`` of your own to send it again in another call, or another process.
     """
     message = NewMessage(role, content, selected_text, metadata, payload, citations, message_id, create_time)
-    request = pb.AppendMessageRequest(session_id=str(session_id), message=convert.new_message_to(message))
+    request = convert.make(
+        pb.AppendMessageRequest, session_id=str(session_id), message=convert.new_message_to(message)
+    )
     return rpc(
         "MessageService/AppendMessage",
         request,
@@ -50,9 +52,10 @@ def append_batch(
     With ``expected_last_seq`` only where that is the session's last seq; otherwise it raises
     :class:`~chatledger.SequenceConflictError`.
     """
-    request = pb.BatchAppendMessagesRequest(
+    request = convert.make(
+        pb.BatchAppendMessagesRequest,
         session_id=str(session_id),
-        messages=[convert.new_message_to(message) for message in messages],
+        messages=[convert.new_message_to(message) for message in convert.each(messages, "messages")],
         expected_last_seq=expected_last_seq,
     )
     return rpc(
@@ -65,7 +68,7 @@ def append_batch(
 
 def get(session_id: Id, message_id: Id) -> Rpc[Message]:
     """Reads one message with its citations."""
-    request = pb.GetMessageRequest(session_id=str(session_id), message_id=str(message_id))
+    request = convert.make(pb.GetMessageRequest, session_id=str(session_id), message_id=str(message_id))
     return rpc(
         "MessageService/GetMessage", request, pb.GetMessageResponse, lambda r: convert.message_from(r.message)
     )
@@ -89,18 +92,18 @@ def list_(
     ``order="desc"`` starts at the newest; ``chronological`` then puts each *page* oldest first. For the last few,
     oldest first, see ``last``.
     """
-    if order not in _ORDERS:
-        raise ValueError(f"order must be one of {', '.join(_ORDERS)}, not {order!r}")
+    ordered = convert.choice(order, _ORDERS, "order")
     wanted = convert.roles_to(roles)
 
     def page(token: str, size: int) -> Rpc[Page[Message]]:
-        request = pb.ListMessagesRequest(
+        request = convert.make(
+            pb.ListMessagesRequest,
             session_id=str(session_id),
             page_size=size,
             page_token=token,
             after_seq=after_seq,
             before_seq=before_seq,
-            order=_ORDERS[order],
+            order=ordered,
             chronological=chronological,
             roles=wanted,
             omit_citations=omit_citations,
@@ -126,7 +129,8 @@ def update(
 
     Merges (the given keys are set, those whose value is None are removed) unless ``replace_metadata``.
     """
-    request = pb.UpdateMessageRequest(
+    request = convert.make(
+        pb.UpdateMessageRequest,
         session_id=str(session_id),
         message_id=str(message_id),
         metadata_json=convert.json_to(metadata, "metadata"),
@@ -142,7 +146,7 @@ def update(
 
 def delete(session_id: Id, message_id: Id) -> Rpc[None]:
     """Erases a message. Its seq is never given again, its id never stored again."""
-    request = pb.DeleteMessageRequest(session_id=str(session_id), message_id=str(message_id))
+    request = convert.make(pb.DeleteMessageRequest, session_id=str(session_id), message_id=str(message_id))
     return rpc("MessageService/DeleteMessage", request, pb.DeleteMessageResponse, lambda r: None, safe=False)
 
 
@@ -151,7 +155,7 @@ def clear(session_id: Id) -> Rpc[int]:
 
     Not sent again after a failure of which nobody knows what became: it would erase what came in between.
     """
-    request = pb.ClearMessagesRequest(session_id=str(session_id))
+    request = convert.make(pb.ClearMessagesRequest, session_id=str(session_id))
     return rpc(
         "MessageService/ClearMessages",
         request,
@@ -176,20 +180,19 @@ def search(
 
     ``query`` is in the syntax of Postgres' ``websearch_to_tsquery``: words, "a phrase", or, -not.
     """
-    for field in fields:
-        if field not in _FIELDS:
-            raise ValueError(f"fields must be of {', '.join(_FIELDS)}, not {field!r}")
+    searched = [convert.choice(field, _FIELDS, "fields") for field in convert.each(fields, "fields")]
     wanted = convert.roles_to(roles)
 
     def page(token: str, size: int) -> Rpc[Page[SearchHit]]:
-        request = pb.SearchMessagesRequest(
+        request = convert.make(
+            pb.SearchMessagesRequest,
             query=query,
             page_size=size,
             page_token=token,
             user_id=convert.id_to(user_id),
             session_id=convert.id_to(session_id),
             roles=wanted,
-            fields=[_FIELDS[field] for field in fields],
+            fields=searched,
         )
         return rpc(
             "MessageService/SearchMessages",

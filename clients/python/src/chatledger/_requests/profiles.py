@@ -16,7 +16,7 @@ from ..v1 import profile_pb2 as pb
 
 def get(user_id: Id) -> Rpc[Profile]:
     """Reads a user's profile."""
-    request = pb.GetProfileRequest(user_id=str(user_id))
+    request = convert.make(pb.GetProfileRequest, user_id=str(user_id))
     return rpc(
         "ProfileService/GetProfile", request, pb.GetProfileResponse, lambda r: convert.profile_from(r.profile)
     )
@@ -39,8 +39,9 @@ def update(
     ``merge_preferences`` sets the given keys and removes those whose value is None, instead of replacing them all.
     ``allow_missing`` creates the profile where there is none.
     """
-    profile = pb.Profile(user_id=str(user_id))
-    request = pb.UpdateProfileRequest(
+    profile = convert.make(pb.Profile, user_id=str(user_id))
+    request = convert.make(
+        pb.UpdateProfileRequest,
         update_mask=FieldMask(), allow_missing=allow_missing, merge_preferences=merge_preferences
     )
     given = {
@@ -65,7 +66,7 @@ def update(
 
 def delete(user_id: Id) -> Rpc[None]:
     """Deletes a user's profile; the user stays."""
-    request = pb.DeleteProfileRequest(user_id=str(user_id))
+    request = convert.make(pb.DeleteProfileRequest, user_id=str(user_id))
     return rpc("ProfileService/DeleteProfile", request, pb.DeleteProfileResponse, lambda r: None, safe=False)
 
 
@@ -81,7 +82,8 @@ def list_(
     contain = convert.optional_json_to(preferences_contain, "preferences_contain")
 
     def page(token: str, size: int) -> Rpc[Page[Profile]]:
-        request = pb.ListProfilesRequest(
+        request = convert.make(
+            pb.ListProfilesRequest,
             page_size=size, page_token=token, experience_level=experience_level, preferences_contain_json=contain
         )
         return rpc(

@@ -30,7 +30,8 @@ def create(
 
     With a ``session_id`` that exists and the same user (or none) it returns the stored session, unchanged.
     """
-    request = pb.CreateSessionRequest(
+    request = convert.make(
+        pb.CreateSessionRequest,
         session_id=convert.new_id(session_id),
         user_id=convert.id_to(user_id),
         title=title,
@@ -46,7 +47,7 @@ def create(
 
 def get(session_id: Id) -> Rpc[Session]:
     """Reads one session."""
-    request = pb.GetSessionRequest(session_id=str(session_id))
+    request = convert.make(pb.GetSessionRequest, session_id=str(session_id))
     return rpc(
         "SessionService/GetSession", request, pb.GetSessionResponse, lambda r: convert.session_from(r.session)
     )
@@ -63,16 +64,16 @@ def list_(
     page_token: str = "",
 ) -> Listing[Session]:
     """Lists the sessions of a user, last active first, or without ``user_id`` the anonymous ones, newest first."""
-    if order_by is not None and order_by not in _ORDERS:
-        raise ValueError(f"order_by must be one of {', '.join(_ORDERS)}, not {order_by!r}")
+    ordered = None if order_by is None else convert.choice(order_by, _ORDERS, "order_by")
     contains = convert.optional_json_to(metadata_contains, "metadata_contains")
 
     def page(token: str, size: int) -> Rpc[Page[Session]]:
-        request = pb.ListSessionsRequest(
+        request = convert.make(
+            pb.ListSessionsRequest,
             page_size=size,
             page_token=token,
             user_id=convert.id_to(user_id),
-            order_by=None if order_by is None else _ORDERS[order_by],
+            order_by=ordered,
             metadata_contains_json=contains,
             title_contains=title_contains,
         )
@@ -100,7 +101,7 @@ def update(
     Metadata are merged (the given keys are set, those whose value is None are removed) unless
     ``replace_metadata``.
     """
-    request = pb.UpdateSessionRequest(session_id=str(session_id), update_mask=FieldMask())
+    request = convert.make(pb.UpdateSessionRequest, session_id=str(session_id), update_mask=FieldMask())
     given = {
         "title": title,
         "metadata_json": metadata
@@ -119,7 +120,7 @@ def update(
 
 def delete(session_id: Id) -> Rpc[None]:
     """Deletes a session with its messages and citations."""
-    request = pb.DeleteSessionRequest(session_id=str(session_id))
+    request = convert.make(pb.DeleteSessionRequest, session_id=str(session_id))
     return rpc("SessionService/DeleteSession", request, pb.DeleteSessionResponse, lambda r: None, safe=False)
 
 
@@ -128,7 +129,8 @@ def claim(user_id: Id, session_ids: Iterable[Id]) -> Rpc[list[str]]:
 
     At most 500. Those of somebody else, and those that don't exist, are passed over.
     """
-    request = pb.ClaimSessionsRequest(user_id=str(user_id), session_ids=[str(each) for each in session_ids])
+    given = [str(session_id) for session_id in convert.each(session_ids, "session_ids")]
+    request = convert.make(pb.ClaimSessionsRequest, user_id=str(user_id), session_ids=given)
     return rpc(
         "SessionService/ClaimSessions",
         request,

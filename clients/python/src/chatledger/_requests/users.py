@@ -25,7 +25,8 @@ def create(
     With a ``user_id`` that exists and the same email it returns the stored user. Raises
     :class:`~chatledger.AlreadyExistsError` where email, external id or id is somebody else's.
     """
-    request = pb.CreateUserRequest(
+    request = convert.make(
+        pb.CreateUserRequest,
         user_id=convert.new_id(user_id),
         email=email,
         external_id=external_id,
@@ -40,7 +41,7 @@ def get(user_id: Id | None = None, *, email: str | None = None, external_id: str
     """Reads one user by id, email or external id: give just one."""
     if sum(key is not None for key in (user_id, email, external_id)) != 1:
         raise ValueError("give one of user_id, email and external_id")
-    request = pb.GetUserRequest(user_id=convert.id_to(user_id), email=email, external_id=external_id)
+    request = convert.make(pb.GetUserRequest, user_id=convert.id_to(user_id), email=email, external_id=external_id)
     return rpc("UserService/GetUser", request, pb.GetUserResponse, lambda r: convert.user_from(r.user))
 
 
@@ -53,7 +54,7 @@ def update(
     is_active: bool | Unset = UNSET,
 ) -> Rpc[User]:
     """Changes the fields that are given; None clears one."""
-    request = pb.UpdateUserRequest(user_id=str(user_id), update_mask=FieldMask())
+    request = convert.make(pb.UpdateUserRequest, user_id=str(user_id), update_mask=FieldMask())
     given = {"email": email, "external_id": external_id, "name": name, "is_active": is_active}
     convert.set_given(request, given, request.update_mask)
     return rpc("UserService/UpdateUser", request, pb.UpdateUserResponse, lambda r: convert.user_from(r.user))
@@ -61,7 +62,7 @@ def update(
 
 def delete(user_id: Id) -> Rpc[None]:
     """Deletes a user with the profile, the sessions and all that is in them."""
-    request = pb.DeleteUserRequest(user_id=str(user_id))
+    request = convert.make(pb.DeleteUserRequest, user_id=str(user_id))
     return rpc("UserService/DeleteUser", request, pb.DeleteUserResponse, lambda r: None, safe=False)
 
 
@@ -76,9 +77,13 @@ def list_(
     """Lists users by id."""
 
     def page(token: str, size: int) -> Rpc[Page[User]]:
-        request = pb.ListUsersRequest(page_size=size, page_token=token, email_prefix=email_prefix)
-        if is_active is not None:
-            request.is_active = is_active
+        request = convert.make(
+            pb.ListUsersRequest,
+            page_size=size,
+            page_token=token,
+            email_prefix=email_prefix,
+            is_active=is_active,
+        )
         return rpc(
             "UserService/ListUsers",
             request,
@@ -91,7 +96,7 @@ def list_(
 
 def set_password(user_id: Id, password: str) -> Rpc[None]:
     """Sets or replaces a user's password, 1 to 1,024 bytes."""
-    request = pb.SetPasswordRequest(user_id=str(user_id), password=password)
+    request = convert.make(pb.SetPasswordRequest, user_id=str(user_id), password=password)
     return rpc("UserService/SetPassword", request, pb.SetPasswordResponse, lambda r: None)
 
 
@@ -101,7 +106,7 @@ def verify_password(email: str, password: str) -> Rpc[User]:
     Raises :class:`~chatledger.UnauthenticatedError`, the same for a wrong password, an unknown email, and an
     inactive user.
     """
-    request = pb.VerifyPasswordRequest(email=email, password=password)
+    request = convert.make(pb.VerifyPasswordRequest, email=email, password=password)
     return rpc(
         "UserService/VerifyPassword", request, pb.VerifyPasswordResponse, lambda r: convert.user_from(r.user)
     )
