@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 
 import pytest
 
@@ -156,3 +157,38 @@ async def test_a_message_above_the_request_limit_harms_no_other() -> None:
                 with pytest.raises(chatledger.InvalidArgumentError, match="100000 bytes"):
                     await futures.pop(5)
             assert [future.result().seq for future in futures] == list(range(1, 50))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_a_cancellation_does_not_wait_for_a_server_that_hangs(inside: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        async with AsyncClient(f"127.0.0.1:{hangs.getsockname()[1]}") as client:
+            futures: list[asyncio.Future[chatledger.Receipt]] = []
+            appended = asyncio.Event()
+
+            async def write() -> None:
+                async with client.messages.writer(timeout=None) as writer:
+                    futures.append(await writer.append(chatledger.uuid7(), "user", "?"))
+                    appended.set()
+                    if inside:
+                        await asyncio.Event().wait()
+
+            task = asyncio.create_task(write())
+            await appended.wait()
+            # It waits by now: inside, or in close().
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=PATIENCE)
+            assert task.cancelled()
+            (future,) = futures
+            with pytest.raises(chatledger.ChatledgerError, match="CANCELLED: the writer was cancelled"):
+                future.result()
+
+
+async def test_leaving_by_an_error_stores_what_was_appended(aclient: AsyncClient) -> None:
+    session_id = (await aclient.sessions.create()).id
+    with pytest.raises(KeyError):
+        async with aclient.messages.writer() as writer:
+            future = await writer.append(session_id, "user", "kept")
+            raise KeyError
+    assert future.result().seq == 1

@@ -104,20 +104,32 @@ class AsyncWriter:
         """Waits until all is answered, and ends the stream; failures are in the futures.
 
         After ``timeout`` seconds what isn't answered fails, and :class:`~chatledger.DeadlineExceededError` is raised.
+        It fails at once where ``close`` is cancelled, and where the ``async with`` is left by a cancellation; the
+        messages may be stored all the same. Leaving by another exception waits as leaving without one does.
         """
         self._client.settings.check_process()
         self._closing = True
         self._work.set()
         self._tell()
-        left = await self._wait(timeout)
+        try:
+            left = await self._wait(timeout)
+        except asyncio.CancelledError:
+            await self._give_up(_cancelled())
+            raise
         if left:
-            _resolve(self._window.fail(_too_late(left, timeout)))
-        if self._task is not None:
-            if left:
-                self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if left:
+            await self._give_up(_too_late(left, timeout))
             raise _too_late(left, timeout)
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _give_up(self, error: errors.ChatledgerError) -> None:
+        """Fails what isn't answered, and ends the stream without waiting for the server."""
+        self._closing = True
+        _resolve(self._window.fail(error))
+        self._tell()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _wait(self, timeout: float | None) -> int:
         """Waits for what is pending now; how many were not answered in time."""
@@ -132,7 +144,10 @@ class AsyncWriter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if isinstance(error, asyncio.CancelledError):
+            await self._give_up(_cancelled())
+        else:
+            await self.close()
 
     def _tell(self) -> None:
         """Wakes who waits for room."""
@@ -234,6 +249,10 @@ class AsyncWriter:
 
 _LOOK_AGAIN = 1.0
 """Seconds between looks at whether there is an entry that may have waited too long."""
+
+
+def _cancelled() -> errors.ChatledgerError:
+    return errors.ChatledgerError("the writer was cancelled before the server answered", code="CANCELLED")
 
 
 def _resolve(done: list[tuple[asyncio.Future[Receipt], Outcome]]) -> None:

@@ -60,6 +60,7 @@ class AppendFuture(Future[Receipt]):
         super().add_done_callback(fn)
 
     def set_exception(self, exception: BaseException | None) -> None:
+        """Sets what the append failed with; for the writer only."""
         self._failure = exception
         super().set_exception(exception)
 
