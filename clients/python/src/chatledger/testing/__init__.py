@@ -18,9 +18,12 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 
 _READY = re.compile(r"chatledger \S+ serving on (\S+) ")
 
@@ -29,6 +32,22 @@ START_TIMEOUT = 60.0
 
 STOP_TIMEOUT = 30.0
 """Seconds until it must have ended: longer than its own grace for what is under way."""
+
+_TIED = """
+import os, sys
+try:
+    import ctypes, signal
+    # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except (ImportError, OSError, AttributeError):
+    pass
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Has the system end the program when its parent is killed, and becomes the program.
+
+A program of its own, since subprocess' preexec_fn runs gRPC's fork handlers, and warns, in a process with threads.
+"""
 
 
 class ServerError(RuntimeError):
@@ -47,14 +66,12 @@ class Server:
         """Where it answers, as ``host:port``; the same again after :meth:`start`."""
         self.process: subprocess.Popen[str] | None = None
         """The program; None while it is stopped."""
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Starts it, on the port that it had before, if any, and waits until it is ready."""
         command = [*self._command, "--listen", self.target or "127.0.0.1:0"]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=self._env, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
-            )
+        self.process = self._launch(command)
         assert self.process.stdout is not None  # it was asked for
         end = time.monotonic() + START_TIMEOUT
         while not select.select([self.process.stdout], [], [], 0.1)[0]:
@@ -66,6 +83,29 @@ class Server:
             code = self.process.wait(STOP_TIMEOUT)
             raise ServerError(f"the server ended with {code}\n{self._tail()}")
         self.target = ready[1]
+
+    def _launch(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        """Starts the program, from a thread that lives as long: on Linux, the program ends with that thread."""
+        launched: Future[subprocess.Popen[str]] = Future()
+        self._ended = ended = threading.Event()
+        if sys.platform == "linux" and sys.executable:
+            command = [sys.executable, "-S", "-c", _TIED, str(os.getpid()), *command]
+
+        def run() -> None:
+            try:
+                with self.log.open("ab") as log:
+                    launched.set_result(
+                        subprocess.Popen(
+                            command, env=self._env, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+                        )
+                    )
+            except OSError as error:
+                launched.set_exception(ServerError(f"the server can't be started: {error}"))
+            else:
+                ended.wait()
+
+        threading.Thread(target=run, name="chatledger-server", daemon=True).start()
+        return launched.result()
 
     def stop(self) -> None:
         """Ends it as a deployment would: SIGTERM, and what is under way may finish."""
@@ -92,6 +132,7 @@ class Server:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.process = None
+        self._ended.set()
 
     def _tail(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
@@ -132,10 +173,13 @@ def server(
     # Only the flags below count: not what the environment says for some other server.
     other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
     env = {k: v for k, v in os.environ.items() if k == "CHATLEDGER_PG_BIN" or not k.startswith(other)}
+    program = shutil.which(binary or find_binary())
+    if program is None:
+        raise ServerError(f"this is not a program: {binary}")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="chatledger-"))
     # As root, PostgreSQL runs as another user, who has to get in.
     folder.chmod(0o755)
-    command = [binary or find_binary(), "serve", *args]
+    command = [program, "serve", *args]
     command += ["--database-url", database_url] if database_url else ["--data-dir", str(folder / "data")]
     made = Server(command, env, folder / "server.log")
     try:
