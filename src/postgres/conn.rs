@@ -1,0 +1,190 @@
+//! A connection that is checked out of the pool: statements and transactions on it, and what becomes of those that are
+//! abandoned.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use deadpool_postgres::Object;
+use futures_util::future::join3;
+use tokio::sync::watch;
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+use super::{
+    Sql,
+    connect::{self, Connector},
+    db::{DbError, Params},
+};
+
+/// A lock that somebody else holds is waited for this long in a transaction: long enough for any append,
+/// short enough that a forgotten `BEGIN` somewhere doesn't use up the pool.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '5s'";
+
+/// For statements whose plan should know their parameters.
+const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
+
+/// A connection, checked out of the pool.
+///
+/// When it is dropped while a statement or a transaction is under way (the caller's deadline has passed, or
+/// the caller is gone), the statement is cancelled and the connection closed: the next user would wait
+/// behind it. Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver
+/// doesn't wait for an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL
+/// error when one's sender is gone too early.
+pub struct Conn {
+    /// Taken only in `drop`.
+    pub(super) object: Option<Object>,
+    pub(super) connector: Connector,
+    pub(super) pooled: bool,
+    pub(super) reachable: Arc<watch::Sender<bool>>,
+    /// Statements whose result hasn't come, and transactions that haven't ended.
+    pub(super) unfinished: AtomicUsize,
+}
+
+impl Conn {
+    /// Runs a statement and reads all its rows.
+    ///
+    /// # Errors
+    /// Whatever the database says, and a broken connection.
+    pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if self.pooled {
+            return self.query_typed(sql, params).await;
+        }
+        self.watched(async |client| {
+            let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
+            client.query(&statement, params).await
+        })
+        .await
+    }
+
+    /// Without preparing it.
+    async fn query_typed(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let typed = typed(sql, params);
+        self.watched(async |client| client.query_typed(sql.text, &typed).await)
+            .await
+    }
+
+    /// Planned for its parameters, in spite of `PLAN_ONCE`, which holds for statements without a name as well.
+    pub(super) async fn query_planned(
+        &self,
+        sql: &Sql,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if self.pooled {
+            return self.query_typed(sql, params).await;
+        }
+        let typed = typed(sql, params);
+        self.watched(async |client| {
+            // Sent together, in this order: one round trip. After a failure, COMMIT rolls back.
+            let (begun, rows, ended) = join3(
+                client.batch_execute(PLAN_EACH),
+                client.query_typed(sql.text, &typed),
+                client.batch_execute("COMMIT"),
+            )
+            .await;
+            begun?;
+            let rows = rows?;
+            ended?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    async fn batch(&self, text: &str) -> Result<(), tokio_postgres::Error> {
+        self.watched(async |client| client.batch_execute(text).await)
+            .await
+    }
+
+    async fn watched<'a, T, F>(
+        &'a self,
+        run: impl FnOnce(&'a Object) -> F,
+    ) -> Result<T, tokio_postgres::Error>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let object = self.object.as_ref().expect("taken only in drop"); // nobody has it after drop
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        // Dropped here, the count stays above 0.
+        let result = run(object).await;
+        self.unfinished.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = &result
+            && connect::is_unavailable(error)
+        {
+            self.reachable.send_replace(false);
+        }
+        result
+    }
+}
+
+/// The parameters with their types.
+fn typed<'a>(sql: &Sql, params: &Params<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().copied().zip(sql.params.iter().cloned()).collect()
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if *self.unfinished.get_mut() == 0 {
+            return;
+        }
+        let Some(object) = self.object.take() else { return };
+        let client = Object::take(object);
+        if self.pooled {
+            return;
+        }
+        let token = client.cancel_token();
+        let connector = self.connector.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Closed only then: afterwards the server's process may be another connection's.
+                let _client = client;
+                if let Err(error) = connector.cancel(token).await {
+                    tracing::debug!(%error, "an abandoned statement could not be cancelled");
+                }
+            });
+        }
+    }
+}
+
+/// A transaction.
+pub struct Tx {
+    conn: Conn,
+}
+
+impl Tx {
+    /// READ COMMITTED, with a limit on waiting for locks.
+    pub(super) async fn begin(conn: Conn) -> Result<Tx, tokio_postgres::Error> {
+        conn.batch(BEGIN).await?;
+        conn.unfinished.fetch_add(1, Ordering::Relaxed);
+        Ok(Tx { conn })
+    }
+
+    /// Runs a statement and reads all its rows.
+    ///
+    /// # Errors
+    /// As [`Conn::query`].
+    pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
+        Ok(self.conn.query(sql, params).await?)
+    }
+
+    /// Commits if `result` is good, and rolls back otherwise. PostgreSQL answers the COMMIT of a failed
+    /// transaction with ROLLBACK and no error, so `result` must be an error if any statement had one.
+    ///
+    /// # Errors
+    /// `result`'s, or the COMMIT's, after which it isn't known whether it took effect.
+    pub async fn end<T, E: From<DbError>>(self, result: Result<T, E>) -> Result<T, E> {
+        let text = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.conn.batch(text).await;
+        if ended.is_ok() {
+            self.conn.unfinished.fetch_sub(1, Ordering::Relaxed);
+        }
+        let value = result?;
+        ended.map_err(|error| E::from(DbError::Sql(error)))?;
+        Ok(value)
+    }
+}
