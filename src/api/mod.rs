@@ -32,6 +32,7 @@ pub use user::UserApi;
 use crate::{
     auth::Caller,
     domain::{Check, Limits},
+    fair::Holder,
     store::Store,
 };
 
@@ -63,7 +64,12 @@ impl Api {
     }
 }
 
-/// Who sends a request.
+/// Who sends a request. The server's layers have put the deadline and the connection into it.
 fn caller<T>(request: &Request<T>) -> Caller {
-    Caller::local_service(request.extensions().get::<Deadline>().map(|deadline| deadline.0))
+    let deadline = request.extensions().get::<Deadline>();
+    let connection = request.extensions().get::<Holder>();
+    Caller {
+        holder: connection.copied().unwrap_or_default(),
+        ..Caller::local_service(deadline.map(|deadline| deadline.0))
+    }
 }

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 pub use password::{Passwords, Verdict};
 
+use crate::fair::Holder;
+
 /// Who a request comes from. Every statement of the store filters by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -18,6 +20,8 @@ pub struct Caller {
     pub end_user: Option<Uuid>,
     /// When the caller stops waiting for an answer.
     pub deadline: Option<Instant>,
+    /// Of whose share room and memory are taken: the client's connection, or the server itself.
+    pub holder: Holder,
 }
 
 /// The tenant of a server that knows of only one; also the columns' default.
@@ -31,6 +35,7 @@ impl Caller {
             tenant: Arc::from(DEFAULT_TENANT),
             end_user: None,
             deadline,
+            holder: Holder::default(),
         }
     }
 

@@ -20,6 +20,14 @@ pub struct Citation {
     pub index: i32,
 }
 
+impl Citation {
+    /// The bytes that it holds in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        size_of::<Citation>() + self.document_id.len() + self.chunk_id.len()
+    }
+}
+
 /// A citation, and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacedCitation {

@@ -126,6 +126,53 @@ impl NewMessage {
     }
 }
 
+/// What a message weighs: the bytes that it holds in memory, about, those of its citations included. Whatever is
+/// bounded by how much messages take (the queue, watches, pages, imports) counts by this.
+fn weight(
+    content: &str,
+    selected_text: Option<&str>,
+    metadata: &str,
+    payload: Option<&Bytes>,
+    citations: &[Citation],
+) -> usize {
+    size_of::<Message>()
+        + content.len()
+        + selected_text.map_or(0, str::len)
+        + metadata.len()
+        + payload.map_or(0, Bytes::len)
+        + citations.iter().map(Citation::weight).sum::<usize>()
+}
+
+impl NewMessage {
+    /// The bytes that it holds in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let (selected_text, payload) = (self.selected_text.as_deref(), self.payload.as_ref());
+        weight(
+            &self.content,
+            selected_text,
+            self.metadata.as_str(),
+            payload,
+            &self.citations,
+        )
+    }
+}
+
+impl Message {
+    /// The bytes that it holds in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let (selected_text, payload) = (self.selected_text.as_deref(), self.payload.as_ref());
+        weight(
+            &self.content,
+            selected_text,
+            &self.metadata,
+            payload,
+            &self.citations,
+        )
+    }
+}
+
 /// Where an appended message was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Outcome, Unit};
-use crate::domain::{Error, Result};
+use crate::domain::{Error, Result, message::NewMessage};
 
 /// A unit on its way.
 pub(super) struct Queued {
@@ -60,21 +60,9 @@ pub(super) struct Size {
 
 impl Size {
     pub(super) fn of(unit: &Unit) -> Size {
-        let bytes = unit.messages.iter().map(|message| {
-            let citations: usize = message
-                .citations
-                .iter()
-                .map(|citation| citation.document_id.len() + citation.chunk_id.len())
-                .sum();
-            message.content.len()
-                + message.selected_text.as_ref().map_or(0, String::len)
-                + message.metadata.as_str().len()
-                + message.payload.as_ref().map_or(0, bytes::Bytes::len)
-                + citations
-        });
         Size {
             rows: unit.messages.len(),
-            bytes: bytes.sum(),
+            bytes: unit.messages.iter().map(NewMessage::weight).sum(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use uuid::Uuid;
 
-use crate::{auth::Caller, store::News};
+use crate::{auth::Caller, domain::message::Message, store::News};
 
 /// How many pages a watcher may be behind before it reads for itself: what gathers while a client on a good
 /// network is served.
@@ -247,18 +247,7 @@ impl Drop for Subscription {
 
 /// What a page takes in memory, about.
 fn kibibytes(news: &News) -> u32 {
-    let bytes: usize = news
-        .messages
-        .iter()
-        .map(|message| {
-            size_of_val(message)
-                + message.content.len()
-                + message.selected_text.as_ref().map_or(0, String::len)
-                + message.metadata.len()
-                + message.payload.as_ref().map_or(0, bytes::Bytes::len)
-                + message.citations.iter().map(size_of_val).sum::<usize>()
-        })
-        .sum();
+    let bytes: usize = news.messages.iter().map(Message::weight).sum();
     // More than there ever is: it doesn't fit.
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
