@@ -17,7 +17,7 @@
 //!
 //! [`transfer`] moves data in and out, and [`schema`] writes the tables down for other tools.
 //!
-//! [`fair`] is how clients share what there is only so much of: permits, room, memory.
+//! [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of: permits, room, memory.
 //!
 //! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] looks after the schema, and
 //! [`auth`] says who calls and checks passwords. [`bench`](mod@bench) is a client: the load tester.
@@ -49,5 +49,6 @@ pub mod postgres;
 pub mod schema;
 pub mod server;
 pub mod store;
+pub mod supervise;
 pub mod transfer;
 pub mod watch;

@@ -4,11 +4,11 @@
 //! response stream takes them from there in the same order. So a client that doesn't read its answers isn't
 //! read from either.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
+use futures_util::{FutureExt, Stream, stream};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time,
 };
 use tonic::{Status, Streaming};
@@ -17,7 +17,8 @@ use super::{Api, convert, pb, status};
 use crate::{
     auth::Caller,
     domain::{Error, Path},
-    ledger::{Ledger, Outcome, Pending, Unit, received},
+    ledger::{Ledger, Outcome, Pending, StreamOrder, Unit},
+    supervise::panic_text,
 };
 
 /// The most entries of a stream that are on their way: enough to fill a batch while another commits.
@@ -34,8 +35,11 @@ enum Answer {
     Known(Outcome),
     /// An entry's outcome, which will be.
     Pending(Pending),
-    /// The end of the stream.
+    /// The end of the stream, with an error.
     End(Status),
+    /// The end of the stream, all of whose entries have been answered. Without it a reader that has died would look
+    /// like one that is done.
+    Complete,
 }
 
 /// What a stream needs.
@@ -54,10 +58,28 @@ impl AppendStream {
         entries: Streaming<pb::StreamAppendMessagesRequest>,
     ) -> impl Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send {
         let (answers, queue) = mpsc::channel(IN_FLIGHT);
-        tokio::spawn(self.read(entries, answers));
-        stream::unfold(Answers { queue, head: None }, |mut answers| async move {
-            let frame = answers.next().await?;
-            Some((frame, answers))
+        let order = Arc::new(StreamOrder::default());
+        let answering = Answers {
+            queue,
+            head: None,
+            has_ended: false,
+            order: Arc::clone(&order),
+        };
+        tokio::spawn(async move {
+            let reading = AssertUnwindSafe(self.read(entries, &answers, &order)).catch_unwind();
+            let end = match reading.await {
+                Ok(()) => Answer::Complete,
+                Err(panic) => {
+                    tracing::error!(panic = panic_text(&panic), "reading a stream of entries panicked");
+                    Answer::End(Error::Internal.into())
+                }
+            };
+            // Nobody to tell where the client is gone.
+            let _ = answers.send(end).await;
+        });
+        stream::unfold(answering, |mut answering| async move {
+            let frame = answering.next().await?;
+            Some((frame, answering))
         })
     }
 
@@ -65,7 +87,8 @@ impl AppendStream {
     async fn read(
         mut self,
         mut entries: Streaming<pb::StreamAppendMessagesRequest>,
-        answers: mpsc::Sender<Answer>,
+        answers: &mpsc::Sender<Answer>,
+        order: &Arc<StreamOrder>,
     ) {
         let end = loop {
             let frame = tokio::select! {
@@ -83,7 +106,7 @@ impl AppendStream {
                 Err(status) => break Some(status::complete(status, self.api.limits.max_request_bytes)),
             };
             for entry in entries {
-                let answer = self.accept(entry).await;
+                let answer = self.accept(entry, order).await;
                 if answers.send(answer).await.is_err() {
                     return;
                 }
@@ -99,7 +122,7 @@ impl AppendStream {
         }
     }
 
-    async fn accept(&self, entry: pb::AppendEntry) -> Answer {
+    async fn accept(&self, entry: pb::AppendEntry, order: &Arc<StreamOrder>) -> Answer {
         let mut check = self.api.check();
         let session_id = check.uuid(&Path::ROOT.field("session_id"), &entry.session_id);
         let message = convert::new_message(&mut check, &Path::ROOT.field("message"), entry.message);
@@ -113,32 +136,54 @@ impl AppendStream {
             messages: vec![message],
             expected_last_seq: None,
         };
-        match self.ledger.submit(unit).await {
-            Ok(pending) => Answer::Pending(pending),
-            Err(error) => Answer::Known(Err(error)),
-        }
+        Answer::Pending(self.ledger.submit(unit, order).await)
     }
 }
 
 /// The response side of a stream.
 struct Answers {
     queue: mpsc::Receiver<Answer>,
-    /// Taken from the queue, and not sent yet.
+    /// Taken from the queue, and not sent yet. It stays here also while it is waited for: what drops this drops all
+    /// of the stream's entries, in a moment when their order is known to be over.
     head: Option<Answer>,
+    has_ended: bool,
+    order: Arc<StreamOrder>,
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.order.leave();
+        }
+    }
 }
 
 impl Answers {
     /// The next frame: waits for the first answer, and adds those that are known by then.
     async fn next(&mut self) -> Option<Result<pb::StreamAppendMessagesResponse, Status>> {
-        let first = match self.head.take() {
-            Some(answer) => answer,
-            None => self.queue.recv().await?,
+        if self.has_ended {
+            return None;
+        }
+        if self.head.is_none() {
+            self.head = self.queue.recv().await;
+        }
+        let outcome = match self.head.as_mut() {
+            Some(Answer::Pending(pending)) => pending.await,
+            _ => match self.head.take() {
+                Some(Answer::Known(outcome)) => outcome,
+                Some(Answer::Complete) => {
+                    self.has_ended = true;
+                    return None;
+                }
+                Some(Answer::End(status)) => {
+                    self.has_ended = true;
+                    return Some(Err(status));
+                }
+                // The reader ends with one of those two, unless the runtime is going down.
+                _ => return Some(Err(Error::ShuttingDown.into())),
+            },
         };
-        let outcome = match first {
-            Answer::Known(outcome) => outcome,
-            Answer::Pending(pending) => received(pending.await),
-            Answer::End(status) => return Some(Err(status)),
-        };
+        self.head = None;
         let mut results = vec![result(outcome)];
         while results.len() < MAX_RESULTS {
             let Ok(answer) = self.queue.try_recv() else { break };
@@ -158,12 +203,11 @@ impl Answers {
 fn known(answer: Answer) -> Result<Outcome, Answer> {
     match answer {
         Answer::Known(outcome) => Ok(outcome),
-        Answer::Pending(mut pending) => match pending.try_recv() {
-            Ok(outcome) => Ok(outcome),
-            Err(oneshot::error::TryRecvError::Closed) => Ok(Err(Error::Internal)),
-            Err(oneshot::error::TryRecvError::Empty) => Err(Answer::Pending(pending)),
+        Answer::Pending(mut pending) => match pending.try_outcome() {
+            Some(outcome) => Ok(outcome),
+            None => Err(Answer::Pending(pending)),
         },
-        end @ Answer::End(_) => Err(end),
+        end @ (Answer::End(_) | Answer::Complete) => Err(end),
     }
 }
 

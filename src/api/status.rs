@@ -56,6 +56,12 @@ pub fn describe(error: &Error) -> Described {
         Error::DatabaseUnavailable => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
         Error::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        Error::DatabaseRefused { constraint } => {
+            if let Some(constraint) = constraint {
+                metadata.insert("constraint".to_owned(), constraint.clone());
+            }
+            (Code::FailedPrecondition, "DATABASE_REFUSED")
+        }
         Error::Internal => (Code::Internal, "INTERNAL"),
     };
     Described {

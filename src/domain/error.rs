@@ -96,6 +96,13 @@ pub enum Error {
     /// The caller's deadline, or the server's own limit on a request's time, has passed.
     #[error("the deadline has passed")]
     DeadlineExceeded,
+    /// A trigger or a constraint that isn't ours refuses the row. What it said may quote the row, so only the
+    /// constraint's name is told.
+    #[error("a trigger or constraint in the database refuses this row")]
+    DatabaseRefused {
+        /// The constraint, where there is one.
+        constraint: Option<String>,
+    },
     /// Something that should not happen; the log says what.
     #[error("internal error; the server's log has the details")]
     Internal,
@@ -109,6 +116,15 @@ impl Error {
             field: field.into(),
             description: description.into(),
         }])
+    }
+
+    /// Whether it passes by itself, so that the same request may succeed a moment later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Error::Overloaded(_) | Error::DatabaseUnavailable | Error::ShuttingDown | Error::DeadlineExceeded
+        )
     }
 
     /// How long a client should wait before it tries again, for errors that pass by themselves.

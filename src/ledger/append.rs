@@ -1,7 +1,7 @@
 //! Commits units together: the fast path first, the slow path where that can't do it, and what is done
 //! about the database's failures.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     domain::Error,
     postgres::{Db, DbError, Sql},
+    store::is_refusal,
 };
 
 /// Where a seq was given by hand that the counter hadn't reached. The rows lock, so the counter can't move
@@ -42,8 +43,9 @@ enum Remedy {
     /// sure that nothing is stored twice. (That they aren't there proves nothing after a lost connection;
     /// the locks wait for the lost transaction.)
     Again,
-    /// Something in the data: find out which unit, and let the others pass.
-    OneByOne,
+    /// Something in the data, or somebody's own trigger or constraint: find out which unit, and let the others
+    /// pass.
+    Divide,
     /// Nothing.
     GiveUp,
 }
@@ -75,6 +77,9 @@ pub(super) async fn append_free(db: &Db, units: &[&Unit], deadline: Option<Insta
 }
 
 async fn run(db: &Db, units: &[&Unit], deadline: Option<Instant>, held: Held) -> Vec<Option<Outcome>> {
+    if units.is_empty() {
+        return Vec::new();
+    }
     let mut slowly = held == Held::Wait || !fast_path_suits(units);
     let mut attempt = 1;
     loop {
@@ -88,12 +93,12 @@ async fn run(db: &Db, units: &[&Unit], deadline: Option<Instant>, held: Held) ->
             Err(error) => error,
         };
         match remedy(&error) {
-            Remedy::OneByOne if units.len() > 1 => return one_by_one(db, units, deadline, held).await,
+            Remedy::Divide if units.len() > 1 => return divided(db, units, deadline, held).await,
             // Nobody interferes as often as that: a unit is in its own way.
             Remedy::Slowly if attempt == MAX_ATTEMPTS && units.len() > 1 => {
-                return one_by_one(db, units, deadline, held).await;
+                return divided(db, units, deadline, held).await;
             }
-            Remedy::OneByOne | Remedy::GiveUp => return fail_all(units, error),
+            Remedy::Divide | Remedy::GiveUp => return fail_all(units, error),
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, error),
             Remedy::Slowly | Remedy::Again => slowly = true,
             Remedy::RaiseLastSeq => {
@@ -123,37 +128,45 @@ async fn append_fast(
 ) -> Result<Vec<Option<Outcome>>, DbError> {
     let mut batch = Batch::optimistic();
     let no_row_ids = HashMap::new();
-    let tickets: Vec<_> = units.iter().map(|unit| batch.add(unit, &no_row_ids)).collect();
+    let rows: Vec<_> = units.iter().map(|unit| batch.add(unit, &no_row_ids)).collect();
     let appended = Appended::read(&db.write(deadline, &APPEND, &batch.params()).await?);
-    let outcomes = units.iter().zip(tickets);
+    let outcomes = units.iter().zip(rows);
     Ok(outcomes
-        .map(|(unit, ticket)| appended.receipts(ticket, unit).map(Ok))
+        .map(|(unit, rows)| appended.receipts(batch.ids(rows), unit).map(Ok))
         .collect())
 }
 
-/// Boxed, since `run` calls it and is called by it.
-fn one_by_one<'a>(
+/// Runs each half by itself, to find who is in the way. Boxed, since `run` calls it and is called by it.
+fn divided<'a>(
     db: &'a Db,
     units: &'a [&'a Unit],
     deadline: Option<Instant>,
     held: Held,
 ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
     Box::pin(async move {
-        let mut outcomes = Vec::with_capacity(units.len());
-        let mut skipped = HashSet::new();
-        for unit in units {
-            // Behind a unit that was skipped, or they would change places.
-            let outcome = if skipped.contains(&unit.session_id) {
-                None
-            } else {
-                let outcomes = run(db, std::slice::from_ref(unit), deadline, held).await;
-                outcomes.into_iter().next().flatten()
-            };
-            if outcome.is_none() {
-                skipped.insert(unit.session_id);
+        let (first, second) = units.split_at(units.len() / 2);
+        let mut outcomes = run(db, first, deadline, held).await;
+        // Who comes after a unit that was skipped, or refused for the moment, would overtake it.
+        let mut stopped: HashMap<Uuid, Option<Outcome>> = HashMap::new();
+        for (unit, outcome) in first.iter().zip(&outcomes) {
+            match outcome {
+                None => drop(stopped.insert(unit.session_id, None)),
+                Some(Err(error)) if error.is_passing() => {
+                    stopped.insert(unit.session_id, Some(Err(error.clone())));
+                }
+                Some(_) => {}
             }
-            outcomes.push(outcome);
         }
+        let free: Vec<&Unit> = second
+            .iter()
+            .copied()
+            .filter(|unit| !stopped.contains_key(&unit.session_id))
+            .collect();
+        let mut ran = run(db, &free, deadline, held).await.into_iter();
+        outcomes.extend(second.iter().map(|unit| match stopped.get(&unit.session_id) {
+            Some(outcome) => outcome.clone(),
+            None => ran.next().flatten(),
+        }));
         outcomes
     })
 }
@@ -164,7 +177,11 @@ async fn raise_last_seq(db: &Db, units: &[&Unit], deadline: Option<Instant>) -> 
 }
 
 fn fail_all(units: &[&Unit], error: DbError) -> Vec<Option<Outcome>> {
-    let error = Error::from(error);
+    let error = match &error {
+        // The statement's own check of what it has stored; or a trigger, since what comes with a unit is checked.
+        DbError::Sql(sql) if is_data_exception(sql.code()) => Error::DatabaseRefused { constraint: None },
+        _ => Error::from(error),
+    };
     units.iter().map(|_| Some(Err(error.clone()))).collect()
 }
 
@@ -182,8 +199,16 @@ fn remedy(error: &DbError) -> Remedy {
         }
         Some(&SqlState::UNIQUE_VIOLATION) => Remedy::Slowly,
         Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => Remedy::Again,
-        // Class 22: data exception; class 23: another constraint; 54: a limit of the program.
-        Some(code) if matches!(code.code().get(..2), Some("22" | "23" | "54")) => Remedy::OneByOne,
+        Some(code) if is_refusal(code) || is_data_exception(Some(code)) => Remedy::Divide,
         _ => Remedy::GiveUp,
     }
+}
+
+/// Class 22: data exception. 54: a limit of PostgreSQL's, such as an index row's. 55: such as an object that a
+/// trigger needs isn't in the state for it.
+fn is_data_exception(code: Option<&SqlState>) -> bool {
+    code.is_some_and(|code| {
+        matches!(code.code().get(..2), Some("22" | "54" | "55" | "38" | "39"))
+            && *code != SqlState::LOCK_NOT_AVAILABLE
+    })
 }

@@ -1,8 +1,8 @@
 //! The arrays of the append statement, and the receipts that its result stands for.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -43,6 +43,7 @@ pub(super) static APPEND: Sql = Sql {
         Type::INT4_ARRAY,
         Type::BOOL_ARRAY,
         Type::BOOL,
+        Type::INT8_ARRAY,
     ],
 };
 
@@ -62,6 +63,7 @@ struct Sessions<'a> {
     tenants: Vec<&'a str>,
     users: Vec<Option<Uuid>>,
     counts: Vec<i64>,
+    cited: Vec<i64>,
     timed: Vec<bool>,
     imported_at: Vec<Option<Timestamp>>,
     given: Vec<bool>,
@@ -92,23 +94,12 @@ struct Citations<'a> {
     indexes: Vec<i32>,
 }
 
-/// Where the statement put a session's messages.
-#[derive(Clone, Copy)]
-struct Bumped {
-    base: i64,
-    starts_at: Timestamp,
-}
+/// Which of a batch's messages are a unit's, to find its receipts by.
+pub(super) type Rows = Range<usize>;
 
-/// Where a unit stands in its batch, to find its receipts by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket {
-    place: usize,
-    first_number: i64,
-}
-
-/// What the statement answered.
+/// What the statement has stored: the seq and the time of each row, by its id.
 pub(super) struct Appended {
-    by_place: HashMap<usize, Bumped>,
+    rows: HashMap<Uuid, (i64, Timestamp)>,
 }
 
 impl<'a> Batch<'a> {
@@ -125,13 +116,13 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a unit. `row_ids` says which of its messages are stored under another id than their own.
-    pub(super) fn add(&mut self, unit: &'a Unit, row_ids: &HashMap<Uuid, Uuid>) -> Ticket {
+    pub(super) fn add(&mut self, unit: &'a Unit, row_ids: &HashMap<Uuid, Uuid>) -> Rows {
         let place = self.place(unit);
-        let first_number = self.sessions.counts[place] + 1;
+        let first = self.messages.ids.len();
         for message in &unit.messages {
             self.add_message(place, message, row_ids.get(&message.id).copied());
         }
-        Ticket { place, first_number }
+        first..self.messages.ids.len()
     }
 
     fn place(&mut self, unit: &'a Unit) -> usize {
@@ -141,6 +132,7 @@ impl<'a> Batch<'a> {
             sessions.tenants.push(&unit.caller.tenant);
             sessions.users.push(unit.caller.end_user);
             sessions.counts.push(0);
+            sessions.cited.push(0);
             sessions.timed.push(false);
             sessions.imported_at.push(None);
             sessions.given.push(false);
@@ -153,6 +145,7 @@ impl<'a> Batch<'a> {
         let id = row_id.unwrap_or(message.id);
         let sessions = &mut self.sessions;
         sessions.counts[place] += 1;
+        sessions.cited[place] += as_i64(message.citations.len());
         sessions.timed[place] |= message.created_at.is_none();
         sessions.given[place] |= row_id.is_some();
         sessions.imported_at[place] = sessions.imported_at[place].max(message.created_at);
@@ -182,7 +175,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The parameters of [`APPEND`].
-    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 25] {
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 26] {
         let (s, m, c) = (&self.sessions, &self.messages, &self.citations);
         [
             &s.ids,
@@ -210,43 +203,40 @@ impl<'a> Batch<'a> {
             &c.indexes,
             &s.given,
             &self.optimistic,
+            &s.cited,
         ]
+    }
+
+    /// The ids of the rows of a unit.
+    pub(super) fn ids(&self, rows: Rows) -> &[Uuid] {
+        self.messages.ids.get(rows).unwrap_or_default()
     }
 }
 
 impl Appended {
     /// Reads the rows that [`APPEND`] answers.
     pub(super) fn read(rows: &[Row]) -> Appended {
-        let by_place = rows.iter().map(|row| {
-            let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
-            (
-                place,
-                Bumped {
-                    base: row.get(1),
-                    starts_at: row.get::<_, Time>(2).0,
-                },
-            )
-        });
         Appended {
-            by_place: by_place.collect(),
+            rows: rows
+                .iter()
+                .map(|row| (row.get(0), (row.get(1), row.get::<_, Time>(2).0)))
+                .collect(),
         }
     }
 
-    /// The receipts of a unit; `None` where its session was not found.
-    pub(super) fn receipts(&self, ticket: Ticket, unit: &Unit) -> Option<Vec<Receipt>> {
-        let bumped = self.by_place.get(&ticket.place)?;
-        let receipts = (ticket.first_number..)
-            .zip(&unit.messages)
-            .map(|(number, message)| Receipt {
+    /// The receipts of a unit, of what is stored under its row ids; `None` where its session was skipped.
+    pub(super) fn receipts(&self, ids: &[Uuid], unit: &Unit) -> Option<Vec<Receipt>> {
+        let receipts = ids.iter().zip(&unit.messages).map(|(id, message)| {
+            let &(seq, created_at) = self.rows.get(id)?;
+            Some(Receipt {
                 message_id: message.id,
                 session_id: unit.session_id,
-                seq: bumped.base + number,
-                created_at: message
-                    .created_at
-                    .unwrap_or_else(|| bumped.starts_at + SignedDuration::from_micros(number - 1)),
+                seq,
+                created_at,
                 deduplicated: false,
-            });
-        Some(receipts.collect())
+            })
+        });
+        receipts.collect()
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Outcome, Unit,
-    batch::{APPEND, Appended, Batch, Ticket},
+    batch::{APPEND, Appended, Batch, Rows},
     lookup::Known,
 };
 use crate::{
@@ -52,7 +52,7 @@ enum Decision {
     /// Its session isn't there, or it is held by somebody else.
     Skip,
     Reject(Error),
-    Insert(Ticket),
+    Insert(Rows),
     /// All its messages are stored, or will be by earlier units of this batch.
     Repeat(Vec<Repeated>),
 }
@@ -111,10 +111,10 @@ async fn append_in(tx: &Tx, units: &[&Unit], held: Held) -> Result<Vec<Option<Ou
         let outcome = match decision {
             Decision::Skip => None,
             Decision::Reject(error) => Some(Err(error)),
-            Decision::Insert(ticket) => {
+            Decision::Insert(rows) => {
                 let receipts = appended
                     .as_ref()
-                    .and_then(|appended| appended.receipts(ticket, unit));
+                    .and_then(|appended| appended.receipts(batch.ids(rows), unit));
                 // The session was there, and it is locked.
                 Some(receipts.ok_or(Error::Internal))
             }
@@ -181,7 +181,9 @@ impl Deciding<'_> {
 
     /// The messages of a unit that are stored already, or accepted earlier.
     fn repeated(&self, u: usize) -> Result<Vec<Repeated>> {
-        const REUSED: Error = Error::MessageIdReused("this message id is stored with another payload");
+        const REUSED: Error = Error::MessageIdReused(
+            "this message id is stored with another role, content, selected_text or payload",
+        );
         let unit = self.units[u];
         let mut repeated = Vec::new();
         for (m, message) in unit.messages.iter().enumerate() {

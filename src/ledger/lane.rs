@@ -2,24 +2,26 @@
 //! batch gathers: group commit without a timer, so a lone append pays no delay.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
 };
 
+use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
-use uuid::Uuid;
 
 use super::{
     Unit,
-    append::{append, append_free},
-    queue::{Queued, Room, Size, Ticket},
+    append::append_free,
+    aside::Aside,
+    queue::{Queued, Room, Size, Turn},
 };
-use crate::{postgres::Db, watch::Hub};
+use crate::{fair::Holder, postgres::Db, supervise::panic_text, watch::Hub};
 
 /// One lane.
 pub(super) struct Lane {
     pub(super) number: usize,
     pub(super) queue: mpsc::UnboundedReceiver<Queued>,
+    pub(super) backlog: Backlog,
     /// The lane's own connection comes from here.
     pub(super) db: Db,
     pub(super) aside: Aside,
@@ -28,71 +30,113 @@ pub(super) struct Lane {
     pub(super) hub: Hub,
 }
 
+/// What waits, in a line for each connection. Batches take from the lines in turn, so that one client's many
+/// units don't stand before another's few.
+#[derive(Default)]
+pub(super) struct Backlog {
+    lines: HashMap<Holder, VecDeque<Queued>>,
+    /// Whose line is next; each holder with a line once.
+    turns: VecDeque<Holder>,
+}
+
+impl Backlog {
+    fn push(&mut self, queued: Queued) {
+        let holder = queued.holder;
+        let line = self.lines.entry(holder).or_default();
+        if line.is_empty() {
+            self.turns.push_back(holder);
+        }
+        line.push_back(queued);
+    }
+
+    /// Back to where it was taken from.
+    fn push_front(&mut self, queued: Queued) {
+        let holder = queued.holder;
+        let line = self.lines.entry(holder).or_default();
+        if line.is_empty() {
+            self.turns.push_front(holder);
+        }
+        line.push_front(queued);
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let holder = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&holder)?;
+        let queued = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&holder);
+        } else {
+            self.turns.push_back(holder);
+        }
+        queued
+    }
+}
+
 impl Lane {
-    /// Appends until nobody can queue units any more, and all are answered.
+    /// Appends until nobody can queue units any more, and all are answered. A panic ends the batch, whose callers
+    /// hear of it, and nothing else.
     pub(super) async fn run(mut self) {
-        let mut next = None;
         loop {
-            let Some(first) = (match next.take() {
-                Some(queued) => Some(queued),
-                None => self.queue.recv().await,
-            }) else {
-                return;
-            };
-            let batch;
-            (batch, next) = self.gather(first);
+            let batch = self.gather();
             if !batch.is_empty() {
-                self.commit(batch).await;
+                if let Err(panic) = AssertUnwindSafe(self.commit(batch)).catch_unwind().await {
+                    tracing::error!(lane = self.number, panic = panic_text(&panic), "a batch panicked");
+                }
+                continue;
+            }
+            match self.queue.recv().await {
+                Some(queued) => self.backlog.push(queued),
+                None => return,
             }
         }
     }
 
-    /// A batch of what waits, from `first` on, and the unit that didn't fit any more.
-    fn gather(&mut self, first: Queued) -> (Vec<Queued>, Option<Queued>) {
+    /// A batch of what waits; empty where nothing does.
+    fn gather(&mut self) -> Vec<Turn> {
+        while let Ok(queued) = self.queue.try_recv() {
+            self.backlog.push(queued);
+        }
         let mut batch = Vec::new();
         let mut size = Size::default();
-        let mut next = Some(first);
-        while let Some(queued) = next {
-            let with_it = size.plus(queued.size);
+        while let Some(queued) = self.backlog.pop() {
+            // A unit whose predecessors were set aside goes behind them.
+            let Some(turn) = self.aside.follow(queued).and_then(Queued::take) else {
+                continue;
+            };
+            let with_it = size.plus(turn.size());
             if !batch.is_empty() && !with_it.fits(self.batch_cap) {
-                return (batch, Some(queued));
+                self.backlog.push_front(turn.wait_again());
+                break;
             }
-            // Nobody would hear of an abandoned unit, and nobody has been promised anything. A unit whose
-            // predecessors were set aside goes behind them.
-            if !queued.ticket.is_abandoned()
-                && let Some(queued) = self.aside.follow(queued)
-            {
-                size = with_it;
-                batch.push(queued);
-            }
-            next = self.queue.try_recv().ok();
+            size = with_it;
+            batch.push(turn);
         }
-        (batch, None)
+        batch
     }
 
-    async fn commit(&self, batch: Vec<Queued>) {
+    async fn commit(&self, batch: Vec<Turn>) {
         let began = Instant::now();
         let waited = batch
             .iter()
-            .map(|queued| began - queued.since)
+            .map(|turn| began - turn.since())
             .max()
             .unwrap_or_default();
-        let rows: usize = batch.iter().map(|queued| queued.size.rows).sum();
-        let units: Vec<&Unit> = batch.iter().map(|queued| &queued.unit).collect();
+        let rows: usize = batch.iter().map(|turn| turn.size().rows).sum();
+        let units: Vec<&Unit> = batch.iter().map(Turn::unit).collect();
         let outcomes = append_free(&self.db, &units, None).await;
         let mut stored = Vec::with_capacity(batch.len());
         let mut skipped = 0_usize;
-        for (queued, outcome) in batch.into_iter().zip(outcomes) {
+        for (turn, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
                 Some(outcome) => {
                     if outcome.is_ok() {
-                        stored.push(queued.unit.session_id);
+                        stored.push(turn.unit().session_id);
                     }
-                    queued.ticket.answer(outcome);
+                    turn.split().1.answer(outcome);
                 }
                 None => {
                     skipped += 1;
-                    self.aside.set(queued);
+                    self.aside.set(turn.wait_again());
                 }
             }
         }
@@ -106,85 +150,5 @@ impl Lane {
             ?waited,
             "committed a batch"
         );
-    }
-}
-
-/// Units of sessions that somebody else has locked (or that don't exist). Each such session is waited for
-/// by a task of its own, while the lane goes on; its later units line up behind the first.
-#[derive(Clone)]
-pub(super) struct Aside {
-    /// The tasks' connections come from here: they may be held for long.
-    db: Db,
-    sessions: Arc<Mutex<HashMap<Uuid, Vec<Queued>>>>,
-    hub: Hub,
-}
-
-impl Aside {
-    pub(super) fn new(db: Db, hub: Hub) -> Aside {
-        Aside {
-            db,
-            sessions: Arc::default(),
-            hub,
-        }
-    }
-
-    /// Takes a unit whose session is set aside, or gives it back.
-    fn follow(&self, queued: Queued) -> Option<Queued> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        match sessions.get_mut(&queued.unit.session_id) {
-            Some(line) => {
-                line.push(queued);
-                None
-            }
-            None => Some(queued),
-        }
-    }
-
-    /// Sets a unit aside.
-    fn set(&self, queued: Queued) {
-        let session_id = queued.unit.session_id;
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        match sessions.entry(session_id) {
-            Entry::Occupied(mut line) => line.get_mut().push(queued),
-            Entry::Vacant(line) => {
-                line.insert(vec![queued]);
-                tokio::spawn(self.clone().serve(session_id));
-            }
-        }
-    }
-
-    /// Appends the units of a session until none is left.
-    async fn serve(self, session_id: Uuid) {
-        while let Some(line) = self.next_line(session_id) {
-            let (units, mut tickets) = Queued::split(line);
-            let borrowed: Vec<&Unit> = units.iter().collect();
-            tokio::select! {
-                outcomes = append(&self.db, &borrowed, None) => {
-                    for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
-                        ticket.answer(outcome);
-                    }
-                    self.hub.changed(&[session_id]);
-                }
-                // Then the wait for the session is given up as well.
-                () = all_abandoned(&mut tickets) => {}
-            }
-        }
-    }
-
-    /// What has lined up meanwhile. Where that is nothing, the session is no longer set aside.
-    fn next_line(&self, session_id: Uuid) -> Option<Vec<Queued>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = sessions.get_mut(&session_id)?;
-        if line.is_empty() {
-            sessions.remove(&session_id);
-            return None;
-        }
-        Some(std::mem::take(line))
-    }
-}
-
-async fn all_abandoned(tickets: &mut [Ticket]) {
-    for ticket in tickets {
-        ticket.abandoned().await;
     }
 }

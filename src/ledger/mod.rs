@@ -6,25 +6,29 @@
 //! sessions' locks. A unit is stored as a whole or not at all, and a bad one harms no other.
 
 mod append;
+mod aside;
 mod batch;
 mod decide;
 mod lane;
 mod lookup;
+mod order;
 mod queue;
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{self, Instant},
 };
 use uuid::Uuid;
 
 pub use append::append;
+pub use order::StreamOrder;
+pub use queue::Pending;
 
 use crate::{
     auth::Caller,
@@ -35,8 +39,9 @@ use crate::{
     postgres::{Db, Sql},
     watch::Hub,
 };
-use lane::{Aside, Lane};
-use queue::{Queued, Room, Size};
+use aside::Aside;
+use lane::{Backlog, Lane};
+use queue::{Queued, Room, RoomLease, Size, enqueue};
 
 /// Messages for one session that are stored together, in order.
 #[derive(Clone, Debug)]
@@ -76,12 +81,16 @@ impl Default for LedgerOptions {
     }
 }
 
-/// A batch has at most this much, or one unit: 256 rows were a third slower than 1,024 when measured, and a
-/// unit may have as many bytes as a request.
+/// A batch has at most this much, or one unit. 256 rows were a third slower than 1,024 when measured; and as many
+/// messages of usual length have less than a MiB, beyond which others of the lane would only wait for longer.
 const BATCH_CAP: Size = Size {
     rows: 1024,
-    bytes: 8 << 20,
+    bytes: 1 << 20,
 };
+
+/// How long a lone append waits for room before it is told to come back: others' shares move on within a few
+/// batches.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An answer that says why must leave before the caller stops listening.
 const ANSWER_MARGIN: Duration = Duration::from_millis(20);
@@ -91,12 +100,11 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(20);
 pub struct Ledger {
     lanes: Arc<[mpsc::UnboundedSender<Queued>]>,
     room: Room,
+    /// Which lane a session has. Nobody can compute it, so nobody can make all of somebody's sessions share one.
+    hashing: RandomState,
     /// The lanes' connections, and those that wait for sessions.
     pools: [Db; 2],
 }
-
-/// The outcome of a unit that is on its way.
-pub type Pending = oneshot::Receiver<Outcome>;
 
 impl Ledger {
     /// Starts the lanes, which tell the hub what they have stored. Each has a connection of its own, and
@@ -117,6 +125,7 @@ impl Ledger {
             let lane = Lane {
                 number,
                 queue,
+                backlog: Backlog::default(),
                 db: lane_db.clone(),
                 aside: Aside::new(aside_db.clone(), hub.clone()),
                 hub: hub.clone(),
@@ -129,6 +138,7 @@ impl Ledger {
         Ok(Ledger {
             lanes: lanes.collect(),
             room,
+            hashing: RandomState::new(),
             pools: [lane_db.clone(), aside_db.clone()],
         })
     }
@@ -140,28 +150,28 @@ impl Ledger {
     /// [`Error::DeadlineExceeded`] shortly before the caller's deadline, after which the unit may still be
     /// stored.
     pub async fn append(&self, unit: Unit) -> Outcome {
-        let deadline = unit.caller.deadline;
-        let (reply, pending) = oneshot::channel();
-        self.queue(self.room.try_take(unit, reply)?);
-        let Some(deadline) = deadline else {
-            return received(pending.await);
+        let patience = Instant::now() + ROOM_PATIENCE;
+        let end = unit.caller.deadline.map(before);
+        let room = time::timeout_at(end.unwrap_or(patience).min(patience), self.room.take(&unit));
+        let room = room
+            .await
+            .map_err(|_| Error::Overloaded("too many messages wait to be appended"))?;
+        let pending = self.queue(unit, None, room);
+        let Some(end) = end else {
+            return pending.await;
         };
-        match time::timeout_at(before(deadline), pending).await {
-            Ok(outcome) => received(outcome),
+        match time::timeout_at(end, pending).await {
+            Ok(outcome) => outcome,
             Err(_) if !*self.pools[0].reachable().borrow() => Err(Error::DatabaseUnavailable),
             Err(_) => Err(Error::DeadlineExceeded),
         }
     }
 
-    /// Queues a unit, as soon as there is room, and answers what its outcome will come by. Units of one
-    /// session are stored in the order in which they were queued.
-    ///
-    /// # Errors
-    /// None that a caller can cause.
-    pub async fn submit(&self, unit: Unit) -> Result<Pending> {
-        let (reply, pending) = oneshot::channel();
-        self.queue(self.room.take(unit, reply).await?);
-        Ok(pending)
+    /// Queues a unit of a stream, as soon as there is room, and answers what its outcome will come by. Units of one
+    /// session are stored in the order in which they were queued, or not at all: see [`StreamOrder`].
+    pub async fn submit(&self, unit: Unit, order: &Arc<StreamOrder>) -> Pending {
+        let room = self.room.take(&unit).await;
+        self.queue(unit, Some(Arc::clone(order)), room)
     }
 
     /// Closes the lanes' connections that have been unused for long, or are old.
@@ -169,15 +179,15 @@ impl Ledger {
         self.pools.iter().for_each(Db::prune);
     }
 
-    fn queue(&self, queued: Queued) {
-        // The same lane on every day: it is no secret which sessions share one.
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(queued.unit.session_id);
+    fn queue(&self, unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLease) -> Pending {
         let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
-        let lane = usize::try_from(hash % lanes).unwrap_or(0);
-        if let Err(returned) = self.lanes[lane].send(queued) {
-            // Only where the lane has died.
-            returned.0.ticket.answer(Err(Error::Internal));
+        let lane = usize::try_from(self.hashing.hash_one(unit.session_id) % lanes).unwrap_or(0);
+        let (queued, pending) = enqueue(unit, order, room);
+        if self.lanes[lane].send(queued).is_err() {
+            // The unit is dropped, and its caller hears of it.
+            tracing::error!(lane, "the lane is gone");
         }
+        pending
     }
 }
 
@@ -185,11 +195,6 @@ impl Ledger {
 fn before(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     Instant::now() + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
-}
-
-/// What a lane answered. It always does, unless it has died.
-pub fn received(outcome: Result<Outcome, oneshot::error::RecvError>) -> Outcome {
-    outcome.unwrap_or(Err(Error::Internal))
 }
 
 /// Every statement of the append path, for the test that prepares them all.

@@ -1,53 +1,220 @@
-//! What waits to be appended, and how much of it may.
+//! What waits to be appended, and how much of it may. A unit waits in a slot that its caller's [`Pending`]
+//! shares: a caller who goes away takes it out at once, with the room and the memory that it holds.
 
-use std::sync::Arc;
-
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::Instant,
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
-use super::{Outcome, Unit};
-use crate::domain::{Error, Result, message::NewMessage};
+use tokio::{sync::oneshot, time::Instant};
+use uuid::Uuid;
 
-/// A unit on its way.
+use super::{Outcome, Unit, order::StreamOrder};
+use crate::{
+    domain::{Error, message::NewMessage},
+    fair::{FairPool, Holder, Lease},
+};
+
+/// A unit that waits for its turn.
 pub(super) struct Queued {
-    pub(super) unit: Unit,
-    pub(super) ticket: Ticket,
-    pub(super) size: Size,
-    pub(super) since: Instant,
+    slot: Arc<Slot>,
+    pub(super) holder: Holder,
+    pub(super) session_id: Uuid,
 }
 
-impl Queued {
-    /// The units of a batch, and to whom their outcomes go.
-    pub(super) fn split(batch: Vec<Queued>) -> (Vec<Unit>, Vec<Ticket>) {
-        batch
-            .into_iter()
-            .map(|queued| (queued.unit, queued.ticket))
-            .unzip()
-    }
+/// Where a unit is until its turn, or until its caller goes away.
+type Slot = Mutex<Option<Waiting>>;
+
+struct Waiting {
+    unit: Unit,
+    ticket: Ticket,
+    size: Size,
+    since: Instant,
 }
 
 /// Where a unit's outcome goes, and the room that the unit takes until then.
 pub(super) struct Ticket {
     reply: oneshot::Sender<Outcome>,
-    _room: [OwnedSemaphorePermit; 2],
+    session_id: Uuid,
+    order: Option<Arc<StreamOrder>>,
+    _room: RoomLease,
+}
+
+/// A unit whose turn has come. Its caller may still go away, but doesn't take it back.
+pub(super) struct Turn {
+    waiting: Waiting,
+    slot: Arc<Slot>,
+}
+
+/// The outcome of a unit that is on its way. Dropped before that is known, it takes the unit out of the queue;
+/// and where the unit is a stream's, all of the stream's.
+#[derive(Debug)]
+pub struct Pending {
+    reply: oneshot::Receiver<Outcome>,
+    slot: Arc<Slot>,
+    session_id: Uuid,
+    order: Option<Arc<StreamOrder>>,
+    is_known: bool,
+}
+
+/// Puts a unit into a slot.
+pub(super) fn enqueue(unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLease) -> (Queued, Pending) {
+    let (reply, outcome) = oneshot::channel();
+    let (holder, session_id) = (unit.caller.holder, unit.session_id);
+    let slot = Arc::new(Mutex::new(Some(Waiting {
+        size: Size::of(&unit),
+        unit,
+        ticket: Ticket {
+            reply,
+            session_id,
+            order: order.clone(),
+            _room: room,
+        },
+        since: Instant::now(),
+    })));
+    let queued = Queued {
+        slot: Arc::clone(&slot),
+        holder,
+        session_id,
+    };
+    let pending = Pending {
+        reply: outcome,
+        slot,
+        session_id,
+        order,
+        is_known: false,
+    };
+    (queued, pending)
+}
+
+impl Queued {
+    /// Takes the unit, unless it must not be stored any more: its caller is gone (nobody has been promised
+    /// anything), its stream's client is, or an earlier entry of its stream for this session was refused, which
+    /// answers this one too.
+    pub(super) fn take(self) -> Option<Turn> {
+        let waiting = lock(&self.slot).take()?;
+        let turn = Turn {
+            waiting,
+            slot: self.slot,
+        };
+        let ticket = &turn.waiting.ticket;
+        let Some(order) = &ticket.order else {
+            return (!ticket.reply.is_closed()).then_some(turn);
+        };
+        if order.is_gone() {
+            return None;
+        }
+        match order.refusal(ticket.session_id) {
+            Some(refusal) => {
+                turn.split().1.answer(Err(refusal));
+                None
+            }
+            None => Some(turn),
+        }
+    }
+}
+
+impl Turn {
+    pub(super) fn unit(&self) -> &Unit {
+        &self.waiting.unit
+    }
+
+    pub(super) fn size(&self) -> Size {
+        self.waiting.size
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.waiting.since
+    }
+
+    /// The unit, and to whom its outcome goes.
+    pub(super) fn split(self) -> (Unit, Ticket) {
+        (self.waiting.unit, self.waiting.ticket)
+    }
+
+    /// Puts the unit back to wait once more, where its caller can take it out again.
+    pub(super) fn wait_again(self) -> Queued {
+        let queued = Queued {
+            holder: self.waiting.unit.caller.holder,
+            session_id: self.waiting.ticket.session_id,
+            slot: Arc::clone(&self.slot),
+        };
+        *lock(&self.slot) = Some(self.waiting);
+        queued
+    }
 }
 
 impl Ticket {
-    /// Answers. Nobody may be listening any more.
+    /// Answers the unit's caller, who may be gone. What follows the unit on its stream hears of a failure first.
     pub(super) fn answer(self, outcome: Outcome) {
+        if let Some(order) = self.order {
+            order.note(self.session_id, &outcome);
+        }
         let _ = self.reply.send(outcome);
-    }
-
-    /// Whether nobody listens any more: the client is gone, or its deadline has passed.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
     }
 
     /// Waits until nobody listens any more.
     pub(super) async fn abandoned(&mut self) {
         self.reply.closed().await;
+    }
+}
+
+impl Pending {
+    /// The outcome, if it is known by now.
+    pub fn try_outcome(&mut self) -> Option<Outcome> {
+        match self.reply.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            outcome => Some(self.known(outcome)),
+        }
+    }
+
+    /// A unit that was never answered: what had it has panicked, and the log says why.
+    fn known<E>(&mut self, outcome: Result<Outcome, E>) -> Outcome {
+        self.is_known = true;
+        let outcome = outcome.unwrap_or(Err(Error::Internal));
+        if let Some(order) = &self.order {
+            order.note(self.session_id, &outcome);
+        }
+        outcome
+    }
+}
+
+impl Future for Pending {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match Pin::new(&mut self.reply).poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(self.known(outcome)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.is_known {
+            return;
+        }
+        // In this order: whoever finds the slot empty finds the stream's later units forbidden.
+        if let Some(order) = &self.order {
+            order.leave();
+        }
+        let waiting = lock(&self.slot).take();
+        drop(waiting);
+    }
+}
+
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<Waiting>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,84 +245,47 @@ impl Size {
     }
 }
 
-/// The room that all queued units share.
+/// The room that all queued units share, in rows and KiB: fairly by connection, so that no client fills it, and
+/// fairly by session, so that those who wait for one that somebody has locked don't either.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
-    rows: Arc<Semaphore>,
-    kibibytes: Arc<Semaphore>,
-    cap: Size,
+    by_connection: FairPool<2>,
+    by_session: FairPool<2>,
 }
 
-/// Bytes are counted in units that let a semaphore hold many of them.
+/// A unit's room.
+#[derive(Debug)]
+pub(super) struct RoomLease {
+    _leases: [Lease<2>; 2],
+}
+
+/// Bytes are counted in these, so that small units count for what the queue itself needs for them.
 const KIB: usize = 1024;
 
 impl Room {
     pub(super) fn new(cap: Size) -> Room {
+        let pool = FairPool::new([cap.rows, cap.bytes / KIB]);
         Room {
-            rows: Arc::new(Semaphore::new(cap.rows)),
-            kibibytes: Arc::new(Semaphore::new(cap.bytes / KIB)),
-            cap,
+            by_session: FairPool::new(pool.total()),
+            by_connection: pool,
         }
     }
 
     /// How many rows wait or are being appended.
     pub(super) fn rows_taken(&self) -> usize {
-        self.cap.rows - self.rows.available_permits()
+        self.by_connection.total()[0] - self.by_connection.free()[0]
     }
 
-    /// Takes room for a unit, if there is enough.
-    pub(super) fn try_take(&self, unit: Unit, reply: oneshot::Sender<Outcome>) -> Result<Queued> {
-        let (size, [rows, kibibytes]) = self.permits(&unit);
-        let full = |_| Error::Overloaded("too many messages wait to be appended");
-        let rows = Arc::clone(&self.rows)
-            .try_acquire_many_owned(rows)
-            .map_err(full)?;
-        let kibibytes = Arc::clone(&self.kibibytes)
-            .try_acquire_many_owned(kibibytes)
-            .map_err(full)?;
-        Ok(queued(unit, reply, size, [rows, kibibytes]))
-    }
-
-    /// Takes room for a unit when there is enough.
-    pub(super) async fn take(&self, unit: Unit, reply: oneshot::Sender<Outcome>) -> Result<Queued> {
-        let (size, [rows, kibibytes]) = self.permits(&unit);
-        // They are closed never.
-        let closed = |_| Error::Internal;
-        let rows = Arc::clone(&self.rows)
-            .acquire_many_owned(rows)
-            .await
-            .map_err(closed)?;
-        let kibibytes = Arc::clone(&self.kibibytes)
-            .acquire_many_owned(kibibytes)
-            .await
-            .map_err(closed)?;
-        Ok(queued(unit, reply, size, [rows, kibibytes]))
-    }
-
-    /// A unit that is larger than all the room takes all of it, so that it can pass.
-    fn permits(&self, unit: &Unit) -> (Size, [u32; 2]) {
+    /// Takes room for a unit as soon as the shares of its connection and its session have it.
+    pub(super) async fn take(&self, unit: &Unit) -> RoomLease {
         let size = Size::of(unit);
-        let permits = [
-            size.rows.min(self.cap.rows),
-            size.bytes.div_ceil(KIB).max(1).min(self.cap.bytes / KIB),
-        ];
-        (
-            size,
-            permits.map(|permits| u32::try_from(permits).unwrap_or(u32::MAX)),
-        )
-    }
-}
-
-fn queued(
-    unit: Unit,
-    reply: oneshot::Sender<Outcome>,
-    size: Size,
-    room: [OwnedSemaphorePermit; 2],
-) -> Queued {
-    Queued {
-        unit,
-        ticket: Ticket { reply, _room: room },
-        size,
-        since: Instant::now(),
+        let amount = [size.rows, size.bytes.div_ceil(KIB)];
+        let (high, low) = unit.session_id.as_u64_pair();
+        RoomLease {
+            _leases: [
+                self.by_connection.take(unit.caller.holder, amount).await,
+                self.by_session.take(Holder(high ^ low), amount).await,
+            ],
+        }
     }
 }

@@ -31,20 +31,54 @@ fn from_sql(error: &tokio_postgres::Error) -> Error {
     if let Some(known) = constraint.and_then(constraint_error) {
         return known;
     }
-    match error.code() {
+    let Some(code) = error.code() else {
+        return internal(describe(error));
+    };
+    match *code {
         // The locks were held by others for longer than we wait, or again and again.
-        Some(
-            &SqlState::LOCK_NOT_AVAILABLE
-            | &SqlState::T_R_DEADLOCK_DETECTED
-            | &SqlState::T_R_SERIALIZATION_FAILURE,
-        ) => Error::Overloaded("another writer holds what this request needs"),
-        // A primary that became a standby, as in a fail-over.
-        Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
-            tracing::warn!("the database is read-only");
-            Error::DatabaseUnavailable
+        SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::T_R_DEADLOCK_DETECTED
+        | SqlState::T_R_SERIALIZATION_FAILURE => {
+            return Error::Overloaded("another writer holds what this request needs");
         }
-        _ => internal(describe(error)),
+        // A primary that became a standby, as in a fail-over.
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            tracing::warn!("the database is read-only");
+            return Error::DatabaseUnavailable;
+        }
+        _ => {}
     }
+    if is_exhausted(code) {
+        tracing::warn!(
+            error = describe(error),
+            "the database can't do more at the moment"
+        );
+        return Error::DatabaseUnavailable;
+    }
+    if is_refusal(code) {
+        // Not its text: a trigger may quote the row.
+        tracing::warn!(
+            code = code.code(),
+            constraint,
+            "a trigger or constraint refused a row"
+        );
+        return Error::DatabaseRefused {
+            constraint: constraint.map(str::to_owned),
+        };
+    }
+    internal(describe(error))
+}
+
+/// Whether the database lacks something that will be there again: room on its disk, memory, connections, or
+/// time (an administrator, or a `statement_timeout` of theirs, has ended the statement).
+fn is_exhausted(code: &SqlState) -> bool {
+    code.code().starts_with("53") || matches!(*code, SqlState::QUERY_CANCELED | SqlState::IO_ERROR)
+}
+
+/// Whether somebody's own trigger or constraint doesn't want the row: a RAISE (class P0), a constraint of
+/// class 23 that isn't one of ours, or a privilege that a trigger lacks.
+pub(crate) fn is_refusal(code: &SqlState) -> bool {
+    matches!(code.code().get(..2), Some("P0" | "23")) || *code == SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 fn constraint_error(name: &str) -> Option<Error> {

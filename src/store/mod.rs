@@ -26,7 +26,7 @@ use crate::{
     postgres::{Db, Sql, db::Params},
 };
 
-pub(crate) use error::internal;
+pub(crate) use error::{internal, is_refusal};
 pub use watch::{Asked, LISTEN, News, PageSize};
 
 /// Which migration sets are installed and served.

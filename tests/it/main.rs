@@ -9,6 +9,7 @@
 mod adopt;
 mod analytics;
 mod append;
+mod append_faults;
 mod append_limits;
 mod append_races;
 mod append_stream;

@@ -10,12 +10,22 @@
 -- $22 score, $23 citation_index.
 -- $24, each session: whether any of its messages has a given_id. $25: whether nobody has looked up which ids
 -- are stored; then a session that has messages with a given_id returns no row either, since the key alone
--- doesn't find those.
+-- doesn't find those. $26, each session: how many citations.
+--
+-- Times are those of the clock, or just after the session's last message; which may be of a year that no clock of
+-- a client knows, or infinity, in rows that others wrote: then they stay in the year 9999.
+--
+-- A trigger may drop a row without a word. Then the statement fails, by dividing by 0, and nothing is stored.
 WITH locked AS MATERIALIZED (
-    SELECT s.id, t.place, t.count, t.timed, t.imported_at, t.given,
-        greatest(clock_timestamp(), s.last_message_at + interval '1 microsecond') AS starts_at
-    FROM unnest($1, $2, $3, $4, $5, $6, $24)
-        WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, given, place)
+    SELECT s.id, t.place, t.count, t.timed, t.imported_at, t.given, t.cited,
+        greatest(
+            clock_timestamp(),
+            CASE WHEN s.last_message_at < timestamptz '9999-12-30 00:00:00+00'
+                THEN s.last_message_at + interval '1 microsecond'
+                WHEN s.last_message_at IS NOT NULL THEN timestamptz '9999-12-30 00:00:00+00' END
+        ) AS starts_at
+    FROM unnest($1, $2, $3, $4, $5, $6, $24, $26)
+        WITH ORDINALITY AS t (session_id, tenant_id, user_id, count, timed, imported_at, given, cited, place)
     JOIN chat_sessions s ON s.id = t.session_id
     WHERE s.tenant_id = t.tenant_id AND (t.user_id IS NULL OR t.user_id = s.user_id)
         AND NOT ($25 AND s.has_given_ids)
@@ -31,7 +41,7 @@ WITH locked AS MATERIALIZED (
         updated_at = clock_timestamp()
     FROM locked l
     WHERE s.id = l.id
-    RETURNING l.place, s.id, s.tenant_id, s.last_seq - l.count AS base, l.starts_at
+    RETURNING l.place, l.count, l.cited, s.id, s.tenant_id, s.last_seq - l.count AS base, l.starts_at
 ), stored AS (
     INSERT INTO messages (id, session_id, seq, role, content, selected_text, metadata, payload, created_at, given_id)
     SELECT m.id, b.id, b.base + m.number, m.role, m.content, m.selected_text, m.metadata::jsonb, m.payload,
@@ -39,6 +49,7 @@ WITH locked AS MATERIALIZED (
     FROM unnest($7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         AS m (place, number, id, role, content, selected_text, metadata, payload, imported_at, given_id)
     JOIN bumped b ON b.place = m.place
+    RETURNING id, seq, created_at
 ), cited AS (
     INSERT INTO message_citations
         (tenant_id, message_id, session_id, document_id, chunk_id, score, citation_index, created_at)
@@ -47,5 +58,13 @@ WITH locked AS MATERIALIZED (
     FROM unnest($17, $18, $19, $20, $21, $22, $23)
         AS c (place, message_id, imported_at, document_id, chunk_id, score, citation_index)
     JOIN bumped b ON b.place = c.place
+    RETURNING 1
 )
-SELECT place, base, starts_at FROM bumped
+SELECT id, seq, created_at FROM stored
+WHERE (
+    SELECT 1 / (
+        coalesce(sum(count), 0) = (SELECT count(*) FROM stored)
+        AND coalesce(sum(cited), 0) = (SELECT count(*) FROM cited)
+    )::int
+    FROM bumped
+) = 1

@@ -1,0 +1,112 @@
+//! Units of sessions that somebody else has locked (or that don't exist). Each such session is waited for by a
+//! task of its own, while the lane goes on; its later units line up behind the first.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::{
+    Unit,
+    append::append,
+    queue::{Queued, Ticket, Turn},
+};
+use crate::{postgres::Db, supervise::panic_text, watch::Hub};
+
+/// The sessions that a lane has set aside.
+#[derive(Clone)]
+pub(super) struct Aside {
+    /// The tasks' connections come from here: they may be held for long.
+    db: Db,
+    lines: Arc<Mutex<HashMap<Uuid, Vec<Queued>>>>,
+    hub: Hub,
+}
+
+impl Aside {
+    pub(super) fn new(db: Db, hub: Hub) -> Aside {
+        Aside {
+            db,
+            lines: Arc::default(),
+            hub,
+        }
+    }
+
+    /// Takes a unit whose session is set aside, or gives it back.
+    pub(super) fn follow(&self, queued: Queued) -> Option<Queued> {
+        match self.lines().get_mut(&queued.session_id) {
+            Some(line) => {
+                line.push(queued);
+                None
+            }
+            None => Some(queued),
+        }
+    }
+
+    /// Sets a unit aside.
+    pub(super) fn set(&self, queued: Queued) {
+        let session_id = queued.session_id;
+        match self.lines().entry(session_id) {
+            Entry::Occupied(mut line) => line.get_mut().push(queued),
+            Entry::Vacant(line) => {
+                line.insert(vec![queued]);
+                tokio::spawn(self.clone().serve(session_id));
+            }
+        }
+    }
+
+    /// Appends the units of a session until none is left. A panic ends those that it was about.
+    async fn serve(self, session_id: Uuid) {
+        while let Some(line) = self.next_line(session_id) {
+            let turns: Vec<Turn> = line.into_iter().filter_map(Queued::take).collect();
+            if turns.is_empty() {
+                continue;
+            }
+            if let Err(panic) = AssertUnwindSafe(self.append(session_id, turns))
+                .catch_unwind()
+                .await
+            {
+                tracing::error!(panic = panic_text(&panic), "appending to a session panicked");
+            }
+        }
+    }
+
+    async fn append(&self, session_id: Uuid, turns: Vec<Turn>) {
+        let (units, mut tickets): (Vec<Unit>, Vec<Ticket>) = turns.into_iter().map(Turn::split).unzip();
+        let units: Vec<&Unit> = units.iter().collect();
+        tokio::select! {
+            outcomes = append(&self.db, &units, None) => {
+                for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
+                    ticket.answer(outcome);
+                }
+                self.hub.changed(&[session_id]);
+            }
+            // Then the wait for the session is given up as well.
+            () = all_abandoned(&mut tickets) => {}
+        }
+    }
+
+    /// What has lined up meanwhile. Where that is nothing, the session is no longer set aside.
+    fn next_line(&self, session_id: Uuid) -> Option<Vec<Queued>> {
+        let mut lines = self.lines();
+        let line = lines.get_mut(&session_id)?;
+        if line.is_empty() {
+            lines.remove(&session_id);
+            return None;
+        }
+        Some(std::mem::take(line))
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Queued>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn all_abandoned(tickets: &mut [Ticket]) {
+    for ticket in tickets {
+        ticket.abandoned().await;
+    }
+}
