@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match chatledger::cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chatledger: {error:#}");
+            chatledger::cli::last_words(format!("chatledger: {error:#}"));
             ExitCode::FAILURE
         }
     }

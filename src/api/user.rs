@@ -1,6 +1,5 @@
 //! `UserService`.
 
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
@@ -121,7 +120,6 @@ impl pb::user_service_server::UserService for UserApi {
         &self,
         request: Request<pb::VerifyPasswordRequest>,
     ) -> Result<Response<pb::VerifyPasswordResponse>, Status> {
-        let began = Instant::now();
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
@@ -137,7 +135,7 @@ impl pb::user_service_server::UserService for UserApi {
             self.api.store.credentials(&caller, &request.email).await?
         };
         let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
-        let verdict = self
+        let (verdict, began) = self
             .passwords
             .verify(request.password.clone(), hash.clone())
             .await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use password::{Passwords, Verdict};
+pub use password::{Passwords, Verdict, is_affordable};
 
 use crate::fair::Holder;
 

@@ -10,15 +10,28 @@ use tokio::{sync::Semaphore, task, time};
 
 use crate::domain::{Error, Result};
 
-/// A refusal takes at least this long, whatever its reason: longer than a bcrypt hash of cost 12 takes to
-/// verify on a slow machine, so that the time tells neither an unknown email nor the kind of hash.
-const REFUSAL_TIME: Duration = Duration::from_millis(500);
+/// A refusal takes at least this long from when its work begins, whatever its reason: several times what a bcrypt
+/// hash of cost 12 takes to verify (a quarter of a second), so that also on a busy machine the time tells neither an
+/// unknown email nor the kind of hash. The wait before that is the same for all kinds.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// How many may wait for one that works: with 50 ms each, the last waits for some seconds.
+const WAITING_FOR_EACH: usize = 64;
+
+/// The most that a stored argon2 hash may ask for, in KiB, passes and lanes; argon2-cffi's default is 65,536, 3 and 4. One
+/// that asks for more, whoever wrote it, would take the server's memory or a core for seconds.
+const MAX_ARGON2: (u32, u32, u32) = (65_536, 10, 16);
+/// The highest cost of a stored bcrypt hash: a second of a core.
+const MAX_BCRYPT_COST: u32 = 14;
 
 /// Hashes and verifies, off the runtime's threads, and only a few at a time: each takes tens of
 /// milliseconds of a core and 19 MiB.
 #[derive(Clone, Debug)]
 pub struct Passwords {
+    /// Of those at work. One goes with the work, which goes on when its caller leaves.
     permits: Arc<Semaphore>,
+    /// Of those at work and those that wait.
+    places: Arc<Semaphore>,
 }
 
 /// What a verification found.
@@ -37,6 +50,7 @@ impl Default for Passwords {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Passwords {
             permits: Arc::new(Semaphore::new(threads)),
+            places: Arc::new(Semaphore::new(threads * (1 + WAITING_FOR_EACH))),
         }
     }
 }
@@ -45,16 +59,16 @@ impl Passwords {
     /// The argon2id hash of a password, as a PHC string.
     ///
     /// # Errors
-    /// [`Error::Internal`] where hashing fails.
+    /// [`Error::Internal`] where hashing fails; [`Error::Overloaded`] where too many wait.
     pub async fn hash(&self, password: String) -> Result<String> {
-        self.run(move || hash_now(&password)).await?
+        self.run(move || hash_now(&password)).await?.0
     }
 
-    /// Whether the password is the one of the hash. `None` is never right.
+    /// Whether the password is the one of the hash, and when the work on that began. `None` is never right.
     ///
     /// # Errors
-    /// [`Error::Internal`] where the work could not be done.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Verdict> {
+    /// [`Error::Internal`] where the work could not be done; [`Error::Overloaded`] where too many wait.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<(Verdict, time::Instant)> {
         self.run(move || match hash {
             Some(hash) => verify_now(&password, &hash),
             None => {
@@ -72,10 +86,26 @@ impl Passwords {
         Err(Error::InvalidCredentials)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    /// Does the work when its turn has come, and says when that was.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, time::Instant)> {
+        let _place = self
+            .places
+            .try_acquire()
+            .map_err(|_| Error::Overloaded("too many passwords wait to be hashed"))?;
         // The semaphore is never closed, and the work doesn't panic: both errors are for the log.
-        let _permit = self.permits.acquire().await.map_err(internal)?;
-        task::spawn_blocking(work).await.map_err(internal)
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(internal)?;
+        let began = time::Instant::now();
+        let worked = task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        Ok((worked.await.map_err(internal)?, began))
     }
 }
 
@@ -91,7 +121,29 @@ fn hash_now(password: &str) -> Result<String> {
         .map_err(internal)
 }
 
+/// Whether a stored hash asks for no more work and memory than this server gives it.
+#[must_use]
+pub fn is_affordable(hash: &str) -> bool {
+    if hash.starts_with("$2") {
+        // $2b$12$...
+        let cost = hash.split('$').nth(2).and_then(|cost| cost.parse::<u32>().ok());
+        return cost.is_none_or(|cost| cost <= MAX_BCRYPT_COST);
+    }
+    let Ok(hash) = PasswordHash::new(hash) else {
+        return true;
+    };
+    let (memory, passes, lanes) = MAX_ARGON2;
+    [("m", memory), ("t", passes), ("p", lanes)]
+        .into_iter()
+        .all(|(name, most)| hash.params.get_decimal(name).is_none_or(|asked| asked <= most))
+}
+
 fn verify_now(password: &str, hash: &str) -> Verdict {
+    if !is_affordable(hash) {
+        tracing::warn!("a stored password hash asks for more work than is allowed; it is taken for wrong");
+        let _ = hash_now(password);
+        return Verdict::Wrong;
+    }
     if hash.starts_with("$2") {
         return match bcrypt::verify(password, hash) {
             Ok(true) => Verdict::RightButOld,
@@ -125,7 +177,56 @@ mod tests {
             ("correct horse", None, Verdict::Wrong),
         ] {
             let found = passwords.verify(password.into(), hash.cloned()).await;
-            assert_eq!(found.expect("verified"), verdict, "{password} {hash:?}");
+            assert_eq!(found.expect("verified").0, verdict, "{password} {hash:?}");
         }
+    }
+
+    #[test]
+    fn hashes_that_ask_for_too_much_are_not_computed() {
+        for (hash, affordable) in [
+            (
+                "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNo",
+                true,
+            ),
+            (
+                "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaGhhc2hoYXNo",
+                true,
+            ),
+            (
+                "$argon2id$v=19$m=4194304,t=3,p=4$c29tZXNhbHQ$aGFzaGhhc2hoYXNo",
+                false,
+            ),
+            (
+                "$argon2id$v=19$m=4096,t=4000000,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNo",
+                false,
+            ),
+            (
+                "$argon2i$v=19$m=4096,t=3,p=255$c29tZXNhbHQ$aGFzaGhhc2hoYXNo",
+                false,
+            ),
+            ("$2b$12$abc", true),
+            (
+                "$2b$31$abcdefghijklmnopqrstuuxyzabcdefghijklmnopqrstuvwxyzabcdef",
+                false,
+            ),
+        ] {
+            assert_eq!(is_affordable(hash), affordable, "{hash}");
+        }
+        let costly = "$2b$31$abcdefghijklmnopqrstuuxyzabcdefghijklmnopqrstuvwxyzabcdef";
+        assert_eq!(verify_now("x", costly), Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_when_its_caller_leaves_and_so_does_its_permit() {
+        let passwords = Passwords::default();
+        let all = passwords.permits.available_permits();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let work = passwords.run(move || ended.recv());
+        // Polled once, and dropped while it works.
+        assert!(time::timeout(Duration::ZERO, work).await.is_err());
+        assert_eq!(passwords.permits.available_permits(), all - 1);
+        drop(end);
+        let back = Arc::clone(&passwords.permits).acquire_many_owned(u32::try_from(all).expect("few"));
+        assert!(back.await.is_ok());
     }
 }

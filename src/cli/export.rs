@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::{database::Located, serve::start_logging};
+use super::{database::Located, logs::Logs};
 use crate::{
     config::{DatabaseConfig, LogFormat},
     transfer::{Part, Progress, Source, export, source::Tables},
@@ -49,7 +49,7 @@ impl Export {
 }
 
 pub(super) fn run(args: &Export) -> anyhow::Result<()> {
-    start_logging(LogFormat::Text, "warn");
+    let _logs = Logs::start(LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let located = Located::find(&args.database.source).await?;

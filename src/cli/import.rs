@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::tz::TimeZone;
 
-use super::{database::Located, output::show, serve::start_logging, signals::Stop};
+use super::{database::Located, logs::Logs, output::show, signals::Stop};
 use crate::{
     config::{DatabaseConfig, LogFormat, Secret},
     domain::Limits,
@@ -57,7 +57,7 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
 }
 
 pub(super) fn run(args: &Import) -> anyhow::Result<()> {
-    start_logging(LogFormat::Text, "warn");
+    let _logs = Logs::start(LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let agrees = runtime.block_on(async {
         let mut stop = Stop::listen()?;

@@ -4,6 +4,7 @@ mod bench;
 mod database;
 mod export;
 mod import;
+mod logs;
 mod migrate;
 mod output;
 mod schema;
@@ -12,6 +13,8 @@ mod signals;
 mod target;
 
 use clap::{Parser, Subcommand};
+
+pub use logs::last_words;
 
 use crate::config::ServeConfig;
 

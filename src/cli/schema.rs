@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{database::Located, output::show, serve::start_logging};
+use super::{database::Located, logs::Logs, output::show};
 use crate::{
     config::{DatabaseConfig, LogFormat},
     postgres::connect::describe,
@@ -25,7 +25,7 @@ pub(super) struct SchemaArgs {
 }
 
 pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
-    start_logging(LogFormat::Text, "warn");
+    let _logs = Logs::start(LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let text = runtime.block_on(async {
         let located = Located::find(&args.database.source).await?;

@@ -1,14 +1,13 @@
 //! `chatledger serve`: a database, its schema, and the server over it.
 
-use std::{io::IsTerminal, net::SocketAddr, sync::Arc};
+use std::{io::Write, net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
-use super::{signals::Stop, target::Target};
+use super::{logs::Logs, signals::Stop, target::Target};
 use crate::{
-    config::{LogFormat, ServeConfig},
+    config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
     migrate::{LockPolicy, Migrator, Settings},
     postgres::{Db, DbOptions, connect::Connector},
@@ -22,22 +21,13 @@ const DEFAULT_LOG: &str = "info,refinery_core=off";
 
 pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
     config.validate()?;
-    start_logging(config.log_format, DEFAULT_LOG);
+    let logs = Logs::start(config.log_format, DEFAULT_LOG);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
-}
-
-/// Logs to stderr: what RUST_LOG says, or else `default`.
-pub(super) fn start_logging(format: LogFormat, default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
+    runtime.spawn(logs.tell_dropped());
+    let served = runtime.block_on(serve(config));
+    // A password that is still being hashed isn't waited for.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
@@ -103,7 +93,9 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
 
 /// The one line on stdout, for people and for scripts that wait for it.
 fn announce(address: SocketAddr, database: &Database) {
-    println!(
+    // Whoever started the server may have gone.
+    let _ = writeln!(
+        std::io::stdout(),
         "chatledger {} serving on {address} ({})",
         env!("CARGO_PKG_VERSION"),
         database.description

@@ -20,6 +20,9 @@ pub struct Citation {
     pub index: i32,
 }
 
+/// The largest score: PostgreSQL sums squares for a mean, and those of 1e154 overflow.
+pub const MAX_SCORE: f64 = 1e100;
+
 impl Citation {
     /// The bytes that it holds in memory, about.
     #[must_use]
@@ -82,8 +85,11 @@ pub fn check_all(check: &mut Check<'_>, at: &Path<'_>, citations: &[Citation]) {
         check.document_id(&at.field("document_id"), &citation.document_id);
         let max = check.limits.max_source_id_bytes;
         check.text_bytes(&at.field("chunk_id"), &citation.chunk_id, max);
-        if !citation.score.is_finite() {
-            check.violation(&at.field("score"), "must be a finite number");
+        if !(-MAX_SCORE..=MAX_SCORE).contains(&citation.score) {
+            check.violation(
+                &at.field("score"),
+                "must be a finite number between -1e100 and 1e100",
+            );
         }
         let index = at.field("citation_index");
         if citation.index < 0 {

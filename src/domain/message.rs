@@ -127,34 +127,23 @@ impl NewMessage {
 }
 
 /// What a message weighs: the bytes that it holds in memory, about, those of its citations included. Whatever is
-/// bounded by how much messages take (the queue, watches, pages, imports) counts by this.
-fn weight(
-    content: &str,
-    selected_text: Option<&str>,
-    metadata: &str,
-    payload: Option<&Bytes>,
-    citations: &[Citation],
-) -> usize {
-    size_of::<Message>()
-        + content.len()
-        + selected_text.map_or(0, str::len)
-        + metadata.len()
-        + payload.map_or(0, Bytes::len)
-        + citations.iter().map(Citation::weight).sum::<usize>()
+/// bounded by how much messages take (the queue, watches, pages, imports) counts by this. The parts are the lengths
+/// of content, selected_text, metadata and payload.
+pub(crate) fn weight(parts: [usize; 4], citations: impl Iterator<Item = usize>) -> usize {
+    size_of::<Message>() + parts.iter().sum::<usize>() + citations.sum::<usize>()
 }
 
 impl NewMessage {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let (selected_text, payload) = (self.selected_text.as_deref(), self.payload.as_ref());
-        weight(
-            &self.content,
-            selected_text,
-            self.metadata.as_str(),
-            payload,
-            &self.citations,
-        )
+        let parts = [
+            self.content.len(),
+            self.selected_text.as_ref().map_or(0, String::len),
+            self.metadata.as_str().len(),
+            self.payload.as_ref().map_or(0, Bytes::len),
+        ];
+        weight(parts, self.citations.iter().map(Citation::weight))
     }
 }
 
@@ -162,14 +151,13 @@ impl Message {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let (selected_text, payload) = (self.selected_text.as_deref(), self.payload.as_ref());
-        weight(
-            &self.content,
-            selected_text,
-            &self.metadata,
-            payload,
-            &self.citations,
-        )
+        let parts = [
+            self.content.len(),
+            self.selected_text.as_ref().map_or(0, String::len),
+            self.metadata.len(),
+            self.payload.as_ref().map_or(0, Bytes::len),
+        ];
+        weight(parts, self.citations.iter().map(Citation::weight))
     }
 }
 

@@ -88,9 +88,26 @@ pub fn check_email(check: &mut Check<'_>, at: &Path<'_>, email: &str) {
     let blank = email.contains(|c: char| c.is_whitespace() || c.is_control());
     if email.is_empty() || email.chars().count() > MAX_TEXT {
         check.required_chars(at, email, MAX_TEXT);
+    } else if email.contains(is_invisible) {
+        check.violation(
+            at,
+            "must not have characters that can't be seen, such as zero-width spaces",
+        );
     } else if !good_parts || blank {
         check.violation(at, "must be an email address such as ada@example.com");
     }
+}
+
+/// Characters that show nothing, with which two emails look alike: general category Cf and
+/// Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt), and the blank of Braille.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+        | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// An identity provider's id.

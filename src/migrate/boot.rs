@@ -7,7 +7,7 @@ use tokio_postgres::{Client, types::Type};
 
 use super::{
     LockPolicy, Migrator, Settings, Until,
-    change::Session,
+    change::{Session, is_link_valid},
     explain, progress,
     sets::{Set, SetName, VERSIONS, major},
     text_of,
@@ -61,6 +61,7 @@ impl Migrator {
     /// each to be shown as one line.
     pub async fn boot(&self, mode: Mode, search_config: &str) -> anyhow::Result<String> {
         let client = match mode {
+            Mode::Auto if self.is_up_to_date().await? => self.connect().await?,
             Mode::Auto => {
                 let session = Session::open(self, &progress::log, false).await?;
                 session.up(Until::Head, None).await?;
@@ -77,6 +78,22 @@ impl Migrator {
         let version = text_of(&client, "SHOW server_version").await?;
         // Debian's says `15.18 (Debian 15.18-0+deb12u1)`.
         Ok(version.split(' ').next().unwrap_or_default().to_owned())
+    }
+
+    /// Whether there is nothing to migrate, so that nobody has to be waited for. Anything that isn't as it should be is
+    /// looked at under the lock, and told there.
+    async fn is_up_to_date(&self) -> anyhow::Result<bool> {
+        let client = self.connect().await?;
+        let all = self.states(&client).await?;
+        let states = self.chosen(&all);
+        if states
+            .iter()
+            .any(|state| state.check().is_err() || !state.pending().is_empty())
+        {
+            return Ok(false);
+        }
+        let has_link = states.iter().any(|state| state.set.name == SetName::Link);
+        Ok(!has_link || is_link_valid(&client).await?)
     }
 
     /// Fails unless the schema is one that this program can serve.

@@ -334,13 +334,18 @@ async fn record(client: &Client, set: &Set, version: i64) -> anyhow::Result<()> 
 }
 
 /// Validates the foreign key from sessions to users, once there is no session left without its user.
-async fn validate_link(client: &Client, listener: &Listener) -> anyhow::Result<()> {
+/// Whether the foreign key from sessions to users has been validated.
+pub(super) async fn is_link_valid(client: &Client) -> anyhow::Result<bool> {
     const UNVALIDATED: &str = "SELECT FROM pg_constraint WHERE conname = 'chat_sessions_user_fkey'
         AND conrelid = to_regclass('chat_sessions') AND NOT convalidated";
+    let unvalidated = client.query_typed(UNVALIDATED, &[]).await.map_err(explain)?;
+    Ok(unvalidated.is_empty())
+}
+
+async fn validate_link(client: &Client, listener: &Listener) -> anyhow::Result<()> {
     const ORPHANS: &str = "SELECT count(*) FROM chat_sessions s WHERE user_id IS NOT NULL
         AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)";
-    let unvalidated = client.query_typed(UNVALIDATED, &[]).await.map_err(explain)?;
-    if unvalidated.is_empty() {
+    if is_link_valid(client).await? {
         return Ok(());
     }
     let rows = client.query_typed(ORPHANS, &[]).await.map_err(explain)?;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{connect, explain};
@@ -20,6 +20,34 @@ const KEY: i64 = i64::from_be_bytes(*b"chatledg");
 /// How long to wait between two looks at the lock: a migration takes longer than this, and eight servers
 /// that boot together ask no more than a few hundred times a second.
 const POLL: Duration = Duration::from_millis(25);
+
+/// How often it is said for whom we wait.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Says who holds the lock. By the simple protocol, as all that happens here while somebody may build an index
+/// concurrently.
+async fn tell_whom(client: &Client) -> anyhow::Result<()> {
+    // A key of 64 bits is shown in two halves.
+    let sql = format!(
+        "SELECT a.pid, a.application_name, a.client_addr, date_trunc('second', now() - a.xact_start)
+        FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND (l.classid::bigint << 32 | l.objid::bigint) = {KEY}"
+    );
+    for answer in client.simple_query(&sql).await.map_err(explain)? {
+        if let SimpleQueryMessage::Row(row) = answer {
+            tracing::info!(
+                pid = row.get(0),
+                application = row.get(1),
+                address = row.get(2),
+                held_for = row.get(3),
+                "waiting for somebody else's migrations"
+            );
+        }
+    }
+    Ok(())
+}
 
 /// Held until it is released or dropped.
 pub struct Lock {
@@ -39,6 +67,7 @@ impl Lock {
                 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
             SELECT pg_try_advisory_xact_lock({KEY})"
         );
+        let mut told: Option<Instant> = None;
         loop {
             let answers = client.simple_query(&attempt).await.map_err(explain)?;
             let rows = answers.iter().filter_map(|answer| match answer {
@@ -49,6 +78,10 @@ impl Lock {
                 return Ok(Lock { client });
             }
             client.batch_execute("ROLLBACK").await.map_err(explain)?;
+            if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                told = Some(Instant::now());
+                tell_whom(&client).await?;
+            }
             time::sleep(POLL).await;
         }
     }

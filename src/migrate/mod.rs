@@ -66,6 +66,19 @@ use crate::{
 use history::State;
 use sets::{Set, SetName};
 
+/// The oldest PostgreSQL whose SQL the migrations and the statements are written in, as `server_version_num` has it.
+const OLDEST: u32 = 140_000;
+
+fn check_version(number: u32) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        number >= OLDEST,
+        "PostgreSQL {}.{} is too old: 14 or newer is needed; nothing was changed",
+        number / 10_000,
+        number % 10_000
+    );
+    Ok(())
+}
+
 /// What to migrate, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -128,7 +141,10 @@ impl Migrator {
     }
 
     async fn connect(&self) -> anyhow::Result<Client> {
-        connect(&self.connector, self.settings.patience).await
+        let client = connect(&self.connector, self.settings.patience).await?;
+        let number = text_of(&client, "SHOW server_version_num").await?;
+        check_version(number.parse().unwrap_or_default())?;
+        Ok(client)
     }
 
     /// All sets as the database has them.
@@ -326,4 +342,17 @@ async fn text_of(client: &Client, sql: &str) -> anyhow::Result<String> {
 /// Every statement of the sets, for the test that prepares them all.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
     sets::VERSIONS.iter().map(|(_, sql)| sql)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn postgresql_13_is_too_old() {
+        for number in [0, 90_624, 130_023] {
+            assert!(super::check_version(number).is_err(), "{number}");
+        }
+        for number in [140_000, 150_018, 180_001] {
+            assert!(super::check_version(number).is_ok(), "{number}");
+        }
+    }
 }

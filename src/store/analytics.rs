@@ -15,10 +15,12 @@ use crate::{
     postgres::{Sql, Time},
 };
 
-/// Counts first, and then looks up only the titles that are shown.
+/// Counts first, and then looks up only the titles that are shown. Scores that a mean can't be made of (SQL by hand may
+/// store NaN, or 1e300) are left out of it.
 static TOP_DOCUMENTS: Sql = Sql {
     text: "WITH top AS (
-            SELECT document_id, count(*) AS citations, coalesce(avg(score), 0) AS mean FROM message_citations
+            SELECT document_id, count(*) AS citations,
+                coalesce(avg(score) FILTER (WHERE score BETWEEN -1e100 AND 1e100), 0) AS mean FROM message_citations
             WHERE tenant_id = $1 AND ($3::timestamptz IS NULL OR created_at >= $3)
                 AND ($2::uuid IS NULL OR session_id IN (
                     SELECT id FROM chat_sessions WHERE tenant_id = $1 AND user_id = $2))
@@ -31,7 +33,7 @@ static TOP_DOCUMENTS: Sql = Sql {
 
 macro_rules! activity {
     () => {
-        "count(*), coalesce(sum(last_seq), 0)::bigint, max(coalesce(last_message_at, created_at))"
+        "count(*), least(coalesce(sum(last_seq), 0), 9223372036854775807)::bigint, max(coalesce(last_message_at, created_at))"
     };
 }
 
@@ -66,11 +68,13 @@ static TIME_ZONE_EXISTS: Sql = Sql {
     params: &[Type::TEXT],
 };
 
+/// Days of the years that a date of the contract can have: SQL by hand may store infinity, too.
 static DAILY_VOLUME: Sql = Sql {
     text: "SELECT to_char(m.created_at AT TIME ZONE $4, 'YYYY-MM-DD') AS day, count(*), count(DISTINCT m.session_id)
         FROM messages m JOIN chat_sessions s ON s.id = m.session_id
         WHERE s.tenant_id = $1 AND ($2::uuid IS NULL OR s.user_id = $2)
             AND ($3::timestamptz IS NULL OR m.created_at >= $3)
+            AND m.created_at > '0001-01-02 00:00:00+00' AND m.created_at < '9999-12-31 00:00:00+00'
         GROUP BY day ORDER BY day",
     params: &[Type::TEXT, Type::UUID, Type::TIMESTAMPTZ, Type::TEXT],
 };

@@ -4,7 +4,10 @@
 use std::error::Error as StdError;
 
 use bytes::{BufMut, BytesMut};
-use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
+use tokio_postgres::{
+    error::SqlState,
+    types::{IsNull, ToSql, Type, accepts, to_sql_checked},
+};
 
 use super::{
     Store,
@@ -17,7 +20,7 @@ use crate::{
         message::{Search, SearchHit},
         page::MAX_PAGE_BYTES,
     },
-    postgres::Sql,
+    postgres::{DbError, Sql},
 };
 
 /// What of a text is searched: `to_tsvector` fails on a text whose words take more than 1 MiB.
@@ -160,6 +163,17 @@ impl ToSql for RegConfig {
     to_sql_checked!();
 }
 
+/// Whether PostgreSQL can't make a search of the query: too much text (class 54), no query in the end (42601), or too
+/// many operators within each other, for which it has no code of its own ("tsquery stack too small").
+fn is_bad_query(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        let code = error.code();
+        code.code().starts_with("54")
+            || *code == SqlState::SYNTAX_ERROR
+            || (*code == SqlState::INTERNAL_ERROR && error.message().contains("tsquery"))
+    })
+}
+
 /// A page of hits, best first.
 #[derive(Debug)]
 pub struct Hits {
@@ -205,7 +219,15 @@ impl Store {
             &max_bytes,
         ];
         params.extend(config.as_ref().map(|config| config as &(dyn ToSql + Sync)));
-        let rows = self.read_planned(caller, sql, &params).await?;
+        let rows = match self.db.read_planned(caller.deadline, sql, &params).await {
+            Err(DbError::Sql(error)) if is_bad_query(&error) => {
+                return Err(Error::invalid(
+                    "query",
+                    "has more operators, or longer words, than a search can have",
+                ));
+            }
+            rows => rows?,
+        };
         if rows.is_empty()
             && let Some(session_id) = search.session_id
         {

@@ -17,7 +17,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    auth::Caller,
+    auth::{Caller, is_affordable},
     domain::{Limits, session},
     postgres::{Db, DbError},
     store::Scope,
@@ -218,8 +218,18 @@ impl Import {
 
     async fn store_users(&mut self, records: Vec<super::record::UserRecord>) -> anyhow::Result<()> {
         let mut rows = Vec::new();
-        for record in records {
+        for mut record in records {
             self.note_left_out(Kind::User, &record.id.to_string(), &record.left_out)?;
+            if record
+                .hashed_password
+                .as_deref()
+                .is_some_and(|hash| !is_affordable(hash))
+            {
+                record.hashed_password = None;
+                let reason = "its password hash asks for more work than a server does; it was left out";
+                self.report
+                    .note(Notice::Changed, Kind::User, &record.id.to_string(), reason, "")?;
+            }
             match self.rules().user(&record) {
                 Ok(()) => rows.push(record),
                 Err(wrong) => self.skip(Kind::User, &record.id.to_string(), &wrong)?,
@@ -380,8 +390,7 @@ async fn fill(source: &mut Source) -> anyhow::Result<Chunk> {
     while chunk.items.len() < CHUNK_RECORDS && chunk.bytes < CHUNK_BYTES {
         let Some(item) = source.next().await? else { break };
         if let Item::Record(Record::Message(message)) = &item {
-            let other = message.payload.as_ref().map_or(0, String::len);
-            chunk.bytes += message.content.len() + other;
+            chunk.bytes += message.weight();
         }
         chunk.items.push(item);
     }

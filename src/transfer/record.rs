@@ -212,6 +212,24 @@ pub struct MessageRecord {
     pub citations: Vec<CitationRecord>,
 }
 
+impl MessageRecord {
+    /// The bytes that it holds in memory, about.
+    pub(super) fn weight(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let metadata = self.metadata.as_ref().map_or(0, |json| json.get().len());
+        let citations = self.citations.iter().map(|citation| {
+            size_of::<CitationRecord>() + citation.document_id.len() + of(&citation.chunk_id)
+        });
+        let parts = [
+            self.content.len(),
+            of(&self.selected_text),
+            metadata,
+            of(&self.payload),
+        ];
+        crate::domain::message::weight(parts, citations)
+    }
+}
+
 /// A source of a message.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CitationRecord {

@@ -13,6 +13,13 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8d2f_6a51_07c4_4b0e_9a63_5be1_c2d7_40f
 /// Epoch times above this are milliseconds: as seconds they would be after the year 5000.
 const MILLIS_FROM: f64 = 1e11;
 
+/// What PostgreSQL reads as true, and numbers and texts of programs.
+pub(crate) const TRUE: &[&str] = &["true", "t", "yes", "y", "on", "1", "1.0", "active", "enabled"];
+/// The same for false.
+pub(crate) const FALSE: &[&str] = &[
+    "false", "f", "no", "n", "off", "0", "0.0", "", "inactive", "disabled",
+];
+
 /// What reading needs to know of the source.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -94,6 +101,28 @@ impl Row {
         self.text(names)?.parse().ok()
     }
 
+    /// As whether something is so, in the words that databases and programs have for it. What is none of them
+    /// stays in the row.
+    pub fn truth(&mut self, names: &[&str]) -> Option<bool> {
+        let (name, truth) = names.iter().find_map(|name| {
+            let text = plain(self.0.get(*name)?).trim().to_lowercase();
+            let truth = match text.as_str() {
+                word if TRUE.contains(&word) => true,
+                word if FALSE.contains(&word) => false,
+                _ => return None,
+            };
+            Some((*name, truth))
+        })?;
+        self.0.remove(name);
+        Some(truth)
+    }
+
+    /// Whether one of these fields is there.
+    #[must_use]
+    pub fn has(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.0.contains_key(*name))
+    }
+
     /// The names of what nobody has taken.
     #[must_use]
     pub fn names(self) -> Vec<String> {
@@ -134,6 +163,26 @@ mod tests {
         assert_eq!(origin.time("yesterday"), None);
         assert_eq!(origin.time("infinity"), None);
         assert_eq!(origin.time("NaN"), None);
+    }
+
+    #[test]
+    fn truth_has_many_words_and_what_is_none_of_them_stays() {
+        for (json, expected) in [
+            ("true", Some(true)),
+            ("1", Some(true)),
+            (r#"" Yes ""#, Some(true)),
+            ("false", Some(false)),
+            ("0", Some(false)),
+            (r#""f""#, Some(false)),
+            (r#""False""#, Some(false)),
+            (r#""no""#, Some(false)),
+            (r#""suspended""#, None),
+            ("2", None),
+        ] {
+            let mut row = Row::parse(&format!(r#"{{"is_active": {json}}}"#)).expect("a row");
+            assert_eq!(row.truth(&["is_active"]), expected, "{json}");
+            assert_eq!(row.has(&["is_active"]), expected.is_none(), "{json}");
+        }
     }
 
     #[test]

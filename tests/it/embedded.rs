@@ -371,3 +371,42 @@ async fn places_that_will_not_do_are_named() {
     let message = one_line(&Cluster::start(&without_programs).await.unwrap_err());
     assert!(message.contains("--pg-bin"), "{message}");
 }
+
+#[tokio::test]
+async fn a_torn_postmaster_pid_is_no_reason_not_to_start() {
+    let dir = open_dir();
+    Cluster::start(&options(dir.path()))
+        .await
+        .unwrap()
+        .stop()
+        .await
+        .unwrap();
+    let version = walk(dir.path())
+        .into_iter()
+        .find(|path| path.ends_with("PG_VERSION"))
+        .unwrap();
+    let pid_file = version.parent().unwrap().join("postmaster.pid");
+    for content in ["", "\n", "garbage", "1234567\n/tm", "-1\n"] {
+        fs::write(&pid_file, content).unwrap();
+        let cluster = Cluster::start(&options(dir.path())).await;
+        cluster
+            .unwrap_or_else(|error| panic!("{content:?}: {error}"))
+            .stop()
+            .await
+            .unwrap();
+    }
+}
+
+/// The files of a directory, two levels deep.
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let entries = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let first = entries(dir);
+    first
+        .iter()
+        .flat_map(|path| entries(path))
+        .chain(first.clone())
+        .collect()
+}

@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{serve::start_logging, target::Target};
+use super::{logs::Logs, target::Target};
 use crate::{
     config::{LogFormat, Secret, SourceConfig, duration},
     migrate::{Backup, Copy, LockPolicy, Migrator, Settings, Until, own, sets::SetName},
@@ -251,7 +251,7 @@ impl Command {
 }
 
 pub(super) fn run(args: MigrateArgs) -> anyhow::Result<()> {
-    start_logging(LogFormat::Text, DEFAULT_LOG);
+    let _logs = Logs::start(LogFormat::Text, DEFAULT_LOG);
     let command = args.command;
     if let Command::New(args) = &command {
         return new(args);

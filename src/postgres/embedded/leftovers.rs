@@ -23,6 +23,8 @@ pub(super) fn clear(place: &Place, socket_dir: &Path) -> Result<(), EmbeddedErro
     if let Some(postmaster) = recorded_pid(&place.pgdata) {
         end(postmaster, &place.pgdata)?;
         remove_false_pid(postmaster, &place.pgdata)?;
+    } else {
+        remove_torn_pid(&place.pgdata)?;
     }
     remove_sockets(socket_dir)
 }
@@ -74,6 +76,18 @@ fn remove_false_pid(postmaster: Pid, pgdata: &Path) -> Result<(), EmbeddedError>
         fs::remove_file(&path).map_err(EmbeddedError::io("remove", &path))?;
     }
     Ok(())
+}
+
+/// A `postmaster.pid` that names nobody, since the machine went down while it was written: `postgres` refuses to start
+/// over it. Whoever wrote it would be found by its working directory.
+fn remove_torn_pid(pgdata: &Path) -> Result<(), EmbeddedError> {
+    let path = pgdata.join("postmaster.pid");
+    if !path.exists() {
+        return Ok(());
+    }
+    end(Pid::from_raw(0), pgdata)?;
+    tracing::warn!("removing a postmaster.pid that names no process");
+    fs::remove_file(&path).map_err(EmbeddedError::io("remove", &path))
 }
 
 /// `postgres` would take the id in a left-over `.s.PGSQL.5432.lock` for alive just as well.

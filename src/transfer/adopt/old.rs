@@ -6,7 +6,13 @@ use anyhow::ensure;
 use tokio_postgres::{Client, types::Type};
 
 use super::{KEPT_IN, explain, tables_of};
-use crate::{store::Scope, transfer::layouts::ROLES};
+use crate::{
+    store::Scope,
+    transfer::{
+        layouts::ROLES,
+        row::{FALSE, TRUE},
+    },
+};
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL) FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid
@@ -137,8 +143,8 @@ impl<'a> Old<'a> {
     fn json(&self, table: &str, column: &str, known: &[&str]) -> String {
         let object = match self.type_of(table, column) {
             Some(_) => format!(
-                "coalesce(CASE jsonb_typeof(t.{column}::jsonb) WHEN 'object' THEN t.{column}::jsonb
-                    WHEN 'null' THEN '{{}}' ELSE jsonb_build_object('value', t.{column}::jsonb) END, '{{}}')"
+                "CASE coalesce(jsonb_typeof(t.{column}::jsonb), 'null') WHEN 'object' THEN t.{column}::jsonb
+                    WHEN 'null' THEN '{{}}' ELSE jsonb_build_object('value', t.{column}::jsonb) END"
             ),
             None => "'{}'::jsonb".to_owned(),
         };
@@ -170,10 +176,7 @@ impl<'a> Old<'a> {
 
     fn users(&self) -> String {
         let text = |column| self.text("users", column);
-        let active = match self.type_of("users", "is_active") {
-            Some(_) => "coalesce(t.is_active::boolean, true)",
-            None => "true",
-        };
+        let active = self.active();
         format!(
             "INSERT INTO users (id, email, name, hashed_password, is_active, created_at, updated_at)
             SELECT t.id, {}, {}, coalesce({}, {}), {active}, coalesce({created}, now()), coalesce({}, {created}, now())
@@ -184,6 +187,20 @@ impl<'a> Old<'a> {
             text("password_hash"),
             self.time("users", "updated_at"),
             created = self.time("users", "created_at"),
+        )
+    }
+
+    /// Whether a user is active, by the words that an import knows. Any other is an error: nobody is let in for it.
+    fn active(&self) -> String {
+        if self.type_of("users", "is_active").is_none() {
+            return "true".to_owned();
+        }
+        let words = |words: &[&str]| words.join("','");
+        format!(
+            "CASE WHEN t.is_active IS NULL OR lower(trim(t.is_active::text)) IN ('{}') THEN true
+                WHEN lower(trim(t.is_active::text)) IN ('{}') THEN false ELSE t.is_active::text::boolean END",
+            words(TRUE),
+            words(FALSE)
         )
     }
 
@@ -311,7 +328,34 @@ impl<'a> Old<'a> {
             "{table} has {before} rows, of which {after} fit: the others belong to nothing (import tells which)"
         );
         ensure!(old == new, "{table} differs from what it was");
+        self.compare_json(client, table).await?;
         Ok(after)
+    }
+
+    /// Looks whether each row's JSON is still there, and nothing is that wasn't: by other words than those that
+    /// copied it.
+    async fn compare_json(&self, client: &Client, table: &str) -> anyhow::Result<()> {
+        let (column, key) = match table {
+            "user_profiles" => ("preferences", "user_id"),
+            "chat_sessions" | "messages" => ("metadata", "id"),
+            _ => return Ok(()),
+        };
+        if self.type_of(table, column).is_none() {
+            return Ok(());
+        }
+        let sql = format!(
+            "SELECT count(*) FROM {KEPT_IN}.{table} o JOIN {table} n USING ({key}) WHERE NOT CASE
+                WHEN o.{column} IS NULL OR o.{column}::text = 'null' THEN NOT n.{column} ? 'value'
+                WHEN o.{column}::text LIKE '{{%' THEN n.{column} @> o.{column}::jsonb
+                ELSE n.{column} -> 'value' = o.{column}::jsonb END"
+        );
+        let rows = client.query_typed(&sql, &[]).await.map_err(explain)?;
+        let differing = rows.first().map_or(0, |row| row.get::<_, i64>(0));
+        ensure!(
+            differing == 0,
+            "{table}.{column} differs from what it was in {differing} rows"
+        );
+        Ok(())
     }
 }
 

@@ -164,13 +164,18 @@ fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
         external_id: row.text(&["external_id"]),
         name: row.text(&["name", "full_name", "display_name", "username"]),
         hashed_password: row.text(&["hashed_password", "password_hash"]),
-        is_active: row
-            .text(&["is_active", "active"])
-            .is_none_or(|text| text != "false"),
+        is_active: is_active(&mut row),
         created_at: row.time(&["created_at"], origin),
         updated_at: row.time(&["updated_at"], origin),
         left_out: row.names(),
     }))
+}
+
+/// Who isn't said to be inactive is active. A word that nobody knows lets nobody in: it is left out, as the report
+/// says.
+fn is_active(row: &mut Row) -> bool {
+    const NAMES: &[&str] = &["is_active", "active"];
+    row.truth(NAMES).unwrap_or_else(|| !row.has(NAMES))
 }
 
 fn profile(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
