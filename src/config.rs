@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     domain::Limits,
-    migrate,
+    memory, migrate,
     postgres::{DbOptions, url::DatabaseUrl},
     store::Scope,
 };
@@ -43,6 +43,12 @@ pub struct ServeConfig {
     #[arg(long, env = "CHATLEDGER_MAX_STREAMS", value_name = "N", default_value_t = 16384,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
+    /// What requests, answers and watches may hold together, in bytes; what doesn't fit waits, or is told to come back
+    #[arg(long, env = "CHATLEDGER_MEMORY_BUDGET", value_name = "BYTES", default_value_t = memory::DEFAULT_BYTES)]
+    pub memory_budget: usize,
+    /// How long a request, or a message of a stream that has begun, may take to arrive
+    #[arg(long, env = "CHATLEDGER_READ_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
@@ -257,13 +263,20 @@ impl ServeConfig {
     /// Checks what one flag alone can't tell.
     ///
     /// # Errors
-    /// An address beyond this machine without `--insecure`.
+    /// An address beyond this machine without `--insecure`; a memory budget that a request doesn't fit in.
     pub fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.insecure || self.listen.ip().is_loopback(),
             "--listen {}: refusing to listen beyond this machine without TLS and authentication; \
              --insecure does it all the same",
             self.listen
+        );
+        let least = self.limits.max_request_bytes.saturating_mul(memory::LEAST_REQUESTS);
+        anyhow::ensure!(
+            self.memory_budget >= least,
+            "--memory-budget {}: must be at least {} times --max-request-bytes, {least}",
+            self.memory_budget,
+            memory::LEAST_REQUESTS
         );
         Ok(())
     }

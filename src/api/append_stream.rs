@@ -4,7 +4,7 @@
 //! response stream takes them from there in the same order. So a client that doesn't read its answers isn't
 //! read from either.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use tokio::{
@@ -13,11 +13,12 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use super::{Api, convert, pb, status};
+use super::{Api, Charges, convert, pb, status};
 use crate::{
     auth::Caller,
     domain::{Error, Path},
     ledger::{Ledger, Outcome, Pending, Unit, received},
+    memory::Charge,
 };
 
 /// The most entries of a stream that are on their way: enough to fill a batch while another commits.
@@ -27,6 +28,9 @@ const MAX_RESULTS: usize = 1024;
 
 /// How long a client that still sends is read from after the end has been sent: many round trips.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// An answer that is to be sent, and the memory that its frame of entries holds until it is.
+type Queued = (Answer, Option<Arc<Charge>>);
 
 /// What is to be sent next.
 enum Answer {
@@ -43,6 +47,8 @@ pub(super) struct AppendStream {
     pub(super) api: Api,
     pub(super) ledger: Ledger,
     pub(super) caller: Caller,
+    /// What the frames hold.
+    pub(super) charges: Charges,
     /// Becomes true when the server stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -65,7 +71,7 @@ impl AppendStream {
     async fn read(
         mut self,
         mut entries: Streaming<pb::StreamAppendMessagesRequest>,
-        answers: mpsc::Sender<Answer>,
+        answers: mpsc::Sender<Queued>,
     ) {
         let end = loop {
             let frame = tokio::select! {
@@ -82,19 +88,24 @@ impl AppendStream {
                 Ok(None) => break None,
                 Err(status) => break Some(status::complete(status, self.api.limits.max_request_bytes)),
             };
+            let charge = self.charges.next();
             for entry in entries {
                 let answer = self.accept(entry).await;
-                if answers.send(answer).await.is_err() {
+                if answers.send((answer, charge.clone())).await.is_err() {
                     return;
                 }
             }
         };
         if let Some(status) = end {
             // Nobody to tell where the client is gone.
-            let _ = answers.send(Answer::End(status)).await;
+            let _ = answers.send((Answer::End(status), None)).await;
             // A client that still sends hears of the end first. Not reading on would reset the stream, and
             // in a graceful shutdown h2 then closes the connection before it has sent what is queued.
-            let read_on = async { while let Ok(Some(_)) = entries.message().await {} };
+            let read_on = async {
+                while let Ok(Some(_)) = entries.message().await {
+                    drop(self.charges.next());
+                }
+            };
             let _ = time::timeout(LINGER, read_on).await;
         }
     }
@@ -122,15 +133,15 @@ impl AppendStream {
 
 /// The response side of a stream.
 struct Answers {
-    queue: mpsc::Receiver<Answer>,
+    queue: mpsc::Receiver<Queued>,
     /// Taken from the queue, and not sent yet.
-    head: Option<Answer>,
+    head: Option<Queued>,
 }
 
 impl Answers {
     /// The next frame: waits for the first answer, and adds those that are known by then.
     async fn next(&mut self) -> Option<Result<pb::StreamAppendMessagesResponse, Status>> {
-        let first = match self.head.take() {
+        let (first, _held) = match self.head.take() {
             Some(answer) => answer,
             None => self.queue.recv().await?,
         };
@@ -142,10 +153,11 @@ impl Answers {
         let mut results = vec![result(outcome)];
         while results.len() < MAX_RESULTS {
             let Ok(answer) = self.queue.try_recv() else { break };
+            let (answer, charge) = answer;
             match known(answer) {
                 Ok(outcome) => results.push(result(outcome)),
                 Err(answer) => {
-                    self.head = Some(answer);
+                    self.head = Some((answer, charge));
                     break;
                 }
             }

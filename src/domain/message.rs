@@ -126,34 +126,35 @@ impl NewMessage {
     }
 }
 
-/// What a message weighs: the bytes that it holds in memory, about, those of its citations included. Whatever is
+/// What a message weighs: the bytes that it holds in memory, about; `payload` and `citations` by theirs. Whatever is
 /// bounded by how much messages take (the queue, watches, pages, imports) counts by this.
-fn weight(
+#[must_use]
+pub fn weight(
     content: &str,
     selected_text: Option<&str>,
     metadata: &str,
-    payload: Option<&Bytes>,
-    citations: &[Citation],
+    payload: usize,
+    citations: usize,
 ) -> usize {
     size_of::<Message>()
         + content.len()
         + selected_text.map_or(0, str::len)
         + metadata.len()
-        + payload.map_or(0, Bytes::len)
-        + citations.iter().map(Citation::weight).sum::<usize>()
+        + payload
+        + citations
 }
 
 impl NewMessage {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let (selected_text, payload) = (self.selected_text.as_deref(), self.payload.as_ref());
+        let citations = self.citations.iter().map(Citation::weight).sum();
         weight(
             &self.content,
-            selected_text,
+            self.selected_text.as_deref(),
             self.metadata.as_str(),
-            payload,
-            &self.citations,
+            self.payload.as_ref().map_or(0, Bytes::len),
+            citations,
         )
     }
 }
@@ -162,13 +163,13 @@ impl Message {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let (selected_text, payload) = (self.selected_text.as_deref(), self.payload.as_ref());
+        let citations = self.citations.iter().map(Citation::weight).sum();
         weight(
             &self.content,
-            selected_text,
+            self.selected_text.as_deref(),
             &self.metadata,
-            payload,
-            &self.citations,
+            self.payload.as_ref().map_or(0, Bytes::len),
+            citations,
         )
     }
 }

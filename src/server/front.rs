@@ -18,10 +18,11 @@ use tokio::{
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::Service as ServiceOptions;
+use super::{Service as ServiceOptions, answer, intake::Intake};
 use crate::{
     api::{Deadline, status::complete},
     domain::Error,
+    memory::{Charge, Memory},
 };
 
 /// The RPCs whose responses have no end of their own.
@@ -41,11 +42,15 @@ struct Limits {
     streams: Arc<Semaphore>,
     request_timeout: Duration,
     max_request_bytes: usize,
+    intake: Arc<Intake>,
+    memory: Memory,
 }
 
 impl FrontLayer {
-    pub(super) fn new(service: &ServiceOptions) -> Self {
+    pub(super) fn new(service: &ServiceOptions, intake: Intake) -> Self {
         FrontLayer(Arc::new(Limits {
+            intake: Arc::new(intake),
+            memory: service.memory.clone(),
             requests: permits(service.max_requests),
             streams: permits(service.max_streams),
             request_timeout: service.request_timeout,
@@ -118,7 +123,7 @@ impl Limits {
     async fn answer<S>(
         &self,
         mut inner: S,
-        mut request: Request<Body>,
+        request: Request<Body>,
         began: Instant,
     ) -> Result<Response<Body>, S::Error>
     where
@@ -130,18 +135,29 @@ impl Limits {
         } else {
             (&self.requests, "the server has as many requests as it can hold")
         };
-        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
-        };
         let timeout = match client_timeout(request.headers()) {
             Some(timeout) => timeout.saturating_sub(ahead(timeout)).min(self.request_timeout),
             None => self.request_timeout,
         };
         let deadline = began + timeout;
-        request.extensions_mut().insert(Deadline(deadline));
-        match time::timeout_at(deadline, inner.call(request)).await {
-            Ok(response) if is_stream => Ok(response?.map(|body| holding(permit, body))),
-            Ok(response) => response,
+        // Before the permit: a request that isn't there yet denies nobody anything.
+        let mut received = match self.intake.receive(request, deadline).await {
+            Ok(received) => received,
+            Err(status) => return Ok(status.into_http()),
+        };
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
+        };
+        received.request.extensions_mut().insert(Deadline(deadline));
+        let holder = received.charge.holder();
+        let path = received.request.uri().path().to_owned();
+        let room = match answer::take(&self.memory, &path, holder, deadline).await {
+            Ok(room) => room,
+            Err(error) => return Ok(Status::from(error).into_http()),
+        };
+        match time::timeout_at(deadline, inner.call(received.request)).await {
+            Ok(response) if is_stream => Ok(response?.map(|body| holding((permit, received.charge), body))),
+            Ok(response) => Ok(answer::finish(response?, room, received.charge).await),
             Err(_) => Ok(Status::from(Error::DeadlineExceeded).into_http()),
         }
     }
@@ -157,10 +173,10 @@ impl Limits {
     }
 }
 
-/// A body that has a permit until its end.
-fn holding(permit: OwnedSemaphorePermit, body: Body) -> Body {
+/// A body that has something until its end.
+fn holding(held: (OwnedSemaphorePermit, Charge), body: Body) -> Body {
     Body::new(body.map_frame(move |frame| {
-        let _held = &permit;
+        let _held = &held;
         frame
     }))
 }

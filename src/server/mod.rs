@@ -1,7 +1,9 @@
 //! The gRPC server: the listener, the layers, the services of the scope, health, reflection and shutdown.
 
+mod answer;
 mod front;
 mod health;
+mod intake;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,7 +11,6 @@ use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch, time};
 use tonic::{
     Request, Status,
-    codec::CompressionEncoding,
     service::{Routes, RoutesBuilder, interceptor::InterceptedService},
     transport::{Server, server::TcpIncoming},
 };
@@ -28,6 +29,7 @@ use crate::{
     auth::Passwords,
     domain::{Error, Limits},
     ledger::Ledger,
+    memory::Memory,
     store::{Scope, Store},
     watch::Hub,
 };
@@ -51,6 +53,10 @@ pub struct Service {
     pub max_requests: usize,
     /// The most streams at a time.
     pub max_streams: usize,
+    /// What requests, answers and watches hold together.
+    pub memory: Memory,
+    /// How long a request, or a message of a stream that has begun, may take to arrive.
+    pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown.
     pub shutdown_grace: Duration,
 }
@@ -81,6 +87,7 @@ pub async fn run(
     service: Service,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    let intake = intake::Intake::new(&service.limits, &service.memory, service.read_timeout)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::builder();
     routes.add_service(health);
@@ -98,7 +105,7 @@ pub async fn run(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .layer(front::FrontLayer::new(&service))
+        .layer(front::FrontLayer::new(&service, intake))
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming(listener), async move {
             // An error is the sender's end, which is this function's.
@@ -145,8 +152,7 @@ fn add_services(routes: &mut RoutesBuilder, service: &Service, stopping: &watch:
     macro_rules! add {
         ($served:expr, $server:ident, $api:expr) => {
             let server = $server::new($api)
-                .max_decoding_message_size(service.limits.max_request_bytes)
-                .accept_compressed(CompressionEncoding::Gzip);
+                .max_decoding_message_size(service.limits.max_request_bytes);
             if $served {
                 routes.add_service(server);
             } else {

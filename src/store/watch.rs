@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Store,
-    message::{self, citations, columns, size},
+    message::{self, citations, columns, json_size, read_citations, size},
 };
 use crate::{
     auth::Caller,
@@ -27,16 +27,17 @@ static NEWS: Sql = Sql {
         JOIN chat_sessions s ON s.id = w.session_id AND s.tenant_id = w.tenant_id
             AND (w.user_id IS NULL OR s.user_id = w.user_id)
         LEFT JOIN LATERAL (
-            SELECT *, count(*) OVER () AS available, coalesce(sum(",
+            SELECT m.*, c.*, count(*) OVER () AS available, coalesce(sum(",
         size!(),
-        ") OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+        ") OVER (ORDER BY m.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
             FROM (
                 SELECT m.* FROM messages m
                 WHERE m.session_id = s.id AND m.seq > w.known AND m.seq <= s.last_seq AND m.deleted_at IS NULL
                 ORDER BY m.seq LIMIT $5
-            ) page
-        ) m ON m.before < $6",
+            ) m",
         citations!("true"),
+        ") m ON m.before < $6",
+        read_citations!(),
         " ORDER BY w.place, m.seq"
     ),
     params: &[

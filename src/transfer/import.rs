@@ -380,8 +380,7 @@ async fn fill(source: &mut Source) -> anyhow::Result<Chunk> {
     while chunk.items.len() < CHUNK_RECORDS && chunk.bytes < CHUNK_BYTES {
         let Some(item) = source.next().await? else { break };
         if let Item::Record(Record::Message(message)) = &item {
-            let other = message.payload.as_ref().map_or(0, String::len);
-            chunk.bytes += message.content.len() + other;
+            chunk.bytes += message.weight();
         }
         chunk.items.push(item);
     }

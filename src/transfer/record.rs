@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::domain::{citation, message};
+
 /// A record. Its JSON has the field `type`: the variant's name in lower case.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -210,6 +212,26 @@ pub struct MessageRecord {
     /// The sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub citations: Vec<CitationRecord>,
+}
+
+impl MessageRecord {
+    /// The bytes that it holds in memory, about: its own, which becomes a message by and by.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        message::weight(
+            &self.content,
+            self.selected_text.as_deref(),
+            self.metadata.as_deref().map_or("", RawValue::get),
+            self.payload.as_ref().map_or(0, String::len),
+            self.citations.iter().map(CitationRecord::weight).sum(),
+        )
+    }
+}
+
+impl CitationRecord {
+    fn weight(&self) -> usize {
+        citation::weight(&self.document_id, self.chunk_id.as_deref().unwrap_or_default())
+    }
 }
 
 /// A source of a message.
