@@ -271,7 +271,10 @@ impl ServeConfig {
              --insecure does it all the same",
             self.listen
         );
-        let least = self.limits.max_request_bytes.saturating_mul(memory::LEAST_REQUESTS);
+        let least = self
+            .limits
+            .max_request_bytes
+            .saturating_mul(memory::LEAST_REQUESTS);
         anyhow::ensure!(
             self.memory_budget >= least,
             "--memory-budget {}: must be at least {} times --max-request-bytes, {least}",

@@ -108,12 +108,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Error::Overloaded`] or [`Error::DeadlineExceeded`], whichever comes first.
-    pub async fn take_soon(
-        &self,
-        holder: Holder,
-        bytes: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Charge> {
+    pub async fn take_soon(&self, holder: Holder, bytes: usize, deadline: Option<Instant>) -> Result<Charge> {
         soon(deadline, self.take(holder, bytes)).await
     }
 }

@@ -44,7 +44,11 @@ pub(super) async fn take(
 
 /// Encodes a unary answer at once, which frees what it was built of, and charges what is left. `call` is what the
 /// request holds.
-pub(super) async fn finish(response: Response<Body>, room: Option<Charge>, mut call: Charge) -> Response<Body> {
+pub(super) async fn finish(
+    response: Response<Body>,
+    room: Option<Charge>,
+    mut call: Charge,
+) -> Response<Body> {
     let (parts, mut body) = response.into_parts();
     let mut frames = Vec::new();
     // None of it has to be waited for.

@@ -151,8 +151,7 @@ fn add_services(routes: &mut RoutesBuilder, service: &Service, stopping: &watch:
     /// Adds a service, or, where it isn't served, one that refuses every call of it.
     macro_rules! add {
         ($served:expr, $server:ident, $api:expr) => {
-            let server = $server::new($api)
-                .max_decoding_message_size(service.limits.max_request_bytes);
+            let server = $server::new($api).max_decoding_message_size(service.limits.max_request_bytes);
             if $served {
                 routes.add_service(server);
             } else {

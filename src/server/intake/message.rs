@@ -10,11 +10,7 @@ use tokio::time::{self, Instant};
 use tonic::{Status, body::Body};
 
 use super::{Intake, shape::Method};
-use crate::{
-    domain::Error,
-    fair::Holder,
-    memory::Charge,
-};
+use crate::{domain::Error, fair::Holder, memory::Charge};
 
 /// The bytes before each message.
 const HEADER: usize = 5;
@@ -176,7 +172,8 @@ impl Messages {
         let bytes = self.rest.split_to(found.length);
         let nothing = self.intake.memory.nothing(self.holder);
         let mut charge = std::mem::replace(&mut self.charge, nothing);
-        self.charged(&mut charge, COPIES * found.length + found.built).await?;
+        self.charged(&mut charge, COPIES * found.length + found.built)
+            .await?;
         Ok(Whole {
             bytes,
             count: found.count,
@@ -208,7 +205,9 @@ impl Messages {
             (0, _) => false,
             (1, Packing::Gzip) => true,
             (1, Packing::None) => {
-                return Err(invalid("has a packed message, and no grpc-encoding that says how"));
+                return Err(invalid(
+                    "has a packed message, and no grpc-encoding that says how",
+                ));
             }
             _ => return Err(invalid("is not framed as gRPC frames messages")),
         };

@@ -11,14 +11,18 @@ mod message;
 mod scan;
 mod shape;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::stream;
-use http::{HeaderMap, Request};
+use http::{Extensions, HeaderMap, Request};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use tokio::time::Instant;
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
 
 use self::{
     message::{Messages, Packing},
@@ -71,17 +75,21 @@ impl Intake {
     #[allow(clippy::result_large_err)]
     pub(super) async fn receive(
         self: &Arc<Self>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         deadline: Instant,
     ) -> Result<Received, Status> {
-        let holder = request.extensions().get::<Holder>().copied().unwrap_or_default();
+        let holder = holder(request.extensions());
+        request.extensions_mut().insert(holder);
         let method = self.shapes.method(request.uri().path());
         let is_stream = method.is_some_and(|method| method.is_stream);
         let bytes = if is_stream { STREAM_BYTES } else { CALL_BYTES };
         let call = self.memory.take_soon(holder, bytes, Some(deadline)).await?;
         let Some(method) = method else {
             // The library says that there is no such method, and reads nothing.
-            return Ok(Received { request, charge: call });
+            return Ok(Received {
+                request,
+                charge: call,
+            });
         };
         let packing = packing(request.headers())?;
         let (mut parts, body) = request.into_parts();
@@ -93,7 +101,10 @@ impl Intake {
             parts.extensions.insert(charges.clone());
             let body = stream_body(messages, charges);
             let request = Request::from_parts(parts, body);
-            return Ok(Received { request, charge: call });
+            return Ok(Received {
+                request,
+                charge: call,
+            });
         }
         let until = deadline.min(Instant::now() + self.read_timeout);
         let (bytes, mut charge) = messages.only(until).await?;
@@ -127,6 +138,16 @@ fn stream_body(messages: Messages, charges: Charges) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
+/// The connection that a request came by: as the server has numbered it, or else by its address.
+fn holder(extensions: &Extensions) -> Holder {
+    if let Some(holder) = extensions.get::<Holder>() {
+        return *holder;
+    }
+    let info = extensions.get::<TcpConnectInfo>();
+    let address = info.and_then(TcpConnectInfo::remote_addr);
+    Holder(BuildHasherDefault::<DefaultHasher>::default().hash_one(address))
+}
+
 /// How the messages of a request are packed.
 #[allow(clippy::result_large_err)]
 fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
@@ -135,7 +156,8 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
         Some(b"identity") => Ok(Packing::None),
         Some(b"gzip") => Ok(Packing::Gzip),
         Some(_) => {
-            let mut status = Status::unimplemented("the server reads messages that are packed with gzip, or not packed");
+            let mut status =
+                Status::unimplemented("the server reads messages that are packed with gzip, or not packed");
             let value = tonic::metadata::MetadataValue::from_static("identity,gzip");
             status.metadata_mut().insert("grpc-accept-encoding", value);
             Err(status)

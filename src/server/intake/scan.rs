@@ -97,7 +97,10 @@ impl Scan<'_> {
     }
 
     fn field(&mut self, field: &Field, wire: u8, bytes: &mut &[u8], depth: usize) -> Walked {
-        let index = field.repeated.as_ref().map(|repeated| self.counts[repeated.number]);
+        let index = field
+            .repeated
+            .as_ref()
+            .map(|repeated| self.counts[repeated.number]);
         self.value(field, wire, bytes, depth)
             .map_err(|wrong| match index {
                 // A list that is too long is wrong itself, and not its element.
@@ -388,8 +391,14 @@ mod tests {
         for (bytes, told) in [
             (&[0x0A, 5, b'x'][..], "session_id is not a protobuf message"),
             (&[0x0A, 1, 0xFF], "session_id is not valid UTF-8"),
-            (&[0x12, 3, 0x1A, 1, 0xFF], "messages[0].content is not valid UTF-8"),
-            (&[0x12, 0, 0x12, 2, 0x10, 0x80], "messages[1].role is not a protobuf"),
+            (
+                &[0x12, 3, 0x1A, 1, 0xFF],
+                "messages[0].content is not valid UTF-8",
+            ),
+            (
+                &[0x12, 0, 0x12, 2, 0x10, 0x80],
+                "messages[1].role is not a protobuf",
+            ),
             (&[0x08, 1], "session_id is not of its type"),
             (&[0x00], "request is not a protobuf message"),
             (&[0xFF; 11], "request is not a protobuf message"),
@@ -442,8 +451,13 @@ mod tests {
         };
         let began = Instant::now();
         for _ in 0..1_000_000 {
-            std::hint::black_box(scan(&shapes, method.input, std::hint::black_box(&bytes), rules)).expect("fine");
+            std::hint::black_box(scan(&shapes, method.input, std::hint::black_box(&bytes), rules))
+                .expect("fine");
         }
-        println!("{} bytes: {} ns", bytes.len(), began.elapsed().as_nanos() / 1_000_000);
+        println!(
+            "{} bytes: {} ns",
+            bytes.len(),
+            began.elapsed().as_nanos() / 1_000_000
+        );
     }
 }
