@@ -6,7 +6,7 @@
 //!
 //! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection
 //! pools and caches of prepared statements; the pages that watches share, for which a part of the budget is set
-//! aside at the start ([`Memory::cache_bytes`]); and the batches that lanes encode, which are no larger than one of the
+//! aside at the start ([`Memory::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are no larger than one of the
 //! two copies that their requests are charged for (see `server::intake`).
 
 use std::time::Duration;
@@ -59,9 +59,15 @@ impl Memory {
     pub fn new(bytes: usize) -> Self {
         let cache_bytes = bytes / CACHE_PART;
         Memory {
-            pool: FairPool::new([(bytes - cache_bytes) / KIB]),
+            pool: FairPool::new([(bytes - 2 * cache_bytes) / KIB]),
             cache_bytes,
         }
+    }
+
+    /// What is set aside for reading those pages: 16 MiB of the default, as rows and as messages.
+    #[must_use]
+    pub fn read_bytes(&self) -> usize {
+        self.cache_bytes / 2
     }
 
     /// What is set aside for the pages that watches share.

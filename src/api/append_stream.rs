@@ -61,10 +61,17 @@ impl AppendStream {
     ) -> impl Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send {
         let (answers, queue) = mpsc::channel(IN_FLIGHT);
         tokio::spawn(self.read(entries, answers));
-        stream::unfold(Answers { queue, head: None }, |mut answers| async move {
-            let frame = answers.next().await?;
-            Some((frame, answers))
-        })
+        stream::unfold(
+            Answers {
+                queue,
+                head: None,
+                held: Vec::new(),
+            },
+            |mut answers| async move {
+                let frame = answers.next().await?;
+                Some((frame, answers))
+            },
+        )
     }
 
     /// Reads entries until the client has sent its last one, has gone, or the server stops.
@@ -136,12 +143,15 @@ struct Answers {
     queue: mpsc::Receiver<Queued>,
     /// Taken from the queue, and not sent yet.
     head: Option<Queued>,
+    /// What the entries of the frame hold that was answered last: it may be on its way until the next is asked for.
+    held: Vec<Arc<Charge>>,
 }
 
 impl Answers {
     /// The next frame: waits for the first answer, and adds those that are known by then.
     async fn next(&mut self) -> Option<Result<pb::StreamAppendMessagesResponse, Status>> {
-        let (first, _held) = match self.head.take() {
+        self.held.clear();
+        let (first, charge) = match self.head.take() {
             Some(answer) => answer,
             None => self.queue.recv().await?,
         };
@@ -150,12 +160,16 @@ impl Answers {
             Answer::Pending(pending) => received(pending.await),
             Answer::End(status) => return Some(Err(status)),
         };
+        self.hold(charge);
         let mut results = vec![result(outcome)];
         while results.len() < MAX_RESULTS {
             let Ok(answer) = self.queue.try_recv() else { break };
             let (answer, charge) = answer;
             match known(answer) {
-                Ok(outcome) => results.push(result(outcome)),
+                Ok(outcome) => {
+                    self.hold(charge);
+                    results.push(result(outcome));
+                }
                 Err(answer) => {
                     self.head = Some((answer, charge));
                     break;
@@ -163,6 +177,16 @@ impl Answers {
             }
         }
         Some(Ok(pb::StreamAppendMessagesResponse { results }))
+    }
+}
+
+impl Answers {
+    fn hold(&mut self, charge: Option<Arc<Charge>>) {
+        // Those of a frame come one after the other.
+        let is_held = |charge: &Arc<Charge>| self.held.last().is_some_and(|held| Arc::ptr_eq(held, charge));
+        if let Some(charge) = charge.filter(|charge| !is_held(charge)) {
+            self.held.push(charge);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use futures_util::stream;
 use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::Instant;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 use crate::{
     domain::{Error, page::MAX_PAGE_BYTES},
@@ -67,6 +67,5 @@ pub(super) async fn finish(
             *data = charge.attach(std::mem::take::<Bytes>(data));
         }
     }
-    let frames = stream::iter(frames.into_iter().map(|frame| frame.map_err(Status::from)));
-    Response::from_parts(parts, Body::new(StreamBody::new(frames)))
+    Response::from_parts(parts, Body::new(StreamBody::new(stream::iter(frames))))
 }

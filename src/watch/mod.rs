@@ -93,6 +93,7 @@ impl Hub {
         let reader = Reader {
             store: own_store.clone(),
             sessions: Arc::clone(&sessions),
+            bytes: options.memory.read_bytes(),
         };
         let ears = Listener::new(
             listener,

@@ -167,13 +167,15 @@ impl Sessions {
                     self.wake(std::iter::once(watched.session_id));
                 }
                 let room = Arc::clone(&self.cache).try_acquire_many_owned(kibibytes(&news));
-                room.map_or(Told::Look, |room| {
-                    Told::Page(Arc::new(Page {
+                match room {
+                    Ok(room) if !news.messages.is_empty() => Told::Page(Arc::new(Page {
                         above,
                         news,
                         _room: room,
-                    }))
-                })
+                    })),
+                    // No room for them, or one that is too large to be read for all.
+                    _ => Told::Look,
+                }
             }
         };
         // An error is that all have left meanwhile.

@@ -22,9 +22,10 @@ use crate::{
 const PAGE: PageSize = PageSize {
     rows: 500,
     bytes: 128 << 10,
+    large: true,
 };
-/// What reading that may take: the page and its last message, which may be large, as rows and as messages.
-const READ_BYTES: usize = 2 * (PAGE.bytes + LARGEST);
+/// What reading that may take: one large message, as a row and as a message.
+const READ_BYTES: usize = 2 * LARGEST;
 /// The largest message with all that belongs to it at its default limit.
 const LARGEST: usize = (2 << 20) + (300 << 10);
 /// A message of a page that others share is this watch's own as soon as it is to be sent; a small one is part of what

@@ -152,8 +152,7 @@ fn holder(extensions: &Extensions) -> Holder {
 #[allow(clippy::result_large_err)]
 fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
     match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
-        None => Ok(Packing::None),
-        Some(b"identity") => Ok(Packing::None),
+        None | Some(b"identity") => Ok(Packing::None),
         Some(b"gzip") => Ok(Packing::Gzip),
         Some(_) => {
             let mut status =

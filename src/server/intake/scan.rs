@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 100;
 const ALLOCATION: usize = 16;
 
 /// The result of a part of the walk.
-type Walked<T = ()> = Result<T, Box<Wrong>>;
+type Walked<T = ()> = Result<T, Wrong>;
 
 /// What is wrong, and where.
 struct Wrong {
@@ -50,19 +50,19 @@ pub(super) fn scan(shapes: &Shapes, input: usize, bytes: &[u8], rules: Rules) ->
 }
 
 impl Wrong {
-    fn new(description: impl Into<String>) -> Box<Self> {
-        Box::new(Wrong {
+    fn new(description: impl Into<String>) -> Self {
+        Wrong {
             path: Vec::new(),
             description: description.into(),
-        })
+        }
     }
 
-    fn within(mut self: Box<Self>, name: impl Into<String>) -> Box<Self> {
+    fn within(mut self, name: impl Into<String>) -> Self {
         self.path.push(name.into());
         self
     }
 
-    fn into_error(mut self: Box<Self>) -> Error {
+    fn into_error(mut self) -> Error {
         self.path.reverse();
         let field = self.path.join(".");
         Error::invalid(
@@ -105,10 +105,10 @@ impl Scan<'_> {
             .map_err(|wrong| match index {
                 // A list that is too long is wrong itself, and not its element.
                 Some(_) if wrong.path.first().is_some_and(String::is_empty) && wrong.path.len() == 1 => {
-                    Box::new(Wrong {
+                    Wrong {
                         path: vec![field.name.clone()],
-                        ..*wrong
-                    })
+                        ..wrong
+                    }
                 }
                 Some(index) => wrong.within(format!("{}[{index}]", field.name)),
                 None => wrong.within(field.name.clone()),

@@ -23,7 +23,7 @@ const FIELD_BYTES: usize = 4 * size_of::<usize>();
 /// All methods and the messages that they take.
 pub(super) struct Shapes {
     methods: HashMap<String, Method>,
-    shapes: Vec<Shape>,
+    all: Vec<Shape>,
     /// How many repeated fields there are.
     pub(super) repeated: usize,
 }
@@ -119,7 +119,7 @@ impl Shapes {
         }
         Ok(Shapes {
             methods,
-            shapes: builder.shapes,
+            all: builder.shapes,
             repeated: builder.repeated,
         })
     }
@@ -129,7 +129,7 @@ impl Shapes {
     }
 
     pub(super) fn shape(&self, index: usize) -> &Shape {
-        &self.shapes[index]
+        &self.all[index]
     }
 }
 
