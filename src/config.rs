@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     domain::Limits,
-    migrate,
+    memory, migrate,
     postgres::{DbOptions, url::DatabaseUrl},
     store::Scope,
 };
@@ -35,14 +35,25 @@ pub struct ServeConfig {
     /// The longest that a request may take
     #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub request_timeout: Duration,
-    /// The most requests at a time, streams aside; more are told to come back
+    /// The most requests at a time of one connection, streams aside, and half of the most of all; more wait a moment, and
+    /// are told to come back
     #[arg(long, env = "CHATLEDGER_MAX_REQUESTS", value_name = "N", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,
-    /// The most StreamAppendMessages and WatchMessages streams at a time; more are told to come back
+    /// The same for StreamAppendMessages and WatchMessages streams
     #[arg(long, env = "CHATLEDGER_MAX_STREAMS", value_name = "N", default_value_t = 16384,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
+    /// The most connections at a time; others wait
+    #[arg(long, env = "CHATLEDGER_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// What requests, answers and watches may hold together, in bytes; what doesn't fit waits, or is told to come back
+    #[arg(long, env = "CHATLEDGER_MEMORY_BUDGET", value_name = "BYTES", default_value_t = memory::DEFAULT_BYTES)]
+    pub memory_budget: usize,
+    /// How long a request, or a message of a stream that has begun, may take to arrive
+    #[arg(long, env = "CHATLEDGER_READ_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
@@ -257,13 +268,23 @@ impl ServeConfig {
     /// Checks what one flag alone can't tell.
     ///
     /// # Errors
-    /// An address beyond this machine without `--insecure`.
+    /// An address beyond this machine without `--insecure`; a memory budget that a request doesn't fit in.
     pub fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.insecure || self.listen.ip().is_loopback(),
             "--listen {}: refusing to listen beyond this machine without TLS and authentication; \
              --insecure does it all the same",
             self.listen
+        );
+        let least = self
+            .limits
+            .max_request_bytes
+            .saturating_mul(memory::LEAST_REQUESTS);
+        anyhow::ensure!(
+            self.memory_budget >= least,
+            "--memory-budget {}: must be at least {} times --max-request-bytes, {least}",
+            self.memory_budget,
+            memory::LEAST_REQUESTS
         );
         Ok(())
     }

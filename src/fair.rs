@@ -34,6 +34,7 @@ struct Shared<const N: usize> {
 
 #[derive(Debug)]
 struct State<const N: usize> {
+    total: [usize; N],
     free: [usize; N],
     /// Of the holders that have something or wait for something.
     accounts: HashMap<Holder, Account<N>>,
@@ -71,6 +72,7 @@ impl<const N: usize> FairPool<N> {
             shared: Arc::new(Shared {
                 total,
                 state: Mutex::new(State {
+                    total,
                     free: total,
                     accounts: HashMap::new(),
                     waiting: 0,
@@ -178,6 +180,13 @@ impl<const N: usize> State<N> {
         self.accounts.get(&holder).map_or([0; N], |account| account.held)
     }
 
+    /// The largest part of any dimension, in millionths: by this holders are compared, so that few large rows are as
+    /// much as many small ones.
+    fn share(&self, amount: [usize; N]) -> usize {
+        let parts = (0..N).map(|n| amount[n].saturating_mul(1_000_000) / self.total[n].max(1));
+        parts.max().unwrap_or(0)
+    }
+
     /// Whether the rule allows a holder of `held` that much more.
     fn is_within_share(&self, held: [usize; N], amount: [usize; N]) -> bool {
         (0..N).all(|n| {
@@ -193,7 +202,7 @@ impl<const N: usize> State<N> {
             && (self.waiting == 0
                 || self.accounts.iter().all(|(other, account)| {
                     let is_waiting = account.waiting.iter().any(|waiter| !waiter.granted.is_closed());
-                    !is_waiting || (*other != holder && account.held >= held)
+                    !is_waiting || (*other != holder && self.share(account.held) >= self.share(held))
                 }))
     }
 
@@ -218,7 +227,8 @@ impl<const N: usize> State<N> {
             let first = account.waiting.front()?;
             Some((account.held, first.amount, *holder))
         });
-        let (held, amount, holder) = waiting.min_by_key(|&(held, amount, _)| (held, amount))?;
+        let (held, amount, holder) =
+            waiting.min_by_key(|&(held, amount, _)| (self.share(held), self.share(amount)))?;
         let is_free = (0..N).all(|n| amount[n] <= self.free[n]);
         if !(self.is_within_share(held, amount) || held == [0; N] && is_free) {
             return None;
@@ -366,6 +376,18 @@ mod tests {
         drop((large, a));
         assert!(greedy.as_mut().now_or_never().is_some());
         drop(b);
+    }
+
+    #[test]
+    fn few_large_rows_count_for_as_much_as_many_small_ones() {
+        let pool = FairPool::new([100, 100]);
+        let large = pool.try_take(A, [1, 40]).expect("a lease");
+        let small = pool.try_take(B, [10, 10]).expect("a lease");
+        let mut greedy = Box::pin(pool.take(A, [1, 20]));
+        assert!(greedy.as_mut().now_or_never().is_none());
+        // Who has ten small rows doesn't wait behind who has one large.
+        assert!(pool.try_take(B, [1, 1]).is_some());
+        drop((large, small));
     }
 
     #[test]

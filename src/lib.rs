@@ -17,7 +17,8 @@
 //!
 //! [`transfer`] moves data in and out, and [`schema`] writes the tables down for other tools.
 //!
-//! [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of: permits, room, memory.
+//! [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of:
+//! permits, room, memory; [`memory`] is the budget of the last of these.
 //!
 //! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] looks after the schema, and
 //! [`auth`] says who calls and checks passwords. [`bench`](mod@bench) is a client: the load tester.
@@ -44,6 +45,7 @@ pub mod config;
 pub mod domain;
 pub mod fair;
 pub mod ledger;
+pub mod memory;
 pub mod migrate;
 pub mod postgres;
 pub mod schema;

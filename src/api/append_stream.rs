@@ -13,11 +13,12 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use super::{Api, convert, pb, status};
+use super::{Api, Charges, convert, pb, status};
 use crate::{
     auth::Caller,
     domain::{Error, Path},
     ledger::{Ledger, Outcome, Pending, StreamOrder, Unit},
+    memory::Charge,
     supervise::panic_text,
 };
 
@@ -28,6 +29,9 @@ const MAX_RESULTS: usize = 1024;
 
 /// How long a client that still sends is read from after the end has been sent: many round trips.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// An answer that is to be sent, and the memory that its frame of entries holds until it is.
+type Queued = (Answer, Option<Arc<Charge>>);
 
 /// What is to be sent next.
 enum Answer {
@@ -47,6 +51,8 @@ pub(super) struct AppendStream {
     pub(super) api: Api,
     pub(super) ledger: Ledger,
     pub(super) caller: Caller,
+    /// What the frames hold.
+    pub(super) charges: Charges,
     /// Becomes true when the server stops.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -62,6 +68,7 @@ impl AppendStream {
         let answering = Answers {
             queue,
             head: None,
+            held: Vec::new(),
             has_ended: false,
             order: Arc::clone(&order),
         };
@@ -75,7 +82,7 @@ impl AppendStream {
                 }
             };
             // Nobody to tell where the client is gone.
-            let _ = answers.send(end).await;
+            let _ = answers.send((end, None)).await;
         });
         stream::unfold(answering, |mut answering| async move {
             let frame = answering.next().await?;
@@ -87,7 +94,7 @@ impl AppendStream {
     async fn read(
         mut self,
         mut entries: Streaming<pb::StreamAppendMessagesRequest>,
-        answers: &mpsc::Sender<Answer>,
+        answers: &mpsc::Sender<Queued>,
         order: &Arc<StreamOrder>,
     ) {
         let end = loop {
@@ -105,19 +112,24 @@ impl AppendStream {
                 Ok(None) => break None,
                 Err(status) => break Some(status::complete(status, self.api.limits.max_request_bytes)),
             };
+            let charge = self.charges.next();
             for entry in entries {
                 let answer = self.accept(entry, order).await;
-                if answers.send(answer).await.is_err() {
+                if answers.send((answer, charge.clone())).await.is_err() {
                     return;
                 }
             }
         };
         if let Some(status) = end {
             // Nobody to tell where the client is gone.
-            let _ = answers.send(Answer::End(status)).await;
+            let _ = answers.send((Answer::End(status), None)).await;
             // A client that still sends hears of the end first. Not reading on would reset the stream, and
             // in a graceful shutdown h2 then closes the connection before it has sent what is queued.
-            let read_on = async { while let Ok(Some(_)) = entries.message().await {} };
+            let read_on = async {
+                while let Ok(Some(_)) = entries.message().await {
+                    drop(self.charges.next());
+                }
+            };
             let _ = time::timeout(LINGER, read_on).await;
         }
     }
@@ -142,10 +154,12 @@ impl AppendStream {
 
 /// The response side of a stream.
 struct Answers {
-    queue: mpsc::Receiver<Answer>,
+    queue: mpsc::Receiver<Queued>,
     /// Taken from the queue, and not sent yet. It stays here also while it is waited for: what drops this drops all
     /// of the stream's entries, in a moment when their order is known to be over.
-    head: Option<Answer>,
+    head: Option<Queued>,
+    /// What the entries of the frame hold that was answered last: it may be on its way until the next is asked for.
+    held: Vec<Arc<Charge>>,
     has_ended: bool,
     order: Arc<StreamOrder>,
 }
@@ -164,38 +178,55 @@ impl Answers {
         if self.has_ended {
             return None;
         }
+        self.held.clear();
         if self.head.is_none() {
             self.head = self.queue.recv().await;
         }
-        let outcome = match self.head.as_mut() {
-            Some(Answer::Pending(pending)) => pending.await,
-            _ => match self.head.take() {
-                Some(Answer::Known(outcome)) => outcome,
-                Some(Answer::Complete) => {
-                    self.has_ended = true;
-                    return None;
-                }
-                Some(Answer::End(status)) => {
-                    self.has_ended = true;
-                    return Some(Err(status));
-                }
-                // The reader ends with one of those two, unless the runtime is going down.
-                _ => return Some(Err(Error::ShuttingDown.into())),
-            },
+        let waited = match self.head.as_mut() {
+            Some((Answer::Pending(pending), _)) => Some(pending.await),
+            _ => None,
         };
-        self.head = None;
+        let (outcome, charge) = match (waited, self.head.take()) {
+            (Some(outcome), Some((_, charge))) | (None, Some((Answer::Known(outcome), charge))) => {
+                (outcome, charge)
+            }
+            (None, Some((Answer::Complete, _))) => {
+                self.has_ended = true;
+                return None;
+            }
+            (None, Some((Answer::End(status), _))) => {
+                self.has_ended = true;
+                return Some(Err(status));
+            }
+            // The reader ends with one of those two, unless the runtime is going down.
+            _ => return Some(Err(Error::ShuttingDown.into())),
+        };
+        self.hold(charge);
         let mut results = vec![result(outcome)];
         while results.len() < MAX_RESULTS {
-            let Ok(answer) = self.queue.try_recv() else { break };
+            let Ok((answer, charge)) = self.queue.try_recv() else {
+                break;
+            };
             match known(answer) {
-                Ok(outcome) => results.push(result(outcome)),
+                Ok(outcome) => {
+                    self.hold(charge);
+                    results.push(result(outcome));
+                }
                 Err(answer) => {
-                    self.head = Some(answer);
+                    self.head = Some((answer, charge));
                     break;
                 }
             }
         }
         Some(Ok(pb::StreamAppendMessagesResponse { results }))
+    }
+
+    fn hold(&mut self, charge: Option<Arc<Charge>>) {
+        // Those of a frame come one after the other.
+        let is_held = |charge: &Arc<Charge>| self.held.last().is_some_and(|held| Arc::ptr_eq(held, charge));
+        if let Some(charge) = charge.filter(|charge| !is_held(charge)) {
+            self.held.push(charge);
+        }
     }
 }
 

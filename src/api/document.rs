@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::Path;
+use crate::domain::{Path, document::Document};
 
 /// `DocumentService`.
 #[derive(Clone, Debug)]
@@ -47,15 +47,21 @@ impl pb::document_service_server::DocumentService for DocumentApi {
         let caller = caller(&request);
         let mut check = self.0.check();
         let read = convert::document_filter(&mut check, &caller, request.into_inner());
-        let (filter, list) = check.finish(read)?;
-        let documents = self.0.store.list_documents(&caller, &filter).await?;
-        let found = documents.len();
+        let (mut filter, list) = check.finish(read)?;
+        let key = |document: &Document| (document.fields.id.clone(),);
+        let mut documents = page::Portions::new(&filter.page);
+        while let Some(portion) = documents.next() {
+            filter.page = portion;
+            let read = self.0.store.list_documents(&caller, &filter).await?;
+            documents.add(read, key, |document| document.fields.metadata.len());
+        }
+        let found = documents.rows.len();
         let page = page::finish(
             list,
-            filter.page.size,
-            documents,
+            documents.size,
+            documents.rows,
             found,
-            |document| (document.fields.id.clone(),),
+            key,
             convert::document_to_pb,
         );
         Ok(Response::new(pb::ListDocumentsResponse {

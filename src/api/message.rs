@@ -107,6 +107,7 @@ impl pb::message_service_server::MessageService for MessageApi {
             api: self.api.clone(),
             ledger: self.ledger.clone(),
             caller: caller(&request),
+            charges: request.extensions().get().cloned().unwrap_or_default(),
             stopping: self.stopping.clone(),
         };
         Ok(Response::new(Box::pin(stream.answer(request.into_inner()))))

@@ -16,7 +16,10 @@ pub mod status;
 mod user;
 mod watch;
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::Timestamp;
 use tonic::Request;
@@ -33,6 +36,7 @@ use crate::{
     auth::Caller,
     domain::{Check, Limits},
     fair::Holder,
+    memory::Charge,
     store::Store,
 };
 
@@ -48,6 +52,26 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// When a request must be answered; the server's layers put it into the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub tokio::time::Instant);
+
+/// The memory that the messages of a stream hold, in the order of the messages. The server's layers put it into the
+/// request, and fill it as messages come in.
+#[derive(Clone, Debug, Default)]
+pub struct Charges(Arc<Mutex<VecDeque<Arc<Charge>>>>);
+
+impl Charges {
+    /// So many messages have come in, which hold this together.
+    pub fn put(&self, messages: usize, charge: Charge) {
+        let charge = Arc::new(charge);
+        let mut charges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        charges.extend(std::iter::repeat_n(charge, messages));
+    }
+
+    /// What the next message holds.
+    #[must_use]
+    pub fn next(&self) -> Option<Arc<Charge>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
 
 /// What all services share.
 #[derive(Clone, Debug)]

@@ -68,6 +68,56 @@ pub(super) fn read<R: ListRequest, K: DeserializeOwned>(
     (Page { size, after }, list)
 }
 
+/// How many rows with a JSON field of their own are read at a time: a page of the usual size, and the one more that
+/// tells whether there is another.
+const PORTION: usize = page::DEFAULT_PAGE_SIZE + 1;
+
+/// The rows of a page while they are read, some at a time, so that no more are read than it shows, and about one portion:
+/// 501 rows may have 32 MiB.
+pub(super) struct Portions<R, K> {
+    /// How many rows are shown at most.
+    pub(super) size: usize,
+    pub(super) rows: Vec<R>,
+    bytes: usize,
+    /// What to ask for next; `None`: nothing.
+    next: Option<Page<K>>,
+}
+
+impl<R, K: Clone> Portions<R, K> {
+    pub(super) fn new(page: &Page<K>) -> Self {
+        Portions {
+            size: page.size,
+            rows: Vec::new(),
+            bytes: 0,
+            next: Some(Page {
+                size: page.size.min(PORTION - 1),
+                after: page.after.clone(),
+            }),
+        }
+    }
+
+    /// What to read next.
+    pub(super) fn next(&self) -> Option<Page<K>> {
+        self.next.clone()
+    }
+
+    /// Adds what was read. `bytes` tells how much of a row's encoding is its long texts.
+    pub(super) fn add(&mut self, read: Vec<R>, key: impl Fn(&R) -> K, bytes: impl Fn(&R) -> usize) {
+        let asked = self.next.take().map_or(0, |page| page.size + 1);
+        let is_last = read.len() < asked;
+        self.bytes += read.iter().map(bytes).sum::<usize>();
+        self.rows.extend(read);
+        let missing = (self.size + 1).saturating_sub(self.rows.len());
+        if is_last || missing == 0 || self.bytes > MAX_PAGE_BYTES {
+            return;
+        }
+        self.next = self.rows.last().map(|last| Page {
+            size: missing.min(PORTION) - 1,
+            after: Some(key(last)),
+        });
+    }
+}
+
 /// The rows of a page and the token of the next.
 pub(super) struct Finished<T> {
     pub(super) rows: Vec<T>,

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::Path;
+use crate::domain::{Path, profile::Profile};
 
 /// `ProfileService`.
 #[derive(Clone, Debug)]
@@ -58,15 +58,21 @@ impl pb::profile_service_server::ProfileService for ProfileApi {
         let caller = caller(&request);
         let mut check = self.0.check();
         let read = convert::profile_filter(&mut check, &caller, request.into_inner());
-        let (filter, list) = check.finish(read)?;
-        let profiles = self.0.store.list_profiles(&caller, &filter).await?;
-        let found = profiles.len();
+        let (mut filter, list) = check.finish(read)?;
+        let key = |profile: &Profile| (profile.user_id,);
+        let mut profiles = page::Portions::new(&filter.page);
+        while let Some(portion) = profiles.next() {
+            filter.page = portion;
+            let read = self.0.store.list_profiles(&caller, &filter).await?;
+            profiles.add(read, key, |profile| profile.preferences.len());
+        }
+        let found = profiles.rows.len();
         let page = page::finish(
             list,
-            filter.page.size,
-            profiles,
+            profiles.size,
+            profiles.rows,
             found,
-            |profile| (profile.user_id,),
+            key,
             convert::profile_to_pb,
         );
         Ok(Response::new(pb::ListProfilesResponse {

@@ -3,7 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::{domain::Path, watch::Hub};
+use crate::{
+    domain::{Path, session::Session},
+    watch::Hub,
+};
 
 /// `SessionService`.
 #[derive(Clone, Debug)]
@@ -51,15 +54,22 @@ impl pb::session_service_server::SessionService for SessionApi {
         let caller = caller(&request);
         let mut check = self.api.check();
         let read = convert::session_filter(&mut check, &caller, request.into_inner());
-        let (filter, list) = check.finish(read)?;
-        let sessions = self.api.store.list_sessions(&caller, &filter).await?;
-        let found = sessions.len();
+        let (mut filter, list) = check.finish(read)?;
+        let order = filter.order;
+        let key = |session: &Session| (order.time(session).as_microsecond(), session.id);
+        let mut sessions = page::Portions::new(&filter.page);
+        while let Some(portion) = sessions.next() {
+            filter.page = portion;
+            let read = self.api.store.list_sessions(&caller, &filter).await?;
+            sessions.add(read, key, |session| session.metadata.len());
+        }
+        let found = sessions.rows.len();
         let page = page::finish(
             list,
-            filter.page.size,
-            sessions,
+            sessions.size,
+            sessions.rows,
             found,
-            |session| (filter.order.time(session).as_microsecond(), session.id),
+            key,
             convert::session_to_pb,
         );
         Ok(Response::new(pb::ListSessionsResponse {

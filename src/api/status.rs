@@ -144,7 +144,9 @@ pub fn complete(status: Status, max_request_bytes: usize) -> Status {
             name
         });
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(status.code(), status.message(), details)
+    // Its headers stay: a compression that isn't known is answered with those that are.
+    let headers = status.metadata().clone();
+    Status::with_error_details_and_metadata(status.code(), status.message(), details, headers)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{logs::Logs, signals::Stop, target::Target};
 use crate::{
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
+    memory::Memory,
     migrate::{LockPolicy, Migrator, Settings},
     postgres::{Db, DbOptions, connect::Connector},
     server::{self, Service},
@@ -69,7 +70,9 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
     let limits = Arc::new(config.limits.clone());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
+    let memory = Memory::new(config.memory_budget);
     let watch = WatchOptions {
+        memory: memory.clone(),
         heartbeat: config.watch_heartbeat,
         ..WatchOptions::default()
     };
@@ -87,6 +90,9 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
         request_timeout: config.request_timeout,
         max_requests: usize::try_from(config.max_requests).unwrap_or(usize::MAX),
         max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
+        max_connections: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
+        memory,
+        read_timeout: config.read_timeout,
         shutdown_grace: config.shutdown_grace,
     })
 }

@@ -60,6 +60,10 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// The most violations that are collected: more than a status can tell, whatever their length, and few enough to hold.
+/// (`api::status` tells as many as fit.)
+const MAX_VIOLATIONS: usize = 500;
+
 /// The check of one request: its limits, its time, and what was found wrong so far. A method that reads a
 /// value answers a stand-in for a bad one; [`Check::finish`] then keeps it from being used.
 pub struct Check<'a> {
@@ -95,6 +99,9 @@ impl<'a> Check<'a> {
 
     /// Notes that a field is wrong.
     pub fn violation(&mut self, at: &Path<'_>, description: impl Into<String>) {
+        if self.violations.len() == MAX_VIOLATIONS {
+            return;
+        }
         self.violations.push(Violation {
             field: at.to_string(),
             description: description.into(),

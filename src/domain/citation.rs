@@ -27,8 +27,14 @@ impl Citation {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        size_of::<Citation>() + self.document_id.len() + self.chunk_id.len()
+        weight(&self.document_id, &self.chunk_id)
     }
+}
+
+/// What a citation weighs: the bytes that it holds in memory, about.
+#[must_use]
+pub fn weight(document_id: &str, chunk_id: &str) -> usize {
+    size_of::<Citation>() + document_id.len() + chunk_id.len()
 }
 
 /// A citation, and where it stands.

@@ -126,24 +126,36 @@ impl NewMessage {
     }
 }
 
-/// What a message weighs: the bytes that it holds in memory, about, those of its citations included. Whatever is
-/// bounded by how much messages take (the queue, watches, pages, imports) counts by this. The parts are the lengths
-/// of content, selected_text, metadata and payload.
-pub(crate) fn weight(parts: [usize; 4], citations: impl Iterator<Item = usize>) -> usize {
-    size_of::<Message>() + parts.iter().sum::<usize>() + citations.sum::<usize>()
+/// What a message weighs: the bytes that it holds in memory, about; `payload` and `citations` by theirs. Whatever is
+/// bounded by how much messages take (the queue, watches, pages, imports) counts by this.
+#[must_use]
+pub fn weight(
+    content: &str,
+    selected_text: Option<&str>,
+    metadata: &str,
+    payload: usize,
+    citations: usize,
+) -> usize {
+    size_of::<Message>()
+        + content.len()
+        + selected_text.map_or(0, str::len)
+        + metadata.len()
+        + payload
+        + citations
 }
 
 impl NewMessage {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let parts = [
-            self.content.len(),
-            self.selected_text.as_ref().map_or(0, String::len),
-            self.metadata.as_str().len(),
+        let citations = self.citations.iter().map(Citation::weight).sum();
+        weight(
+            &self.content,
+            self.selected_text.as_deref(),
+            self.metadata.as_str(),
             self.payload.as_ref().map_or(0, Bytes::len),
-        ];
-        weight(parts, self.citations.iter().map(Citation::weight))
+            citations,
+        )
     }
 }
 
@@ -151,13 +163,14 @@ impl Message {
     /// The bytes that it holds in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let parts = [
-            self.content.len(),
-            self.selected_text.as_ref().map_or(0, String::len),
-            self.metadata.len(),
+        let citations = self.citations.iter().map(Citation::weight).sum();
+        weight(
+            &self.content,
+            self.selected_text.as_deref(),
+            &self.metadata,
             self.payload.as_ref().map_or(0, Bytes::len),
-        ];
-        weight(parts, self.citations.iter().map(Citation::weight))
+            citations,
+        )
     }
 }
 

@@ -3,25 +3,33 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::watch,
     time::{self, Instant},
 };
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::Service as ServiceOptions;
+use super::{
+    Service as ServiceOptions, answer,
+    intake::{self, Intake},
+};
 use crate::{
     api::{Deadline, status::complete},
     domain::Error,
+    fair::{FairPool, Holder, Lease},
+    memory::Memory,
+    supervise::panic_text,
 };
 
 /// The RPCs whose responses have no end of their own.
@@ -30,32 +38,49 @@ const STREAMS: [&str; 2] = [
     "/chatledger.v1.MessageService/WatchMessages",
 ];
 
+/// How long a request waits for others of other clients to end, before it is told to come back.
+const PERMIT_WAIT: Duration = Duration::from_secs(1);
+/// The most calls of health and reflection at a time, which have no other limit. A prober has one or two, and each
+/// takes some KiB for as long as it lasts.
+const MOST_PROBES: usize = 2048;
+
 /// Adds a [`Front`] to the services.
 #[derive(Clone)]
 pub(super) struct FrontLayer(Arc<Limits>);
 
 struct Limits {
     /// One for each request at a time that isn't a stream.
-    requests: Arc<Semaphore>,
+    requests: FairPool<1>,
     /// One for each stream at a time, for all its life: streams are long, and cheap while nothing happens.
-    streams: Arc<Semaphore>,
+    streams: FairPool<1>,
+    /// One for each call of health and reflection.
+    probes: FairPool<1>,
     request_timeout: Duration,
     max_request_bytes: usize,
+    intake: Arc<Intake>,
+    memory: Memory,
+    /// Becomes true when the time that requests had to end after a stop is over.
+    is_over: watch::Receiver<bool>,
 }
 
 impl FrontLayer {
-    pub(super) fn new(service: &ServiceOptions) -> Self {
+    pub(super) fn new(service: &ServiceOptions, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
         FrontLayer(Arc::new(Limits {
+            intake: Arc::new(intake),
+            memory: service.memory.clone(),
             requests: permits(service.max_requests),
             streams: permits(service.max_streams),
+            probes: permits(MOST_PROBES),
             request_timeout: service.request_timeout,
             max_request_bytes: service.limits.max_request_bytes,
+            is_over,
         }))
     }
 }
 
-fn permits(most: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
+/// Permits of which a connection alone gets so many, and all together twice as many.
+fn permits(most: usize) -> FairPool<1> {
+    FairPool::new([most.saturating_mul(2)])
 }
 
 impl<S> Layer<S> for FrontLayer {
@@ -97,7 +122,11 @@ where
         let limits = Arc::clone(&self.limits);
         if !request.uri().path().starts_with("/chatledger.") {
             // Health and reflection answer however busy the server is, and their streams have no end.
-            return Box::pin(inner.call(request));
+            let Some(permit) = limits.probes.try_take(intake::holder(request.extensions()), [1]) else {
+                let status = Status::from(Error::Overloaded("too many calls of health and reflection"));
+                return Box::pin(async move { Ok(status.into_http()) });
+            };
+            return Box::pin(async move { Ok(inner.call(request).await?.map(|body| holding(permit, body))) });
         }
         Box::pin(async move {
             let began = Instant::now();
@@ -118,7 +147,7 @@ impl Limits {
     async fn answer<S>(
         &self,
         mut inner: S,
-        mut request: Request<Body>,
+        request: Request<Body>,
         began: Instant,
     ) -> Result<Response<Body>, S::Error>
     where
@@ -130,20 +159,47 @@ impl Limits {
         } else {
             (&self.requests, "the server has as many requests as it can hold")
         };
-        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
-        };
         let timeout = match client_timeout(request.headers()) {
             Some(timeout) => timeout.saturating_sub(ahead(timeout)).min(self.request_timeout),
             None => self.request_timeout,
         };
         let deadline = began + timeout;
-        request.extensions_mut().insert(Deadline(deadline));
-        match time::timeout_at(deadline, inner.call(request)).await {
-            Ok(response) if is_stream => Ok(response?.map(|body| holding(permit, body))),
-            Ok(response) => response,
-            Err(_) => Ok(Status::from(Error::DeadlineExceeded).into_http()),
-        }
+        // Before the permit: a request that isn't there yet denies nobody anything.
+        let mut received = match self.intake.receive(request, deadline).await {
+            Ok(received) => received,
+            Err(status) => return Ok(status.into_http()),
+        };
+        let holder = received.charge.holder();
+        let Some(permit) = permit(permits, holder, deadline).await else {
+            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
+        };
+        received.request.extensions_mut().insert(Deadline(deadline));
+        let path = received.request.uri().path().to_owned();
+        let room = match answer::take(&self.memory, &path, holder, deadline).await {
+            Ok(room) => room,
+            Err(error) => return Ok(Status::from(error).into_http()),
+        };
+        let mut is_over = self.is_over.clone();
+        let called = tokio::select! {
+            called = time::timeout_at(deadline, AssertUnwindSafe(inner.call(received.request)).catch_unwind()) => called,
+            // An error is the sender's end, which is the server's.
+            _ = is_over.wait_for(|is_over| *is_over) => return Ok(Status::from(Error::ShuttingDown).into_http()),
+        };
+        let response = match called {
+            Ok(Ok(response)) => response?,
+            Ok(Err(panic)) => {
+                tracing::error!(rpc = path, panic = panic_text(&panic), "a request panicked");
+                return Ok(Status::from(Error::Internal).into_http());
+            }
+            Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
+        };
+        // Until all of it has been taken, which a slow client may take long for.
+        Ok(if is_stream {
+            response.map(|body| holding((permit, received.charge), body))
+        } else {
+            let response = answer::finish(response, room, received.charge).await;
+            response.map(|body| holding(permit, body))
+        })
     }
 
     /// A response whose error, if it is one, has details.
@@ -157,10 +213,16 @@ impl Limits {
     }
 }
 
-/// A body that has a permit until its end.
-fn holding(permit: OwnedSemaphorePermit, body: Body) -> Body {
+/// A permit of a connection's share, as soon as there is one within a moment and the deadline.
+async fn permit(permits: &FairPool<1>, holder: Holder, deadline: Instant) -> Option<Lease<1>> {
+    let until = deadline.min(Instant::now() + PERMIT_WAIT);
+    time::timeout_at(until, permits.take(holder, [1])).await.ok()
+}
+
+/// A body that has something until its end.
+fn holding<T: Send + Sync + 'static>(held: T, body: Body) -> Body {
     Body::new(body.map_frame(move |frame| {
-        let _held = &permit;
+        let _held = &held;
         frame
     }))
 }

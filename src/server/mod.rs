@@ -1,7 +1,10 @@
 //! The gRPC server: the listener, the layers, the services of the scope, health, reflection and shutdown.
 
+mod answer;
+mod connections;
 mod front;
 mod health;
+mod intake;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,9 +12,8 @@ use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch, time};
 use tonic::{
     Request, Status,
-    codec::CompressionEncoding,
     service::{Routes, RoutesBuilder, interceptor::InterceptedService},
-    transport::{Server, server::TcpIncoming},
+    transport::Server,
 };
 
 use crate::{
@@ -28,7 +30,9 @@ use crate::{
     auth::Passwords,
     domain::{Error, Limits},
     ledger::Ledger,
+    memory::Memory,
     store::{Scope, Store},
+    supervise::supervise,
     watch::Hub,
 };
 
@@ -51,6 +55,12 @@ pub struct Service {
     pub max_requests: usize,
     /// The most streams at a time.
     pub max_streams: usize,
+    /// The most connections at a time.
+    pub max_connections: usize,
+    /// What requests, answers and watches hold together.
+    pub memory: Memory,
+    /// How long a request, or a message of a stream that has begun, may take to arrive.
+    pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown.
     pub shutdown_grace: Duration,
 }
@@ -71,6 +81,11 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// several streams can send without being read.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
+/// The most calls at a time on a connection, open streams included: the load tester has 10,000 on four.
+const MOST_STREAMS: u32 = 8192;
+/// How long the last answers may take after the grace period: they are small, and wait for nothing.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// Serves until `shutdown` ends; then takes no more requests, finishes those under way (for the grace
 /// period at most), and returns.
 ///
@@ -81,6 +96,7 @@ pub async fn run(
     service: Service,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    let intake = intake::Intake::new(&service.limits, &service.memory, service.read_timeout)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::builder();
     routes.add_service(health);
@@ -90,20 +106,27 @@ pub async fn run(
 
     let health = health::Health::new(reporter, service.store.db().clone(), service.scope);
     health.serving().await;
-    let following = tokio::spawn(health.clone().follow());
-    let pruning = tokio::spawn(prune(service.clone()));
+    let follower = health.clone();
+    let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });
+    let pruned = service.clone();
+    let pruning = tokio::spawn(async move { supervise("pruning", || prune(pruned.clone())).await });
 
+    let (end, is_over) = watch::channel(false);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .layer(front::FrontLayer::new(&service))
+        .max_concurrent_streams(Some(MOST_STREAMS))
+        .layer(front::FrontLayer::new(&service, intake, is_over))
         .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(incoming(listener), async move {
-            // An error is the sender's end, which is this function's.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        });
+        .serve_with_incoming_shutdown(
+            connections::incoming(listener, service.max_connections),
+            async move {
+                // An error is the sender's end, which is this function's.
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            },
+        );
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
@@ -113,19 +136,19 @@ pub async fn run(
             let _ = following.await;
             health.not_serving().await;
             stop.send_replace(true);
-            time::timeout(service.shutdown_grace, serving).await.unwrap_or_else(|_| {
-                tracing::warn!("requests were still under way when the grace period ended");
-                Ok(())
-            })
+            match time::timeout(service.shutdown_grace, &mut serving).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::warn!("requests were still under way when the grace period ended");
+                    end.send_replace(true);
+                    // They are told so, by those who listen.
+                    time::timeout(LAST_ANSWERS, serving).await.unwrap_or(Ok(()))
+                }
+            }
         }
     };
     pruning.abort();
     ended.context("serving")
-}
-
-/// Without Nagle's algorithm, which would hold back small answers.
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// Both versions of reflection: some clients' tools know only the older one.
@@ -144,9 +167,7 @@ fn add_services(routes: &mut RoutesBuilder, service: &Service, stopping: &watch:
     /// Adds a service, or, where it isn't served, one that refuses every call of it.
     macro_rules! add {
         ($served:expr, $server:ident, $api:expr) => {
-            let server = $server::new($api)
-                .max_decoding_message_size(service.limits.max_request_bytes)
-                .accept_compressed(CompressionEncoding::Gzip);
+            let server = $server::new($api).max_decoding_message_size(service.limits.max_request_bytes);
             if $served {
                 routes.add_service(server);
             } else {

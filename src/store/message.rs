@@ -70,14 +70,45 @@ static GET: Sql = Sql {
     params: &[Type::TEXT, Type::UUID, Type::UUID, Type::UUID],
 };
 
-/// What a row of `messages` has in bytes, told without reading its texts.
+/// What a JSON column has in bytes as text, about. What is stored compressed has to be looked at; it is as good as
+/// never small, and seldom there.
+macro_rules! json_size {
+    ($column:literal) => {
+        concat!(
+            "CASE WHEN pg_column_compression(",
+            $column,
+            ") IS NULL THEN pg_column_size(",
+            $column,
+            ") ELSE octet_length(",
+            $column,
+            "::text) END"
+        )
+    };
+}
+pub(super) use json_size;
+
+/// What a message weighs, told without reading its texts: a row `m` and its citations `c`, of which each is a struct
+/// of 64 bytes besides its texts, see `domain::message`.
 macro_rules! size {
     () => {
-        "octet_length(content) + coalesce(octet_length(selected_text), 0)
-            + coalesce(octet_length(payload), 0) + pg_column_size(metadata)"
+        concat!(
+            "octet_length(m.content) + coalesce(octet_length(m.selected_text), 0)
+            + coalesce(octet_length(m.payload), 0) + ",
+            json_size!("m.metadata"),
+            " + coalesce(pg_column_size(c.documents) + pg_column_size(c.chunks)
+                + 64 * cardinality(c.indexes), 0)"
+        )
     };
 }
 pub(super) use size;
+
+/// The citations of a page's rows `m`, which have been read with them.
+macro_rules! read_citations {
+    () => {
+        " CROSS JOIN LATERAL (SELECT m.documents, m.chunks, m.scores, m.indexes) c "
+    };
+}
+pub(super) use read_citations;
 
 /// A page of messages with a seq between `$4` and `$5`. A row is left out where those before it have
 /// `$8` bytes: sizes are known without reading the texts, so a page of large ones costs only what it shows.
@@ -88,9 +119,9 @@ macro_rules! list {
             "SELECT ",
             columns!(),
             ", m.available FROM (
-                SELECT *, count(*) OVER () AS available, coalesce(sum(",
+                SELECT m.*, c.*, count(*) OVER () AS available, coalesce(sum(",
             size!(),
-            ") OVER (ORDER BY seq ",
+            ") OVER (ORDER BY m.seq ",
             $order,
             " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
                 FROM (
@@ -102,9 +133,10 @@ macro_rules! list {
                     ORDER BY m.seq ",
             $order,
             " LIMIT $7
-                ) page
-            ) m",
+                ) m",
             citations!("$9"),
+            ") m",
+            read_citations!(),
             " WHERE m.before < $8 ORDER BY m.seq ",
             $order
         )

@@ -11,7 +11,7 @@ use tokio_postgres::{
 
 use super::{
     Store,
-    message::{COLUMNS, citations, columns, message, role_names},
+    message::{COLUMNS, citations, columns, json_size, message, role_names, size},
 };
 use crate::{
     auth::Caller,
@@ -57,34 +57,49 @@ macro_rules! search {
     ($within:expr) => {
         concat!(
             "WITH hits AS (
-                SELECT m.id, m.session_id, m.seq, s.title, q.query, ts_rank(texts.vector, q.query) AS rank,
-                    octet_length(m.content) + coalesce(octet_length(m.selected_text), 0)
-                        + coalesce(octet_length(m.payload), 0) + pg_column_size(m.metadata) AS size
+                SELECT m.id, m.session_id, m.seq, s.title, q.query, ts_rank(texts.vector, q.query) AS rank
                 FROM chat_sessions s
                 JOIN messages m ON m.session_id = s.id AND m.deleted_at IS NULL
                 CROSS JOIN websearch_to_tsquery($3::text::regconfig, $4) AS q (query)
                 CROSS JOIN LATERAL (SELECT
-                    CASE WHEN $9 THEN ", searched!("m.content"), " ELSE '' END
-                    || CASE WHEN $10 THEN ", gap!(), " || ", searched!("coalesce(m.selected_text, '')"), " ELSE '' END
+                    CASE WHEN $9 THEN ",
+            searched!("m.content"),
+            " ELSE '' END
+                    || CASE WHEN $10 THEN ",
+            gap!(),
+            " || ",
+            searched!("coalesce(m.selected_text, '')"),
+            " ELSE '' END
                 ) AS texts (vector)
                 WHERE s.tenant_id = $1 AND ($2::uuid IS NULL OR s.user_id = $2)
-                    AND ", $within, "
+                    AND ",
+            $within,
+            "
                     AND ($8::text[] IS NULL OR m.role = ANY($8)) AND texts.vector @@ q.query
             ), page AS (
                 SELECT * FROM hits WHERE (rank, session_id, seq) < ($11, $12, $13)
                 ORDER BY rank DESC, session_id DESC, seq DESC LIMIT $14
             ), sized AS (
-                SELECT *, count(*) OVER () AS available, coalesce(sum(size) OVER (
-                    ORDER BY rank DESC, session_id DESC, seq DESC
+                SELECT p.*, c.*, count(*) OVER () AS available, coalesce(sum(",
+            size!(),
+            ") OVER (
+                    ORDER BY p.rank DESC, p.session_id DESC, p.seq DESC
                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
-                FROM page
+                FROM page p JOIN messages m ON m.id = p.id",
+            citations!("true"),
+            "
             )
-            SELECT ", columns!(), ", p.available, coalesce(p.title, ''), p.rank,
+            SELECT ",
+            columns!(),
+            ", p.available, coalesce(p.title, ''), p.rank,
                 ts_headline($3::text::regconfig, left(
-                    CASE WHEN $9 AND ($10 IS FALSE OR ", searched!("m.content"), " @@ p.query)
+                    CASE WHEN $9 AND ($10 IS FALSE OR ",
+            searched!("m.content"),
+            " @@ p.query)
                         THEN m.content ELSE coalesce(m.selected_text, m.content) END, 100000),
                     p.query, 'MaxFragments=2, FragmentDelimiter= … ')
-            FROM sized p JOIN messages m ON m.id = p.id", citations!("true"), "
+            FROM sized p JOIN messages m ON m.id = p.id
+            CROSS JOIN LATERAL (SELECT p.documents, p.chunks, p.scores, p.indexes) c
             WHERE p.before < $15
             ORDER BY p.rank DESC, p.session_id DESC, p.seq DESC"
         )

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Store,
-    message::{self, citations, columns, size},
+    message::{self, citations, columns, json_size, read_citations, size},
 };
 use crate::{
     auth::Caller,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// News of several sessions at once: `$1` session, `$2` tenant, `$3` end user or NULL, `$4` the seq that is
-/// known; a page of `$5` messages and about `$6` bytes each. A session that isn't there, or isn't the
+/// known; a page of `$5` messages and `$6` bytes each, or, where `$7`, of one that is larger. A session that isn't there, or isn't the
 /// caller's, has no row; one without news has a row without a message.
 ///
 /// Nothing above last_seq is read: a seq that was given by hand is ahead of messages that are still to come.
@@ -27,16 +27,17 @@ static NEWS: Sql = Sql {
         JOIN chat_sessions s ON s.id = w.session_id AND s.tenant_id = w.tenant_id
             AND (w.user_id IS NULL OR s.user_id = w.user_id)
         LEFT JOIN LATERAL (
-            SELECT *, count(*) OVER () AS available, coalesce(sum(",
+            SELECT *, count(*) OVER () AS available, sum(size) OVER (ORDER BY seq) AS through
+            FROM (SELECT m.*, c.*, ",
         size!(),
-        ") OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
-            FROM (
+        " AS size FROM (
                 SELECT m.* FROM messages m
                 WHERE m.session_id = s.id AND m.seq > w.known AND m.seq <= s.last_seq AND m.deleted_at IS NULL
                 ORDER BY m.seq LIMIT $5
-            ) page
-        ) m ON m.before < $6",
+            ) m",
         citations!("true"),
+        ") sized) m ON m.through <= $6 OR $7 AND m.through = m.size",
+        read_citations!(),
         " ORDER BY w.place, m.seq"
     ),
     params: &[
@@ -46,6 +47,7 @@ static NEWS: Sql = Sql {
         Type::INT8_ARRAY,
         Type::INT8,
         Type::INT8,
+        Type::BOOL,
     ],
 };
 
@@ -75,11 +77,14 @@ pub struct Asked {
 pub struct PageSize {
     /// The most messages.
     pub rows: usize,
-    /// About so many bytes of them; one message at least.
+    /// The most bytes of them.
     pub bytes: usize,
+    /// Whether a first message that has more is read all the same.
+    pub large: bool,
 }
 
-/// A session's news: the messages above a known seq, or the first of them.
+/// A session's news: the messages above a known seq, or the first of them; none, though there may be some, where the
+/// first is larger than was asked for.
 #[derive(Debug, Default, PartialEq)]
 pub struct News {
     /// The messages, by seq.
@@ -115,7 +120,7 @@ impl Store {
             .read(
                 None,
                 &NEWS,
-                &[&sessions, &tenants, &users, &known, &limit, &bytes],
+                &[&sessions, &tenants, &users, &known, &limit, &bytes, &page.large],
             )
             .await?;
         let mut news: Vec<Option<News>> = asked.iter().map(|_| None).collect();

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::domain::{citation, message};
+
 /// A record. Its JSON has the field `type`: the variant's name in lower case.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -213,20 +215,22 @@ pub struct MessageRecord {
 }
 
 impl MessageRecord {
-    /// The bytes that it holds in memory, about.
-    pub(super) fn weight(&self) -> usize {
-        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let metadata = self.metadata.as_ref().map_or(0, |json| json.get().len());
-        let citations = self.citations.iter().map(|citation| {
-            size_of::<CitationRecord>() + citation.document_id.len() + of(&citation.chunk_id)
-        });
-        let parts = [
-            self.content.len(),
-            of(&self.selected_text),
-            metadata,
-            of(&self.payload),
-        ];
-        crate::domain::message::weight(parts, citations)
+    /// The bytes that it holds in memory, about: its own, which becomes a message by and by.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        message::weight(
+            &self.content,
+            self.selected_text.as_deref(),
+            self.metadata.as_deref().map_or("", RawValue::get),
+            self.payload.as_ref().map_or(0, String::len),
+            self.citations.iter().map(CitationRecord::weight).sum(),
+        )
+    }
+}
+
+impl CitationRecord {
+    fn weight(&self) -> usize {
+        citation::weight(&self.document_id, self.chunk_id.as_deref().unwrap_or_default())
     }
 }
 

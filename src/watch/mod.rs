@@ -21,7 +21,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{auth::Caller, domain::Result, postgres::connect::Connector, store::Store};
+use crate::{
+    auth::Caller,
+    domain::Result,
+    memory::{self, Memory},
+    postgres::connect::Connector,
+    store::Store,
+};
 use neighbours::{Announcer, Listener};
 use reader::Reader;
 use sessions::Sessions;
@@ -35,6 +41,8 @@ pub struct WatchOptions {
     /// How often sessions are polled where notifications are heard: what a lost one, or people's own SQL,
     /// may cost.
     pub safety_poll: Duration,
+    /// What watches hold is taken from here.
+    pub memory: Memory,
 }
 
 impl Default for WatchOptions {
@@ -44,6 +52,7 @@ impl Default for WatchOptions {
             heartbeat: Duration::from_secs(15),
             // Short enough for people, and a statement that reads a row a session.
             safety_poll: Duration::from_secs(1),
+            memory: Memory::new(memory::DEFAULT_BYTES),
         }
     }
 }
@@ -79,11 +88,12 @@ impl Hub {
     /// None that a caller can cause.
     pub fn start(store: &Store, listener: Option<Connector>, options: WatchOptions) -> anyhow::Result<Hub> {
         let own_store = store.over(store.db().another(CONNECTIONS)?);
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(Sessions::new(options.memory.cache_bytes()));
         let announcer = Arc::new(Announcer::default());
         let reader = Reader {
             store: own_store.clone(),
             sessions: Arc::clone(&sessions),
+            bytes: options.memory.read_bytes(),
         };
         let ears = Listener::new(
             listener,

@@ -8,14 +8,10 @@ use tokio::time;
 use super::sessions::{Sessions, Watched};
 use crate::store::{Asked, PageSize, Store};
 
-/// What is read of a session at a time. Together with [`SESSIONS`], some 16 MiB at most are held.
-const PAGE: PageSize = PageSize {
-    rows: 64,
-    bytes: 64 << 10,
-};
-
-/// How many sessions are read at a time.
-const SESSIONS: usize = 256;
+/// How many messages are read of a session at a time.
+const ROWS: usize = 64;
+/// How many bytes of them at least; where few sessions have news, more. A larger message its watchers read for themselves.
+const BYTES: usize = 64 << 10;
 
 /// Between two reads, so that a busy server reads a few hundred times a second and not after every commit; too
 /// short to be noticed by people who watch. What comes after a pause is read at once.
@@ -27,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Reader {
     pub(super) store: Store,
     pub(super) sessions: Arc<Sessions>,
+    /// What a read may answer.
+    pub(super) bytes: usize,
 }
 
 impl Reader {
@@ -34,7 +32,7 @@ impl Reader {
     pub(super) async fn run(self) {
         loop {
             let woken = self.sessions.woken().await;
-            for some in woken.chunks(SESSIONS) {
+            for some in woken.chunks((self.bytes / BYTES).max(1)) {
                 self.read(some).await;
             }
             time::sleep(GAP).await;
@@ -50,7 +48,12 @@ impl Reader {
                 known: *known,
             })
             .collect();
-        match self.store.news(&asked, PAGE).await {
+        let page = PageSize {
+            rows: ROWS,
+            bytes: self.bytes / asked.len().max(1),
+            large: false,
+        };
+        match self.store.news(&asked, page).await {
             Ok(news) => {
                 for ((watched, known), news) in woken.iter().zip(news) {
                     self.sessions.tell(watched, *known, news);

@@ -14,10 +14,6 @@ use crate::{auth::Caller, domain::message::Message, store::News};
 /// network is served.
 const PAGES_BEHIND: usize = 8;
 
-/// What the pages on their way to watchers may take together, in KiB. Beyond it watchers read for
-/// themselves, as slow ones do.
-const CACHE_KIB: usize = 32 << 10;
-
 /// What is told to a session's watchers.
 #[derive(Clone)]
 pub(super) enum Told {
@@ -73,18 +69,18 @@ struct Place {
     watches: usize,
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
+impl Sessions {
+    /// `cache_bytes` is what the pages on their way to watchers may take together. Beyond it watchers read for
+    /// themselves, as slow ones do.
+    pub(super) fn new(cache_bytes: usize) -> Self {
         Sessions {
             state: Mutex::default(),
             woken: Notify::new(),
             watches: watch::Sender::new(0),
-            cache: Arc::new(Semaphore::new(CACHE_KIB)),
+            cache: Arc::new(Semaphore::new(cache_bytes / 1024)),
         }
     }
-}
 
-impl Sessions {
     /// Adds a watch. Its subscription hears of everything that the hub reads from now on.
     pub(super) fn subscribe(self: &Arc<Self>, caller: Caller, session_id: Uuid) -> Subscription {
         let mut state = self.lock();
@@ -171,13 +167,15 @@ impl Sessions {
                     self.wake(std::iter::once(watched.session_id));
                 }
                 let room = Arc::clone(&self.cache).try_acquire_many_owned(kibibytes(&news));
-                room.map_or(Told::Look, |room| {
-                    Told::Page(Arc::new(Page {
+                match room {
+                    Ok(room) if !news.messages.is_empty() => Told::Page(Arc::new(Page {
                         above,
                         news,
                         _room: room,
-                    }))
-                })
+                    })),
+                    // No room for them, or one that is too large to be read for all.
+                    _ => Told::Look,
+                }
             }
         };
         // An error is that all have left meanwhile.

@@ -13,14 +13,24 @@ use super::{
 use crate::{
     auth::Caller,
     domain::{Error, Resource, Result, message::Message},
+    memory::{Charge, Memory},
     store::{Asked, PageSize, Store},
 };
 
-/// What a watch reads by itself at a time, and holds while its client takes it.
+/// What a watch reads by itself at a time, and holds while its client takes it: some messages of usual size for a
+/// statement, or one that is large.
 const PAGE: PageSize = PageSize {
     rows: 500,
-    bytes: 1 << 20,
+    bytes: 128 << 10,
+    large: true,
 };
+/// What reading that may take: one large message, as a row and as a message.
+const READ_BYTES: usize = 2 * LARGEST;
+/// The largest message with all that belongs to it at its default limit.
+const LARGEST: usize = (2 << 20) + (300 << 10);
+/// A message of a page that others share is this watch's own as soon as it is to be sent; a small one is part of what
+/// every stream is charged.
+const SMALL: usize = 4 << 10;
 
 /// What a watch has to say.
 #[derive(Debug, PartialEq)]
@@ -48,6 +58,9 @@ pub struct Watcher {
     /// The session's last seq, as the table last said.
     last_seq: i64,
     has_said_caught_up: bool,
+    memory: Memory,
+    /// What is at hand, and on its way to the client, holds.
+    charge: Option<Charge>,
 }
 
 /// Messages that are to be told next.
@@ -86,6 +99,8 @@ impl Watcher {
             behind: true,
             last_seq: 0,
             has_said_caught_up: false,
+            memory: hub.options.memory.clone(),
+            charge: None,
         };
         watcher.read().await?;
         Ok(watcher)
@@ -97,6 +112,7 @@ impl Watcher {
     /// [`Error::NotFound`] where the session is gone, and the store's.
     pub async fn next(&mut self) -> Result<Event> {
         loop {
+            self.charge_shared().await;
             if let Some(message) = self.at_hand.next(self.passed) {
                 self.passed = message.seq;
                 return Ok(Event::Message(message));
@@ -109,6 +125,7 @@ impl Watcher {
             } else {
                 // What was at hand is not kept while nothing happens.
                 self.at_hand = AtHand::Own(Vec::new().into_iter());
+                self.charge = None;
                 match time::timeout(self.heartbeat, self.subscription.told.recv()).await {
                     Ok(told) => self.hear(told)?,
                     Err(_) => return Ok(Event::Heartbeat(self.asked.known)),
@@ -117,7 +134,22 @@ impl Watcher {
         }
     }
 
+    /// Takes what the next message holds where others have it as well: the copy that is sent is this watch's own.
+    /// Those of its own page hold that already.
+    async fn charge_shared(&mut self) {
+        let weight = self.at_hand.shared(self.passed).map_or(0, Message::weight);
+        if weight > SMALL {
+            // The message before has left, or nobody would ask for this one.
+            self.charge = None;
+            self.charge = Some(self.memory.take(self.asked.caller.holder, weight).await);
+        }
+    }
+
     async fn read(&mut self) -> Result<()> {
+        self.at_hand = AtHand::Own(Vec::new().into_iter());
+        self.charge = None;
+        let bytes = READ_BYTES.min(self.memory.largest());
+        let mut charge = self.memory.take(self.asked.caller.holder, bytes).await;
         let news = self.store.news(std::slice::from_ref(&self.asked), PAGE).await?;
         let news = news.into_iter().next().flatten().ok_or(GONE)?;
         self.last_seq = news.last_seq;
@@ -127,6 +159,10 @@ impl Watcher {
         if !self.behind {
             self.subscription.live(news.last_seq);
         }
+        // Once as messages, of which one at a time is encoded as well.
+        let weights = || news.messages.iter().map(Message::weight);
+        charge.shrink_to(weights().sum::<usize>() + weights().max().unwrap_or(0));
+        self.charge = Some(charge);
         self.at_hand = AtHand::Own(news.messages.into_iter());
         Ok(())
     }
@@ -149,6 +185,17 @@ impl Watcher {
 const GONE: Error = Error::NotFound(Resource::Session);
 
 impl AtHand {
+    /// The next message above `passed`, where it is shared.
+    fn shared(&self, passed: i64) -> Option<&Message> {
+        match self {
+            AtHand::Own(_) => None,
+            AtHand::Shared(page, next) => {
+                let rest = page.news.messages.get(*next..)?;
+                rest.iter().find(|message| message.seq > passed)
+            }
+        }
+    }
+
     /// The next message above `passed`.
     fn next(&mut self, passed: i64) -> Option<Message> {
         match self {

@@ -299,7 +299,7 @@ async fn what_is_no_protobuf_is_refused_with_details() {
     let refusal = refusal_of(&raw::call(server.address, path, &[], &wrong).await);
     assert_eq!(
         (refusal.code, refusal.reason.as_str()),
-        (Code::Internal, "INTERNAL")
+        (Code::InvalidArgument, "INVALID_FIELD")
     );
     server.stop().await;
 }

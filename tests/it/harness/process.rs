@@ -108,6 +108,10 @@ impl Process {
             .connect_lazy()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has said on stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("no panic").clone()

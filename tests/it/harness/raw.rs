@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Status;
@@ -14,36 +18,94 @@ pub async fn call(
     headers: &[(&str, &str)],
     message: &impl Message,
 ) -> Status {
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    let mut client = client.ready().await.expect("a ready connection");
-    let mut request = http::Request::post(format!("http://{address}{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let (response, mut body) = client
-        .send_request(request.body(()).expect("a request"), false)
-        .expect("a stream");
-    // One frame: not compressed, its length, the message.
-    let message = message.encode_to_vec();
-    let length = u32::try_from(message.len()).expect("a short message");
-    let frame = [&[0], length.to_be_bytes().as_slice(), &message].concat();
-    body.send_data(Bytes::from(frame), true).expect("a frame");
+    let mut client = Client::connect(address).await;
+    client.call(path, headers, frame(&message.encode_to_vec())).await
+}
 
-    let response = response.await.expect("a response");
-    if let Some(status) = Status::from_header_map(response.headers()) {
-        return status;
+/// A message as gRPC frames it: not compressed, its length, its bytes.
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("a short message");
+    [&[0], length.to_be_bytes().as_slice(), message].concat()
+}
+
+/// The same, packed with gzip.
+pub fn packed_frame(message: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(message).expect("in memory");
+    let mut frame = frame(&gzip.finish().expect("in memory"));
+    frame[0] = 1;
+    frame
+}
+
+/// A connection, of which streams are read only when asked to.
+pub struct Client {
+    address: SocketAddr,
+    send: SendRequest<Bytes>,
+}
+
+/// A call that has begun.
+pub struct Call {
+    response: ResponseFuture,
+    pub body: SendStream<Bytes>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let (send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        Client { address, send }
     }
-    let mut body = response.into_body();
-    while let Some(data) = body.data().await {
-        let length = data.expect("data").len();
-        body.flow_control()
-            .release_capacity(length)
-            .expect("flow control");
+
+    /// Calls a method with a whole body, and answers its status.
+    pub async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Status {
+        self.begin(path, headers, body, true).await.status().await
     }
-    let trailers = body.trailers().await.expect("trailers").expect("trailers");
-    Status::from_header_map(&trailers).expect("a status")
+
+    /// Sends a body, or the beginning of one.
+    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)], body: Vec<u8>, end: bool) -> Call {
+        let mut client = self.send.clone().ready().await.expect("a ready connection");
+        let mut request = http::Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (response, mut stream) = client
+            .send_request(request.body(()).expect("a request"), false)
+            .expect("a stream");
+        // h2 sends it as the server takes it. An error is that the server has answered already.
+        if end || !body.is_empty() {
+            let _ = stream.send_data(Bytes::from(body), end);
+        }
+        Call {
+            response,
+            body: stream,
+        }
+    }
+}
+
+impl Call {
+    /// Reads to the end.
+    pub async fn status(self) -> Status {
+        let response = self.response.await.expect("a response, and no reset");
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            return status;
+        }
+        let mut body = response.into_body();
+        while let Some(data) = body.data().await {
+            let length = data.expect("data").len();
+            body.flow_control()
+                .release_capacity(length)
+                .expect("flow control");
+        }
+        let trailers = body.trailers().await.expect("trailers").expect("trailers");
+        Status::from_header_map(&trailers).expect("a status")
+    }
+
+    /// Waits for the response's headers only; what comes behind them stays where it is while this lives.
+    pub async fn unread(self) -> http::Response<h2::RecvStream> {
+        self.response.await.expect("a response, and no reset")
+    }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use chatledger::{
     domain::Limits,
     ledger::{Ledger, LedgerOptions},
+    memory::{self, Memory},
     postgres::{Db, DbOptions, connect::Connector},
     server::{self, Service},
     store::{Scope, Store},
@@ -27,6 +28,9 @@ pub struct Options {
     pub request_timeout: Duration,
     pub max_requests: usize,
     pub max_streams: usize,
+    pub max_connections: usize,
+    pub memory_budget: usize,
+    pub read_timeout: Duration,
     pub shutdown_grace: Duration,
 }
 
@@ -35,6 +39,7 @@ pub struct TestServer {
     pub address: SocketAddr,
     pub channel: Channel,
     pub db: Db,
+    pub memory: Memory,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -62,13 +67,21 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
         request_timeout: Duration::from_secs(30),
         max_requests: 1024,
         max_streams: 1024,
+        max_connections: 1024,
+        memory_budget: memory::DEFAULT_BYTES,
+        read_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
     let limits = Arc::new(options.limits);
     let store = Store::new(db.clone(), Arc::clone(&limits), options.scope, "english");
-    let hub = Hub::start(&store, options.listener, options.watch).expect("a hub");
+    let memory = Memory::new(options.memory_budget);
+    let watch = WatchOptions {
+        memory: memory.clone(),
+        ..options.watch
+    };
+    let hub = Hub::start(&store, options.listener, watch).expect("a hub");
     let service = Service {
         ledger: Ledger::start(&db, &hub, &options.ledger).expect("lanes"),
         store,
@@ -78,6 +91,9 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
         request_timeout: options.request_timeout,
         max_requests: options.max_requests,
         max_streams: options.max_streams,
+        max_connections: options.max_connections,
+        memory: memory.clone(),
+        read_timeout: options.read_timeout,
         shutdown_grace: options.shutdown_grace,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -93,6 +109,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
         address,
         channel,
         db,
+        memory,
         stop: Some(stop),
         task,
     }

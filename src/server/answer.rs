@@ -1,0 +1,71 @@
+//! The memory of answers: what one may take is taken from the budget before the database is asked, what it does take
+//! is known when it is encoded, and stays charged until the client has taken all of it.
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::Response;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::time::Instant;
+use tonic::body::Body;
+
+use crate::{
+    domain::{Error, page::MAX_PAGE_BYTES},
+    fair::Holder,
+    memory::{Charge, Memory},
+};
+
+/// The largest message with all that belongs to it at its default limit: content and payload of 1 MiB each, and 300
+/// KiB of the rest. (Where limits were raised, the rows that are read are still few: a page ends with the first that is
+/// too large.)
+const MESSAGE: usize = (2 << 20) + (300 << 10);
+/// A page while it is read: what it shows, and the one row more that was too much for it.
+const PAGE: usize = MAX_PAGE_BYTES + 2 * MESSAGE;
+/// One row, as it came from the database, and as it is encoded.
+const ONE: usize = 2 * MESSAGE;
+
+/// Takes what the answer to a request may take at most. Answers without texts are part of what every call takes.
+pub(super) async fn take(
+    memory: &Memory,
+    path: &str,
+    holder: Holder,
+    deadline: Instant,
+) -> Result<Option<Charge>, Error> {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    let bytes = match method {
+        "GetMessage" | "UpdateMessage" => ONE,
+        // One message at a time, which the watch takes by itself.
+        "WatchMessages" => return Ok(None),
+        _ if method.starts_with("List") || method.starts_with("Search") => PAGE,
+        _ => return Ok(None),
+    };
+    let bytes = bytes.min(memory.largest());
+    memory.take_soon(holder, bytes, Some(deadline)).await.map(Some)
+}
+
+/// Encodes a unary answer at once, which frees what it was built of, and charges what is left. `call` is what the
+/// request holds.
+pub(super) async fn finish(
+    response: Response<Body>,
+    room: Option<Charge>,
+    mut call: Charge,
+) -> Response<Body> {
+    let (parts, mut body) = response.into_parts();
+    let mut frames = Vec::new();
+    // None of it has to be waited for.
+    while let Some(frame) = body.frame().await {
+        frames.push(frame);
+    }
+    drop(body);
+    if let Some(room) = room {
+        call.join(room);
+    }
+    let mut charge = Some(call);
+    for frame in frames.iter_mut().flatten() {
+        if let Some(data) = frame.data_mut()
+            && let Some(charge) = charge.take()
+        {
+            *data = charge.attach(std::mem::take::<Bytes>(data));
+        }
+    }
+    Response::from_parts(parts, Body::new(StreamBody::new(stream::iter(frames))))
+}

@@ -1,0 +1,165 @@
+//! The intake: every request's body passes through it before the gRPC library sees any of it.
+//!
+//! It reads whole messages within a time of their own, unpacks them into no more than a request may have, walks them
+//! ([`scan`]) before anything is built, and takes what they are and will be from the memory budget. What it hands
+//! on are messages that aren't compressed and can be decoded, so that the library has nothing to refuse.
+//!
+//! Charged are two copies of a message (the intake's and the library's; later, what the lane encodes), and what it
+//! is built into.
+
+mod message;
+mod scan;
+mod shape;
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::stream;
+use http::{Extensions, HeaderMap, Request};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use tokio::time::Instant;
+use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
+
+use self::{
+    message::{Messages, Packing},
+    shape::{Method, Shapes},
+};
+use crate::{
+    api::{Charges, DESCRIPTORS},
+    domain::{Error, Limits},
+    fair::Holder,
+    memory::{Charge, Memory},
+};
+
+/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, the library's buffer.
+const CALL_BYTES: usize = 8 << 10;
+/// The same for a stream of entries, which has a second task, and a queue.
+const STREAM_BYTES: usize = 12 << 10;
+
+/// The most bytes that a request may become, in multiples of the largest request: a frame of 4,096 entries with 100
+/// short citations each, which is allowed, becomes 60 MiB.
+const BUILT: usize = 8;
+
+/// What reads requests.
+pub(super) struct Intake {
+    shapes: Shapes,
+    memory: Memory,
+    max_request_bytes: usize,
+    read_timeout: Duration,
+}
+
+/// A request that has been read, or is being read as a stream, and what it holds until its call is over.
+pub(super) struct Received {
+    pub(super) request: Request<Body>,
+    pub(super) charge: Charge,
+}
+
+impl Intake {
+    /// # Errors
+    /// None: the descriptors are the program's own.
+    pub(super) fn new(limits: &Limits, memory: &Memory, read_timeout: Duration) -> anyhow::Result<Self> {
+        Ok(Intake {
+            shapes: Shapes::read(DESCRIPTORS, limits)?,
+            memory: memory.clone(),
+            max_request_bytes: limits.max_request_bytes,
+            read_timeout,
+        })
+    }
+
+    /// Reads a unary call's message; a stream's are read as they are asked for.
+    // A status is what a call ends with.
+    #[allow(clippy::result_large_err)]
+    pub(super) async fn receive(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        deadline: Instant,
+    ) -> Result<Received, Status> {
+        let holder = holder(request.extensions());
+        request.extensions_mut().insert(holder);
+        let method = self.shapes.method(request.uri().path());
+        let is_stream = method.is_some_and(|method| method.is_stream);
+        let bytes = if is_stream { STREAM_BYTES } else { CALL_BYTES };
+        let call = self.memory.take_soon(holder, bytes, Some(deadline)).await?;
+        let Some(method) = method else {
+            // The library says that there is no such method, and reads nothing.
+            return Ok(Received {
+                request,
+                charge: call,
+            });
+        };
+        let packing = packing(request.headers())?;
+        let (mut parts, body) = request.into_parts();
+        // What is handed on isn't packed.
+        parts.headers.remove("grpc-encoding");
+        let messages = Messages::new(Arc::clone(self), method, packing, holder, body);
+        if is_stream {
+            let charges = Charges::default();
+            parts.extensions.insert(charges.clone());
+            let body = stream_body(messages, charges);
+            let request = Request::from_parts(parts, body);
+            return Ok(Received {
+                request,
+                charge: call,
+            });
+        }
+        let until = deadline.min(Instant::now() + self.read_timeout);
+        let (bytes, mut charge) = messages.only(until).await?;
+        charge.join(call);
+        let request = Request::from_parts(parts, Body::new(Full::new(bytes)));
+        Ok(Received { request, charge })
+    }
+
+    fn scan(&self, method: Method, message: &[u8]) -> Result<usize, Error> {
+        let rules = scan::Rules {
+            most_built: (self.max_request_bytes * BUILT).min(self.memory.largest()),
+            own_lists_only: method.is_stream,
+        };
+        scan::scan(&self.shapes, method.input, message, rules)
+    }
+}
+
+/// A body that has the messages, one after the other. Who takes them finds the charge of each in `charges`.
+fn stream_body(messages: Messages, charges: Charges) -> Body {
+    let frames = stream::unfold(Some((messages, charges)), |state| async {
+        let (mut messages, charges) = state?;
+        match messages.next().await {
+            Ok(Some(some)) => {
+                charges.put(some.count, some.charge);
+                Some((Ok(Frame::data(some.bytes)), Some((messages, charges))))
+            }
+            Ok(None) => None,
+            Err(status) => Some((Err(status), None)),
+        }
+    });
+    Body::new(StreamBody::new(frames))
+}
+
+/// The connection that a request came by: as the server has numbered it, or else by its address.
+pub(super) fn holder(extensions: &Extensions) -> Holder {
+    if let Some(holder) = extensions.get::<Holder>() {
+        return *holder;
+    }
+    let info = extensions.get::<TcpConnectInfo>();
+    let address = info.and_then(TcpConnectInfo::remote_addr);
+    Holder(BuildHasherDefault::<DefaultHasher>::default().hash_one(address))
+}
+
+/// How the messages of a request are packed.
+#[allow(clippy::result_large_err)]
+fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
+    match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(Packing::None),
+        Some(b"gzip") => Ok(Packing::Gzip),
+        Some(_) => {
+            let mut status =
+                Status::unimplemented("the server reads messages that are packed with gzip, or not packed");
+            let value = tonic::metadata::MetadataValue::from_static("identity,gzip");
+            status.metadata_mut().insert("grpc-accept-encoding", value);
+            Err(status)
+        }
+    }
+}
