@@ -252,6 +252,7 @@ impl DatabaseConfig {
             pool_size: usize::try_from(self.pool_size).unwrap_or(usize::MAX),
             wait_timeout: self.pool_wait_timeout,
             connect_for: self.source.connect_timeout,
+            attempt_limit: DbOptions::ATTEMPT_LIMIT,
             pooled: self.source.is_pooled(url),
         }
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::Error,
-    postgres::{Db, DbError, Sql},
+    postgres::{Db, DbError, Sql, connect},
     store::is_refusal,
 };
 
@@ -190,6 +190,9 @@ fn remedy(error: &DbError) -> Remedy {
         return Remedy::GiveUp;
     };
     if error.is_unavailable() {
+        return Remedy::Again;
+    }
+    if connect::is_stale(sql) {
         return Remedy::Again;
     }
     let constraint = sql.as_db_error().and_then(|error| error.constraint());

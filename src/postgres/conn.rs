@@ -5,13 +5,14 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use deadpool_postgres::Object;
 use futures_util::future::join3;
-use tokio::sync::watch;
+use tokio::{sync::watch, time};
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -25,7 +26,9 @@ use super::{
 
 /// A lock that somebody else holds is waited for this long in a transaction: long enough for any append,
 /// short enough that a forgotten `BEGIN` somewhere doesn't use up the pool.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '5s'";
+/// And where we are cut off in the middle, the server lets our locks go soon after the next statement should have come.
+const BEGIN: &str =
+    "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
 /// For statements whose plan should know their parameters.
 const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
@@ -42,6 +45,10 @@ pub struct Conn {
     pub(super) object: Option<Object>,
     pub(super) connector: Connector,
     pub(super) pooled: bool,
+    /// How long a statement may take, where nobody's deadline ends it.
+    pub(super) limit: Option<Duration>,
+    /// Whether it isn't fit for use any more.
+    pub(super) is_stale: AtomicBool,
     pub(super) reachable: Arc<watch::Sender<bool>>,
     /// Statements whose result hasn't come, and transactions that haven't ended.
     pub(super) unfinished: AtomicUsize,
@@ -111,12 +118,25 @@ impl Conn {
         let object = self.object.as_ref().expect("taken only in drop"); // nobody has it after drop
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         // Dropped here, the count stays above 0.
-        let result = run(object).await;
+        let result = match self.limit {
+            Some(limit) => match time::timeout(limit, run(object)).await {
+                Ok(result) => result,
+                // The statement is still under way, and so the connection leaves the pool.
+                Err(_) => {
+                    self.reachable.send_replace(false);
+                    return Err(connect::timed_out(limit, "no answer").await);
+                }
+            },
+            None => run(object).await,
+        };
         self.unfinished.fetch_sub(1, Ordering::Relaxed);
-        if let Err(error) = &result
-            && connect::is_unavailable(error)
-        {
-            self.reachable.send_replace(false);
+        if let Err(error) = &result {
+            if connect::is_unavailable(error) {
+                self.reachable.send_replace(false);
+            }
+            if connect::is_stale(error) {
+                self.is_stale.store(true, Ordering::Relaxed);
+            }
         }
         result
     }
@@ -129,12 +149,13 @@ fn typed<'a>(sql: &Sql, params: &Params<'a>) -> Vec<(&'a (dyn ToSql + Sync), Typ
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        if *self.unfinished.get_mut() == 0 {
+        let is_unfinished = *self.unfinished.get_mut() > 0;
+        if !is_unfinished && !*self.is_stale.get_mut() {
             return;
         }
         let Some(object) = self.object.take() else { return };
         let client = Object::take(object);
-        if self.pooled {
+        if self.pooled || !is_unfinished {
             return;
         }
         let token = client.cancel_token();

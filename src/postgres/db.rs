@@ -6,7 +6,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -16,11 +19,11 @@ use deadpool_postgres::{
 };
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinHandle,
     time::{self, Instant},
 };
-use tokio_postgres::{Client, Config, Row, types::ToSql};
+use tokio_postgres::{Client, Config, Row, error::SqlState, types::ToSql};
 
 use super::{
     Conn, Sql, Tx,
@@ -41,6 +44,15 @@ pub struct DbOptions {
     pub connect_for: Duration,
     /// Whether the endpoint is a transaction pooler.
     pub pooled: bool,
+    /// How long a statement, or one attempt to connect, of background work may take: that of lanes and watches, which
+    /// nobody's deadline ends. Past it the connection is dropped, and the work done again on another.
+    pub attempt_limit: Duration,
+}
+
+impl DbOptions {
+    /// Longer than a lock is waited for, and than the largest batch takes on a slow disk; with another attempt after it, a
+    /// connection that has fallen silent holds nobody up for more than some 10 seconds.
+    pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 }
 
 /// Why a statement has no result.
@@ -87,6 +99,18 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// its parameters are.
 const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
+/// The server lets go of a client that is gone without a word as soon as we do of a server: see the URL's defaults for the
+/// same on this side. (Over a socket they mean nothing.)
+const NOTICE_LOSS: &str =
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = 15000";
+
+/// A failure to connect within less time than this says more about the caller's patience than about the database.
+const EVIDENCE: Duration = Duration::from_secs(1);
+
+/// Searches and reports have this part of the pool, so that short reads find a connection beside them.
+const HEAVY_PART: usize = 4;
+
 /// What [`Db::another`]'s work asks for is always found by an index. A plan that was made while a table was
 /// small must not read it from one end to the other when it has grown.
 const BY_INDEX: &str = "SET enable_seqscan = off";
@@ -99,6 +123,12 @@ pub struct Db {
     options: Arc<DbOptions>,
     /// Whether the database answered when it was last asked.
     reachable: Arc<watch::Sender<bool>>,
+    /// For background work.
+    limit: Option<Duration>,
+    /// Of searches and reports.
+    heavy: Arc<Semaphore>,
+    /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
+    siblings: Arc<Mutex<Vec<Pool>>>,
 }
 
 impl fmt::Debug for Db {
@@ -115,8 +145,17 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
-        let reachable = Arc::new(watch::Sender::new(true));
-        Self::pool(connector, options, reachable, PLAN_ONCE.to_owned())
+        let pool = Self::pool_of(&connector, &options, format!("{NOTICE_LOSS}; {PLAN_ONCE}"))?;
+        let heavy = options.pool_size.div_ceil(HEAVY_PART);
+        Ok(Db {
+            siblings: Arc::new(Mutex::new(vec![pool.clone()])),
+            pool,
+            connector,
+            options: Arc::new(options),
+            reachable: Arc::new(watch::Sender::new(true)),
+            limit: None,
+            heavy: Arc::new(Semaphore::new(heavy)),
+        })
     }
 
     /// Another pool to the same database, for work that must not wait for other work's connections, and
@@ -129,21 +168,22 @@ impl Db {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
-        let reachable = Arc::clone(&self.reachable);
-        Self::pool(
-            self.connector.clone(),
-            options,
-            reachable,
-            format!("{PLAN_ONCE}; {BY_INDEX}"),
-        )
+        let settings = format!("{NOTICE_LOSS}; {PLAN_ONCE}; {BY_INDEX}");
+        let pool = Self::pool_of(&self.connector, &options, settings)?;
+        self.siblings().push(pool.clone());
+        Ok(Db {
+            pool,
+            limit: Some(options.attempt_limit),
+            options: Arc::new(options),
+            ..self.clone()
+        })
     }
 
-    fn pool(
-        connector: Connector,
-        options: DbOptions,
-        reachable: Arc<watch::Sender<bool>>,
-        settings: String,
-    ) -> anyhow::Result<Self> {
+    fn siblings(&self) -> MutexGuard<'_, Vec<Pool>> {
+        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pool_of(connector: &Connector, options: &DbOptions, settings: String) -> anyhow::Result<Pool> {
         anyhow::ensure!(
             options.pool_size > 0,
             "the pool must have at least one connection"
@@ -158,16 +198,10 @@ impl Db {
             settings: if options.pooled { String::new() } else { settings },
         };
         let manager = Manager::from_connect(connector.config().clone(), connecting, config);
-        let pool = Pool::builder(manager)
+        Ok(Pool::builder(manager)
             .max_size(options.pool_size)
             .runtime(Runtime::Tokio1)
-            .build()?;
-        Ok(Db {
-            pool,
-            connector,
-            options: Arc::new(options),
-            reachable,
-        })
+            .build()?)
     }
 
     /// Tells of every change between "the database answers" and "it doesn't".
@@ -206,10 +240,25 @@ impl Db {
         let attempt = || async {
             let timeouts = Timeouts {
                 wait: Some(self.options.wait_timeout.min(patience)),
-                create: Some(end.saturating_duration_since(Instant::now())),
+                create: Some(
+                    end.saturating_duration_since(Instant::now())
+                        .min(self.limit.unwrap_or(Duration::MAX)),
+                ),
                 recycle: Some(self.options.wait_timeout),
             };
-            self.pool.timeout_get(&timeouts).await
+            let found = self.pool.timeout_get(&timeouts).await;
+            if let Err(PoolError::Backend(error)) = &found
+                && connect::is_unavailable(error)
+            {
+                // Said at once, and not when patience has run out: health looks for itself then.
+                self.reachable.send_replace(false);
+                if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+                    for pool in self.siblings().iter() {
+                        pool.retain(|_, _| false);
+                    }
+                }
+            }
+            found
         };
         let found = attempt
             .retry(connect::pauses())
@@ -228,7 +277,9 @@ impl Db {
                 Err(DbError::Unavailable("others are waiting for it".to_owned()))
             }
             Err(error) => {
-                self.reachable.send_replace(false);
+                if patience >= EVIDENCE {
+                    self.reachable.send_replace(false);
+                }
                 let reason = match error {
                     PoolError::Backend(error) => connect::describe(&error),
                     error => error.to_string(),
@@ -245,6 +296,8 @@ impl Db {
             object: Some(object),
             connector: self.connector.clone(),
             pooled: self.options.pooled,
+            limit: self.limit,
+            is_stale: AtomicBool::new(false),
             reachable: Arc::clone(&self.reachable),
             unfinished: AtomicUsize::new(0),
         }
@@ -280,8 +333,16 @@ impl Db {
         sql: &Sql,
         params: &Params<'_>,
     ) -> Result<Vec<Row>, DbError> {
-        let conn = self.connection(deadline).await?;
-        Ok(conn.query(sql, params).await?)
+        // A connection is given back before another is asked for.
+        let attempt = async || {
+            let conn = self.connection(deadline).await?;
+            Ok(conn.query(sql, params).await?)
+        };
+        match attempt().await {
+            // The statement did nothing, and its connection is not used again.
+            Err(DbError::Sql(error)) if connect::is_stale(&error) => attempt().await,
+            result => result,
+        }
     }
 
     /// As [`Db::read`], for a statement whose best plan depends on its parameters: it is planned for them.
@@ -294,6 +355,11 @@ impl Db {
         sql: &Sql,
         params: &Params<'_>,
     ) -> Result<Vec<Row>, DbError> {
+        let until = Instant::now() + self.options.wait_timeout;
+        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        let _share = time::timeout_at(until, self.heavy.acquire())
+            .await
+            .map_err(|_| DbError::Busy)?;
         let attempt = async || {
             Ok(self
                 .connection(deadline)
@@ -302,7 +368,9 @@ impl Db {
                 .await?)
         };
         match attempt().await {
-            Err(DbError::Sql(error)) if connect::is_unavailable(&error) => attempt().await,
+            Err(DbError::Sql(error)) if connect::is_unavailable(&error) || connect::is_stale(&error) => {
+                attempt().await
+            }
             result => result,
         }
     }

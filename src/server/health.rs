@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
     postgres::Db,
     store::Scope,
 };
+
+/// How long the database may take to answer whether it can be used: it is looked up in a few rows.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The entries of `grpc.health.v1`: one a served service, and the empty name for the server.
 #[derive(Clone)]
@@ -73,10 +77,8 @@ impl Health {
             .with_jitter()
             .without_max_times();
         let ask = || async {
-            migrate::is_usable(&self.db, self.scope)
-                .await
-                .then_some(())
-                .ok_or(())
+            let asked = time::timeout(ANSWER, migrate::is_usable(&self.db, self.scope)).await;
+            if asked.unwrap_or(false) { Ok(()) } else { Err(()) }
         };
         // It gives up never, so this is the database's return.
         let _ = ask.retry(pauses).await;

@@ -27,6 +27,7 @@ use crate::{
     memory::{self, Memory},
     postgres::connect::Connector,
     store::Store,
+    supervise::supervise,
 };
 use neighbours::{Announcer, Listener};
 use reader::Reader;
@@ -102,9 +103,12 @@ impl Hub {
             options.safety_poll,
         );
         let tasks = Tasks([
-            tokio::spawn(reader.run()),
-            tokio::spawn(ears.run()),
-            tokio::spawn(Arc::clone(&announcer).run(own_store.clone())),
+            tokio::spawn(async move { supervise("watch reader", || reader.run()).await }),
+            tokio::spawn(async move { supervise("watch listener", || ears.run()).await }),
+            tokio::spawn({
+                let (announcer, store) = (Arc::clone(&announcer), own_store.clone());
+                async move { supervise("watch announcer", || Arc::clone(&announcer).run(store.clone())).await }
+            }),
         ]);
         Ok(Hub {
             store: store.clone(),

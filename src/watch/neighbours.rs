@@ -138,7 +138,7 @@ impl Listener {
     }
 
     /// For ever.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self) {
         let mut watches = self.sessions.watches();
         // An error is the sender's end, which is part of self.
         while watches.wait_for(|&watches| watches > 0).await.is_ok() {

@@ -29,7 +29,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// For ever.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self) {
         loop {
             let woken = self.sessions.woken().await;
             for some in woken.chunks((self.bytes / BYTES).max(1)) {
@@ -55,12 +55,18 @@ impl Reader {
         };
         match self.store.news(&asked, page).await {
             Ok(news) => {
+                if self.sessions.looked() {
+                    tracing::info!("watched sessions can be read again");
+                }
                 for ((watched, known), news) in woken.iter().zip(news) {
                     self.sessions.tell(watched, *known, news);
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "can't read the news of watched sessions");
+                // Once an outage: the rest would say the same.
+                if self.sessions.could_not_look() {
+                    tracing::warn!(%error, "can't read the news of watched sessions");
+                }
                 time::sleep(PAUSE).await;
                 self.sessions.wake(asked.iter().map(|asked| asked.session_id));
             }

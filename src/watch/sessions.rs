@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use crate::{auth::Caller, domain::message::Message, store::News};
@@ -41,6 +44,13 @@ pub(super) struct Sessions {
     /// How many watches there are.
     watches: watch::Sender<usize>,
     cache: Arc<Semaphore>,
+    look: Mutex<Look>,
+}
+
+/// Whether the table can be read for those who are live.
+struct Look {
+    last: Instant,
+    fails: bool,
 }
 
 #[derive(Default)]
@@ -78,6 +88,10 @@ impl Sessions {
             woken: Notify::new(),
             watches: watch::Sender::new(0),
             cache: Arc::new(Semaphore::new(cache_bytes / 1024)),
+            look: Mutex::new(Look {
+                last: Instant::now(),
+                fails: false,
+            }),
         }
     }
 
@@ -111,6 +125,27 @@ impl Sessions {
     /// Follows how many watches there are.
     pub(super) fn watches(&self) -> watch::Receiver<usize> {
         self.watches.subscribe()
+    }
+
+    /// The table was looked at. Whether that had failed before.
+    pub(super) fn looked(&self) -> bool {
+        let mut look = self.look();
+        look.last = Instant::now();
+        std::mem::take(&mut look.fails)
+    }
+
+    /// The table could not be looked at. Whether that is news.
+    pub(super) fn could_not_look(&self) -> bool {
+        !std::mem::replace(&mut self.look().fails, true)
+    }
+
+    /// When the table was last looked at.
+    pub(super) fn last_look(&self) -> Instant {
+        self.look().last
+    }
+
+    fn look(&self) -> MutexGuard<'_, Look> {
+        self.look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These may have news.

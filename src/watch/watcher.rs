@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Hub,
-    sessions::{Page, Subscription, Told},
+    sessions::{Page, Sessions, Subscription, Told},
 };
 use crate::{
     auth::Caller,
@@ -32,6 +32,9 @@ const LARGEST: usize = (2 << 20) + (300 << 10);
 /// every stream is charged.
 const SMALL: usize = 4 << 10;
 
+/// How much later than it is due a look may come on a busy machine.
+const LOOK_MARGIN: Duration = Duration::from_secs(2);
+
 /// What a watch has to say.
 #[derive(Debug, PartialEq)]
 pub enum Event {
@@ -48,6 +51,9 @@ pub struct Watcher {
     store: Store,
     subscription: Subscription,
     heartbeat: Duration,
+    /// After how long without a look at the table the watch ends.
+    blind_for: Duration,
+    sessions: Arc<Sessions>,
     /// What is asked of the table. All up to `known` has been told, or is at hand.
     asked: Asked,
     /// The last seq that the client has been told, or doesn't want.
@@ -89,6 +95,8 @@ impl Watcher {
             // Before anything is read: what is committed after the read is told.
             subscription: hub.sessions.subscribe(caller.clone(), session_id),
             heartbeat: hub.options.heartbeat,
+            blind_for: hub.options.heartbeat + hub.options.safety_poll + LOOK_MARGIN,
+            sessions: Arc::clone(&hub.sessions),
             asked: Asked {
                 caller,
                 session_id,
@@ -128,6 +136,10 @@ impl Watcher {
                 self.charge = None;
                 match time::timeout(self.heartbeat, self.subscription.told.recv()).await {
                     Ok(told) => self.hear(told)?,
+                    // It says that there is nothing new, which needs somebody to have looked.
+                    Err(_) if self.sessions.last_look().elapsed() > self.blind_for => {
+                        return Err(Error::DatabaseUnavailable);
+                    }
                     Err(_) => return Ok(Event::Heartbeat(self.asked.known)),
                 }
             }
@@ -151,6 +163,7 @@ impl Watcher {
         let bytes = READ_BYTES.min(self.memory.largest());
         let mut charge = self.memory.take(self.asked.caller.holder, bytes).await;
         let news = self.store.news(std::slice::from_ref(&self.asked), PAGE).await?;
+        self.sessions.looked();
         let news = news.into_iter().next().flatten().ok_or(GONE)?;
         self.last_seq = news.last_seq;
         self.behind = news.more;

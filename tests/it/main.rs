@@ -17,6 +17,7 @@ mod append_units;
 mod bench;
 mod bench_compare;
 mod bench_verify;
+mod black_hole;
 mod cascades;
 mod change_messages;
 mod citations;

@@ -143,6 +143,7 @@ async fn an_index_for_another_language_is_not_taken() {
                 pool_size: 1,
                 wait_timeout: PATIENCE,
                 connect_for: PATIENCE,
+                attempt_limit: PATIENCE,
                 pooled: false,
             },
         );

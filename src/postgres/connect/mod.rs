@@ -40,7 +40,7 @@ mod probe;
 mod session;
 
 use fail::io_error;
-pub use outage::{describe, is_unavailable, may_succeed_later};
+pub use outage::{describe, is_stale, is_unavailable, may_succeed_later};
 use probe::Probe;
 
 /// A connection that somebody has to drive, which whoever listens for notifications does himself.
@@ -306,7 +306,8 @@ impl Shared {
     }
 }
 
-async fn timed_out(limit: Duration, what: &str) -> Error {
+/// An error that counts as an outage.
+pub(super) async fn timed_out(limit: Duration, what: &str) -> Error {
     io_error(io::Error::new(
         io::ErrorKind::TimedOut,
         format!("{what} within {limit:?}"),

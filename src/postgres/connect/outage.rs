@@ -34,6 +34,26 @@ pub fn is_unavailable(error: &Error) -> bool {
     })
 }
 
+/// Whether a connection is no longer what it was when its statements were prepared: the server has become read-only
+/// (a fail-over), a plan no longer fits its table, a statement is no longer there (a pooler, `DEALLOCATE`), or our tables
+/// aren't (another `search_path`). The statement did nothing, and on a new connection it may do.
+#[must_use]
+pub fn is_stale(error: &Error) -> bool {
+    let Some(refusal) = error.as_db_error() else {
+        return false;
+    };
+    let code = refusal.code();
+    [
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::INVALID_SCHEMA_NAME,
+    ]
+    .contains(code)
+        || (*code == SqlState::FEATURE_NOT_SUPPORTED && refusal.message().contains("cached plan"))
+}
+
 /// Whether it makes sense to try to connect again. Not with a wrong password, for a database that
 /// doesn't exist, with a certificate that isn't trusted, or for a socket that one isn't allowed to
 /// open. A name that DNS doesn't know may be one that isn't known yet.

@@ -55,6 +55,8 @@ struct State {
     asked: AtomicU64,
     /// Connections so far.
     opened: AtomicU64,
+    /// Of the first so many, nothing passes any more, and nobody is told.
+    silent: watch::Sender<u64>,
 }
 
 impl Proxy {
@@ -69,6 +71,7 @@ impl Proxy {
             lose: Mutex::new(None),
             asked: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            silent: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Proxy {
@@ -105,6 +108,11 @@ impl Proxy {
     /// Lets nothing pass, old connections and new ones alike.
     pub fn stall(&self) {
         self.state.mode.send_replace(Mode::Stall);
+    }
+
+    /// Lets nothing pass any more on the connections that there are; new ones work.
+    pub fn silence_open(&self) {
+        self.state.silent.send_replace(self.opened());
     }
 
     /// Works again.
@@ -150,18 +158,18 @@ fn socket_of(connector: &Connector) -> PathBuf {
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((client, _)) = listener.accept().await {
-        state.opened.fetch_add(1, Ordering::SeqCst);
+        let number = state.opened.fetch_add(1, Ordering::SeqCst);
         if *state.mode.borrow() == Mode::Refuse {
             continue;
         }
         client.set_nodelay(true).expect("a socket's option");
         let broken = state.broken.subscribe();
-        tokio::spawn(carry(client, broken, Arc::clone(&state)));
+        tokio::spawn(carry(client, number, broken, Arc::clone(&state)));
     }
 }
 
 /// Until either side ends, or the proxy breaks the connection.
-async fn carry(client: TcpStream, mut broken: watch::Receiver<()>, state: Arc<State>) {
+async fn carry(client: TcpStream, number: u64, mut broken: watch::Receiver<()>, state: Arc<State>) {
     let Ok(server) = UnixStream::connect(&state.socket).await else {
         return;
     };
@@ -169,26 +177,26 @@ async fn carry(client: TcpStream, mut broken: watch::Receiver<()>, state: Arc<St
     let (server_reads, server_writes) = server.into_split();
     tokio::select! {
         _ = broken.changed() => {}
-        () = forward(client_reads, server_writes, &state) => {}
-        () = back(server_reads, client_writes, &state) => {}
+        () = forward(client_reads, server_writes, number, &state) => {}
+        () = back(server_reads, client_writes, number, &state) => {}
     }
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, state: &State) {
+async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, number: u64, state: &State) {
     let mut buffer = [0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         state.asked.fetch_add(length as u64, Ordering::SeqCst);
-        state.unless_stalled().await;
+        state.unless_stalled(number).await;
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
 }
 
-async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, state: &State) {
+async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, state: &State) {
     let mut buffer = [0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        state.unless_stalled().await;
+        state.unless_stalled(number).await;
         if state.loses_this() || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
@@ -196,7 +204,10 @@ async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, state: &Sta
 }
 
 impl State {
-    async fn unless_stalled(&self) {
+    async fn unless_stalled(&self, number: u64) {
+        if number < *self.silent.borrow() {
+            std::future::pending::<()>().await;
+        }
         let mut mode = self.mode.subscribe();
         // The sender is part of self.
         let _ = mode.wait_for(|mode| *mode != Mode::Stall).await;

@@ -59,6 +59,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
             pool_size: 8,
             wait_timeout: Duration::from_secs(10),
             connect_for: Duration::from_secs(10),
+            attempt_limit: DbOptions::ATTEMPT_LIMIT,
             pooled: false,
         },
         ledger: LedgerOptions::default(),

@@ -317,6 +317,7 @@ async fn a_pool_uses_the_same_path(cluster: &Cluster) {
         pool_size: 1,
         wait_timeout: PATIENCE,
         connect_for: PATIENCE,
+        attempt_limit: PATIENCE,
         pooled: false,
     };
     let db = Db::new(Connector::new(&url).unwrap(), options).unwrap();

@@ -239,6 +239,13 @@ fn search_path(params: &mut Params) -> Result<Option<String>, UrlError> {
     Ok(path.or(list))
 }
 
+/// Where the URL says nothing, a peer that is gone without a word is noticed within half a minute, idle or not. The
+/// system's own defaults are two hours for an idle connection, and a quarter of an hour for one that sends.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVES_COUNT: u32 = 3;
+
 fn timing(params: &mut Params, base: &mut Config) -> Result<(), UrlError> {
     const SECOND: Duration = Duration::from_secs(1);
     let timeout_given = params
@@ -250,26 +257,20 @@ fn timing(params: &mut Params, base: &mut Config) -> Result<(), UrlError> {
         base.connect_timeout(timeout);
     }
     // libpq and the manual: milliseconds. (tokio_postgres' own parser takes them for seconds.)
-    if let Some(timeout) = duration(params, "tcp_user_timeout", Duration::from_millis(1))? {
-        base.tcp_user_timeout(timeout);
-    }
+    let timeout = duration(params, "tcp_user_timeout", Duration::from_millis(1))?;
+    base.tcp_user_timeout(timeout.unwrap_or(TCP_USER_TIMEOUT));
     if let Some(on) = number(params, "keepalives")? {
         base.keepalives(on != 0);
     }
-    if let Some(idle) = duration(params, "keepalives_idle", SECOND)? {
-        base.keepalives_idle(idle);
-    }
-    if let Some(interval) = duration(params, "keepalives_interval", SECOND)? {
-        base.keepalives_interval(interval);
-    }
+    base.keepalives_idle(duration(params, "keepalives_idle", SECOND)?.unwrap_or(KEEPALIVES_IDLE));
+    let interval = duration(params, "keepalives_interval", SECOND)?;
+    base.keepalives_interval(interval.unwrap_or(KEEPALIVES_INTERVAL));
     // libpq's name, and tokio_postgres' for the same.
     let count = number(params, "keepalives_count")?;
     let count = count
         .or(number(params, "keepalives_retries")?)
         .and_then(|count| u32::try_from(count).ok());
-    if let Some(count) = count.filter(|count| *count > 0) {
-        base.keepalives_retries(count);
-    }
+    base.keepalives_retries(count.filter(|count| *count > 0).unwrap_or(KEEPALIVES_COUNT));
     Ok(())
 }
 
