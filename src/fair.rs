@@ -261,26 +261,28 @@ impl<const N: usize> State<N> {
 
     fn add(&mut self, holder: Holder, amount: [usize; N]) {
         let account = self.account(holder);
-        for n in 0..N {
-            account.held[n] += amount[n];
-        }
-        for n in 0..N {
-            self.free[n] -= amount[n];
-        }
+        account.held = plus(account.held, amount);
+        self.free = minus(self.free, amount);
     }
 
     fn remove(&mut self, holder: Holder, amount: [usize; N]) {
         let Some(account) = self.accounts.get_mut(&holder) else {
             return;
         };
-        for n in 0..N {
-            account.held[n] -= amount[n];
-            self.free[n] += amount[n];
-        }
+        account.held = minus(account.held, amount);
+        self.free = plus(self.free, amount);
         if account.is_unused() {
             self.accounts.remove(&holder);
         }
     }
+}
+
+fn plus<const N: usize>(a: [usize; N], b: [usize; N]) -> [usize; N] {
+    std::array::from_fn(|n| a[n] + b[n])
+}
+
+fn minus<const N: usize>(a: [usize; N], b: [usize; N]) -> [usize; N] {
+    std::array::from_fn(|n| a[n] - b[n])
 }
 
 impl<const N: usize> Account<N> {

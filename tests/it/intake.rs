@@ -140,7 +140,7 @@ async fn every_method_refuses_what_is_malformed_as_an_invalid_field() {
             assert_eq!(refusal_of(&status).code, Code::Unimplemented, "{path}");
             let read = status.metadata().get("grpc-accept-encoding");
             assert_eq!(
-                read.map(|value| value.as_encoded_bytes()),
+                read.map(tonic::metadata::MetadataValue::as_encoded_bytes),
                 Some(&b"identity,gzip"[..])
             );
         }
