@@ -193,12 +193,11 @@ impl Limits {
             }
             Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
         };
-        // Until all of it has been taken, which a slow client may take long for.
         Ok(if is_stream {
             response.map(|body| holding((permit, received.charge), body))
         } else {
-            let response = answer::finish(response, room, received.charge).await;
-            response.map(|body| holding(permit, body))
+            // Without the permit: a client that doesn't take its answers would keep others out for as long as it likes.
+            answer::finish(response, room, received.charge).await
         })
     }
 
