@@ -125,6 +125,7 @@ async fn large_messages_reach_watches_that_are_live_and_those_that_come_late() {
     let server = start_with(&database, |options| options.memory_budget = 64 << 20).await;
     let session = new_session(&server).await;
     // Each is read all the time: what one leaves unread would fill the connection's window, which all of them share.
+    #[allow(clippy::async_yields_async)] // what it answers runs by itself, and is awaited later
     let follow = async || {
         let mut watch = watch(&server, &session, 0).await;
         tokio::spawn(async move { seqs(&watch.messages_until(12).await) })
