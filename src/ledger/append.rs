@@ -46,6 +46,9 @@ enum Remedy {
     /// Something in the data, or somebody's own trigger or constraint: find out which unit, and let the others
     /// pass.
     Divide,
+    /// A lock isn't to be had. Where sessions' locks aren't waited for, it is one that somebody's own trigger wants:
+    /// as [`Remedy::Divide`]. Else the session's was waited for long enough.
+    Blocked,
     /// Nothing.
     GiveUp,
 }
@@ -94,11 +97,14 @@ async fn run(db: &Db, units: &[&Unit], deadline: Option<Instant>, held: Held) ->
         };
         match remedy(&error) {
             Remedy::Divide if units.len() > 1 => return divided(db, units, deadline, held).await,
+            Remedy::Blocked if units.len() > 1 && held == Held::Skip => {
+                return divided(db, units, deadline, held).await;
+            }
             // Nobody interferes as often as that: a unit is in its own way.
             Remedy::Slowly if attempt == MAX_ATTEMPTS && units.len() > 1 => {
                 return divided(db, units, deadline, held).await;
             }
-            Remedy::Divide | Remedy::GiveUp => return fail_all(units, error),
+            Remedy::Divide | Remedy::Blocked | Remedy::GiveUp => return fail_all(units, error),
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, error),
             Remedy::Slowly | Remedy::Again => slowly = true,
             Remedy::RaiseLastSeq => {
@@ -202,6 +208,7 @@ fn remedy(error: &DbError) -> Remedy {
         }
         Some(&SqlState::UNIQUE_VIOLATION) => Remedy::Slowly,
         Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE) => Remedy::Again,
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => Remedy::Blocked,
         Some(code) if is_refusal(code) || is_data_exception(Some(code)) => Remedy::Divide,
         _ => Remedy::GiveUp,
     }

@@ -203,7 +203,8 @@ async fn entries_refused_for_the_moment_are_not_overtaken_on_their_stream() {
     let body = "IF NEW.content = 'later' AND NOT EXISTS (SELECT FROM documents)
         THEN RAISE SQLSTATE '55P03'; END IF;";
     trigger(&database, body).await;
-    let server = start(&database).await;
+    // One lane, so that both sessions are in one batch.
+    let server = start_with(&database, |options| options.ledger.lanes = 1).await;
     let (a, b) = (new_session(&server).await, new_session(&server).await);
     let sent: Vec<_> = ["a1", "later", "a3", "a4"]
         .map(|content| (&*a, text_with_id(&id(), content)))
