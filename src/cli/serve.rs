@@ -99,13 +99,13 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
 
 /// The one line on stdout, for people and for scripts that wait for it.
 fn announce(address: SocketAddr, database: &Database) {
-    // Whoever started the server may have gone.
-    let _ = writeln!(
-        std::io::stdout(),
+    let line = format!(
         "chatledger {} serving on {address} ({})",
         env!("CARGO_PKG_VERSION"),
         database.description
     );
+    // Whoever started the server may have gone, or may not read; the server doesn't wait for that.
+    std::thread::spawn(move || writeln!(std::io::stdout(), "{line}"));
 }
 
 /// A database with the scope's schema.

@@ -56,6 +56,11 @@ pub(super) async fn finish(
         frames.push(frame);
     }
     drop(body);
+    if frames.is_empty() {
+        // An error: its status is in the headers, which then have to be the end of the stream. Clients of grpc's C core
+        // take an empty frame behind them for a broken answer.
+        return Response::from_parts(parts, Body::empty());
+    }
     if let Some(room) = room {
         call.join(room);
     }

@@ -287,3 +287,19 @@ async fn a_request_that_never_ends_is_given_up_and_denies_nobody_anything() {
     assert_eq!(pausing.status().await.code(), Code::Ok);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_headers_of_an_error_end_its_stream() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let missing = pb::GetSessionRequest { session_id: id() };
+    let body = frame(&missing.encode_to_vec());
+    let mut client = Client::connect(server.address).await;
+    let path = "/chatledger.v1.SessionService/GetSession";
+    let response = client.begin(path, &[], body, true).await.unread().await;
+    assert_eq!(response.headers().get("grpc-status").expect("a status"), "5");
+    assert!(
+        response.body().is_end_stream(),
+        "an empty frame behind it breaks clients in C"
+    );
+}

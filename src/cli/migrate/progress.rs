@@ -2,7 +2,7 @@
 //! what takes long.
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -42,8 +42,8 @@ impl Progress {
         Box::new(move |event| {
             let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
             let say = |line: String| match &spinner {
-                Some(spinner) => spinner.suspend(|| eprintln!("{line}")),
-                None => eprintln!("{line}"),
+                Some(spinner) => spinner.suspend(|| write_line(&line)),
+                None => write_line(&line),
             };
             match event {
                 Event::Began(what) => {
@@ -63,7 +63,7 @@ impl Progress {
                         Some(spinner) => spinner.set_message(format!("{}{detail}", current.0)),
                         None if *elapsed >= current.1 + LINE_EVERY => {
                             current.1 = *elapsed;
-                            eprintln!("{}{detail} (for {} s)", current.0, elapsed.as_secs());
+                            write_line(&format!("{}{detail} (for {} s)", current.0, elapsed.as_secs()));
                         }
                         None => {}
                     }
@@ -87,4 +87,9 @@ impl Progress {
             spinner.finish_and_clear();
         }
     }
+}
+
+/// A line on stderr, whether or not anybody reads it: a migration isn't broken off for that.
+fn write_line(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

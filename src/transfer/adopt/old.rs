@@ -27,6 +27,7 @@ const USERS: &[&str] = &[
     "hashed_password",
     "password_hash",
     "is_active",
+    "active",
     "created_at",
     "updated_at",
 ];
@@ -192,13 +193,17 @@ impl<'a> Old<'a> {
 
     /// Whether a user is active, by the words that an import knows. Any other is an error: nobody is let in for it.
     fn active(&self) -> String {
-        if self.type_of("users", "is_active").is_none() {
+        let names = ["is_active", "active"];
+        let Some(name) = names
+            .into_iter()
+            .find(|name| self.type_of("users", name).is_some())
+        else {
             return "true".to_owned();
-        }
+        };
         let words = |words: &[&str]| words.join("','");
         format!(
-            "CASE WHEN t.is_active IS NULL OR lower(trim(t.is_active::text)) IN ('{}') THEN true
-                WHEN lower(trim(t.is_active::text)) IN ('{}') THEN false ELSE t.is_active::text::boolean END",
+            "CASE WHEN t.{name} IS NULL OR lower(trim(t.{name}::text)) IN ('{}') THEN true
+                WHEN lower(trim(t.{name}::text)) IN ('{}') THEN false ELSE t.{name}::text::boolean END",
             words(TRUE),
             words(FALSE)
         )
@@ -345,7 +350,7 @@ impl<'a> Old<'a> {
         }
         let sql = format!(
             "SELECT count(*) FROM {KEPT_IN}.{table} o JOIN {table} n USING ({key}) WHERE NOT CASE
-                WHEN o.{column} IS NULL OR o.{column}::text = 'null' THEN NOT n.{column} ? 'value'
+                WHEN o.{column} IS NULL OR o.{column}::text = 'null' THEN (n.{column} -> 'value') IS DISTINCT FROM 'null'
                 WHEN o.{column}::text LIKE '{{%' THEN n.{column} @> o.{column}::jsonb
                 ELSE n.{column} -> 'value' = o.{column}::jsonb END"
         );
