@@ -44,7 +44,7 @@ pub struct ServeConfig {
     #[arg(long, env = "CHATLEDGER_MAX_STREAMS", value_name = "N", default_value_t = 16384,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
-    /// The most connections at a time; others wait
+    /// The most connections at a time; idle ones make room for others
     #[arg(long, env = "CHATLEDGER_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,

@@ -93,6 +93,17 @@ impl<const N: usize> FairPool<N> {
         self.shared.total
     }
 
+    /// Whether somebody waits for what others hold.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        let state = self.lock();
+        state.waiting > 0
+            && state
+                .accounts
+                .values()
+                .any(|account| account.waiting.iter().any(|waiter| !waiter.granted.is_closed()))
+    }
+
     /// How much a holder has.
     #[must_use]
     pub fn held_by(&self, holder: Holder) -> [usize; N] {

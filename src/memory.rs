@@ -88,6 +88,12 @@ impl Memory {
         self.pool.free()[0] * KIB
     }
 
+    /// Whether somebody waits for memory.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.pool.is_contended()
+    }
+
     /// A charge of nothing, which can grow.
     #[must_use]
     pub fn nothing(&self, holder: Holder) -> Charge {
@@ -162,22 +168,25 @@ impl Charge {
         self.bytes = self.bytes.min(bytes);
     }
 
-    /// Bytes that keep the charge for as long as any part of them is anywhere, such as in the queue of a client
+    /// Bytes that keep the charge, and something else, for as long as any part of them is anywhere, such as in the queue of a client
     /// that doesn't read.
     #[must_use]
-    pub fn attach(mut self, bytes: Bytes) -> Bytes {
+    pub fn attach<T: Send + 'static>(mut self, bytes: Bytes, other: T) -> Bytes {
         self.shrink_to(bytes.len());
-        Bytes::from_owner(Charged { bytes, _charge: self })
+        Bytes::from_owner(Charged {
+            bytes,
+            _held: (self, other),
+        })
     }
 }
 
-/// Bytes and their charge.
-struct Charged {
+/// Bytes, their charge, and what else is held for them.
+struct Charged<T> {
     bytes: Bytes,
-    _charge: Charge,
+    _held: (Charge, T),
 }
 
-impl AsRef<[u8]> for Charged {
+impl<T> AsRef<[u8]> for Charged<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -217,7 +226,7 @@ mod tests {
         let memory = Memory::new(1 << 20);
         let all = memory.free();
         let charge = memory.take(A, 100 * KIB).await;
-        let mut bytes = charge.attach(Bytes::from(vec![0; 2 * KIB]));
+        let mut bytes = charge.attach(Bytes::from(vec![0; 2 * KIB]), ());
         assert_eq!(all - memory.free(), 2 * KIB);
         let part = bytes.split_off(KIB);
         drop(bytes);

@@ -43,11 +43,12 @@ pub(super) async fn take(
 }
 
 /// Encodes a unary answer at once, which frees what it was built of, and charges what is left. `call` is what the
-/// request holds.
-pub(super) async fn finish(
+/// request holds, and `other` what else is held until the client has taken the answer.
+pub(super) async fn finish<T: Send + 'static>(
     response: Response<Body>,
     room: Option<Charge>,
     mut call: Charge,
+    other: T,
 ) -> Response<Body> {
     let (parts, mut body) = response.into_parts();
     let mut frames = Vec::new();
@@ -64,12 +65,12 @@ pub(super) async fn finish(
     if let Some(room) = room {
         call.join(room);
     }
-    let mut charge = Some(call);
+    let mut held = Some((call, other));
     for frame in frames.iter_mut().flatten() {
         if let Some(data) = frame.data_mut()
-            && let Some(charge) = charge.take()
+            && let Some((charge, other)) = held.take()
         {
-            *data = charge.attach(std::mem::take::<Bytes>(data));
+            *data = charge.attach(std::mem::take::<Bytes>(data), other);
         }
     }
     Response::from_parts(parts, Body::new(StreamBody::new(stream::iter(frames))))

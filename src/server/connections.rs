@@ -16,7 +16,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{self, Instant, Sleep},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use super::link::{Link, Links};
 
 /// How long a connection may take to begin: HTTP/2's preface has 24 bytes, and clients send it at once.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -32,10 +34,12 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 pub(super) fn incoming(
     listener: TcpListener,
     most: usize,
+    links: Links,
 ) -> impl Stream<Item = io::Result<ServedConnection>> {
     let accepting = Accepting {
         listener,
         places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+        links,
         told: None,
     };
     stream::unfold(accepting, |mut accepting| async {
@@ -47,26 +51,28 @@ pub(super) fn incoming(
 struct Accepting {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    links: Links,
     told: Option<Instant>,
 }
 
 impl Accepting {
     async fn next(&mut self) -> ServedConnection {
         loop {
-            if self.places.available_permits() == 0 {
-                self.tell("as many connections as --max-connections allows; others wait");
-            }
-            // An error is that it was closed, which it never is.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return std::future::pending().await;
-            };
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
+                    let place = self.place().await;
+                    let link = self.links.add(Some(peer));
                     // Without Nagle's algorithm, which would hold back small answers. A failure is that it is gone.
                     let _ = stream.set_nodelay(true);
                     return ServedConnection {
                         stream,
                         begins: Some((PREFACE, Box::pin(time::sleep(HANDSHAKE)))),
+                        leaves: Box::pin({
+                            let link = Arc::clone(&link);
+                            async move { link.leaves().await }
+                        }),
+                        link,
+                        links: self.links.clone(),
                         _place: place,
                     };
                 }
@@ -74,6 +80,24 @@ impl Accepting {
                     self.tell(&format!("can't accept a connection: {error}"));
                     time::sleep(PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// A place for a connection. Where there is none, the connection that has been idle longest makes room: gRPC's
+    /// clients connect again when they have something to ask.
+    async fn place(&mut self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                return place;
+            }
+            self.tell(
+                "as many connections as --max-connections allows: idle ones make room, or new ones wait",
+            );
+            self.links.evict_idle();
+            let places = Arc::clone(&self.places);
+            if let Ok(Ok(place)) = time::timeout(PAUSE, places.acquire_owned()).await {
+                return place;
             }
         }
     }
@@ -91,14 +115,23 @@ pub(super) struct ServedConnection {
     stream: TcpStream,
     /// How many bytes are missing until it has begun, and until when they must come.
     begins: Option<(usize, Pin<Box<Sleep>>)>,
+    leaves: Pin<Box<dyn Future<Output = ()> + Send>>,
+    link: Arc<Link>,
+    links: Links,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for ServedConnection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Arc<Link>;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
+}
+
+impl Drop for ServedConnection {
+    fn drop(&mut self) {
+        self.links.remove(&self.link);
     }
 }
 
@@ -108,6 +141,9 @@ impl AsyncRead for ServedConnection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.leaves.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
             let count = buffer.filled().len() - before;

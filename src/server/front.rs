@@ -6,13 +6,14 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
-use http_body_util::BodyExt;
+use http_body::{Frame, SizeHint};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -23,6 +24,7 @@ use tower::{Layer, Service};
 use super::{
     Service as ServiceOptions, answer,
     intake::{self, Intake},
+    link::{Link, OpenCall, Untaken},
 };
 use crate::{
     api::{Deadline, status::complete},
@@ -38,8 +40,9 @@ const STREAMS: [&str; 2] = [
     "/chatledger.v1.MessageService/WatchMessages",
 ];
 
-/// How long a request waits for others of other clients to end, before it is told to come back.
-const PERMIT_WAIT: Duration = Duration::from_secs(1);
+/// How long a request waits for others to end, before it is told to come back: longer than connections that take no
+/// answers are let have what it waits for (see `server::link`), and shorter than a lock is waited for.
+const PERMIT_WAIT: Duration = Duration::from_secs(4);
 /// The most calls of health and reflection at a time, which have no other limit. A prober has one or two, and each
 /// takes some KiB for as long as it lasts.
 const MOST_PROBES: usize = 2048;
@@ -64,6 +67,17 @@ struct Limits {
 }
 
 impl FrontLayer {
+    /// Whether requests wait for what others hold.
+    pub(super) fn is_short(&self) -> bool {
+        let Limits {
+            requests,
+            streams,
+            memory,
+            ..
+        } = &*self.0;
+        requests.is_contended() || streams.is_contended() || memory.is_contended()
+    }
+
     pub(super) fn new(service: &ServiceOptions, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
         FrontLayer(Arc::new(Limits {
             intake: Arc::new(intake),
@@ -120,18 +134,29 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let limits = Arc::clone(&self.limits);
+        if let Some(refusal) = not_grpc(&request) {
+            return Box::pin(async move { Ok(refusal) });
+        }
         if !request.uri().path().starts_with("/chatledger.") {
             // Health and reflection answer however busy the server is, and their streams have no end.
             let Some(permit) = limits.probes.try_take(intake::holder(request.extensions()), [1]) else {
                 let status = Status::from(Error::Overloaded("too many calls of health and reflection"));
                 return Box::pin(async move { Ok(status.into_http()) });
             };
-            return Box::pin(async move { Ok(inner.call(request).await?.map(|body| holding(permit, body))) });
+            let call = open_call(&request);
+            return Box::pin(async move {
+                Ok(inner.call(request).await?.map(|body| holding(permit, call, body)))
+            });
         }
         Box::pin(async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
-            let response = limits.answer(inner, request, began).await?;
+            let mut is_over = limits.is_over.clone();
+            let response = tokio::select! {
+                response = limits.answer(inner, request, began) => response?,
+                // An error is the sender's end, which is the server's.
+                _ = is_over.wait_for(|is_over| *is_over) => Status::from(Error::ShuttingDown).into_http(),
+            };
             let response = limits.with_details(response);
             let code = response
                 .headers()
@@ -154,6 +179,7 @@ impl Limits {
         S: Service<Request<Body>, Response = Response<Body>>,
     {
         let is_stream = STREAMS.contains(&request.uri().path());
+        let call = open_call(&request);
         let (permits, refusal) = if is_stream {
             (&self.streams, "the server has as many streams as it can hold")
         } else {
@@ -179,13 +205,8 @@ impl Limits {
             Ok(room) => room,
             Err(error) => return Ok(Status::from(error).into_http()),
         };
-        let mut is_over = self.is_over.clone();
-        let called = tokio::select! {
-            called = time::timeout_at(deadline, AssertUnwindSafe(inner.call(received.request)).catch_unwind()) => called,
-            // An error is the sender's end, which is the server's.
-            _ = is_over.wait_for(|is_over| *is_over) => return Ok(Status::from(Error::ShuttingDown).into_http()),
-        };
-        let response = match called {
+        let called = AssertUnwindSafe(inner.call(received.request)).catch_unwind();
+        let response = match time::timeout_at(deadline, called).await {
             Ok(Ok(response)) => response?,
             Ok(Err(panic)) => {
                 tracing::error!(rpc = path, panic = panic_text(&panic), "a request panicked");
@@ -194,10 +215,10 @@ impl Limits {
             Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
         };
         Ok(if is_stream {
-            response.map(|body| holding((permit, received.charge), body))
+            response.map(|body| holding((permit, received.charge), call, body))
         } else {
-            // Without the permit: a client that doesn't take its answers would keep others out for as long as it likes.
-            answer::finish(response, room, received.charge).await
+            let untaken = call.as_ref().map(OpenCall::handed_over);
+            answer::finish(response, room, received.charge, (permit, untaken, call)).await
         })
     }
 
@@ -218,12 +239,76 @@ async fn permit(permits: &FairPool<1>, holder: Holder, deadline: Instant) -> Opt
     time::timeout_at(until, permits.take(holder, [1])).await.ok()
 }
 
-/// A body that has something until its end.
-fn holding<T: Send + Sync + 'static>(held: T, body: Body) -> Body {
-    Body::new(body.map_frame(move |frame| {
-        let _held = &held;
-        frame
-    }))
+/// The answer to what isn't gRPC: it has no status that its sender would read.
+fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
+    let content_type = request
+        .headers()
+        .get("content-type")
+        .map(http::HeaderValue::as_bytes);
+    // application/grpc, +proto or ;parameters, but not application/grpc-web.
+    let rest = content_type.and_then(|text| text.strip_prefix(b"application/grpc"));
+    let code = if request.method() != http::Method::POST {
+        http::StatusCode::METHOD_NOT_ALLOWED
+    } else if rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' '))) {
+        return None;
+    } else {
+        http::StatusCode::UNSUPPORTED_MEDIA_TYPE
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    if code == http::StatusCode::METHOD_NOT_ALLOWED {
+        response
+            .headers_mut()
+            .insert("allow", http::HeaderValue::from_static("POST"));
+    }
+    Some(response)
+}
+
+/// The call, as one of its connection's.
+fn open_call(request: &Request<Body>) -> Option<OpenCall> {
+    request.extensions().get::<Arc<Link>>().map(OpenCall::new)
+}
+
+/// A body that has something until its end. A frame that it has handed over is untaken until the next is asked for.
+fn holding<T: Send + Sync + Unpin + 'static>(held: T, call: Option<OpenCall>, body: Body) -> Body {
+    Body::new(Held {
+        body,
+        untaken: None,
+        call,
+        _owned: held,
+    })
+}
+
+struct Held<T> {
+    body: Body,
+    untaken: Option<Untaken>,
+    call: Option<OpenCall>,
+    _owned: T,
+}
+
+impl<T: Unpin> http_body::Body for Held<T> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.untaken = None;
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_some() {
+            self.untaken = self.call.as_ref().map(OpenCall::handed_over);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// How much before the client's deadline the server gives up, so that the client hears why.

@@ -5,6 +5,7 @@ mod connections;
 mod front;
 mod health;
 mod intake;
+mod link;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -83,6 +84,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The most calls at a time on a connection, open streams included: the load tester has 10,000 on four.
 const MOST_STREAMS: u32 = 8192;
+/// The most calls of a connection that are cancelled before the server has looked at them: a burst of short deadlines has
+/// some hundreds; h2 ends the connection beyond (the attack is known as rapid reset).
+const MOST_RESETS: usize = 512;
 /// How long the last answers may take after the grace period: they are small, and wait for nothing.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -112,16 +116,29 @@ pub async fn run(
     let pruning = tokio::spawn(async move { supervise("pruning", || prune(pruned.clone())).await });
 
     let (end, is_over) = watch::channel(false);
+    let front = front::FrontLayer::new(&service, intake, is_over);
+    let links = link::Links::default();
+    let reaping = tokio::spawn({
+        let (links, front) = (links.clone(), front.clone());
+        async move {
+            let reap = || {
+                let front = front.clone();
+                links.clone().reap(move || front.is_short())
+            };
+            supervise("reaper", reap).await;
+        }
+    });
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(Some(MOST_STREAMS))
-        .layer(front::FrontLayer::new(&service, intake, is_over))
+        .http2_max_pending_accept_reset_streams(Some(MOST_RESETS))
+        .layer(front)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(
-            connections::incoming(listener, service.max_connections),
+            connections::incoming(listener, service.max_connections, links),
             async move {
                 // An error is the sender's end, which is this function's.
                 let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -148,6 +165,7 @@ pub async fn run(
         }
     };
     pruning.abort();
+    reaping.abort();
     ended.context("serving")
 }
 

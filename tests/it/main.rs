@@ -24,6 +24,7 @@ mod citations;
 mod claims;
 mod cli;
 mod cli_mistakes;
+mod connections;
 mod documents;
 mod embedded;
 mod export;

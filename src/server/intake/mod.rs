@@ -11,23 +11,20 @@ mod message;
 mod scan;
 mod shape;
 
-use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;
 use http::{Extensions, HeaderMap, Request};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use tokio::time::Instant;
-use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
+use tonic::{Status, body::Body};
 
 use self::{
     message::{Messages, Packing},
     shape::{Method, Shapes},
 };
+use super::link::Link;
 use crate::{
     api::{Charges, DESCRIPTORS},
     domain::{Error, Limits},
@@ -138,14 +135,12 @@ fn stream_body(messages: Messages, charges: Charges) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
-/// The connection that a request came by: as the server has numbered it, or else by its address.
+/// The connection that a request came by, as the server has numbered it.
 pub(super) fn holder(extensions: &Extensions) -> Holder {
-    if let Some(holder) = extensions.get::<Holder>() {
-        return *holder;
-    }
-    let info = extensions.get::<TcpConnectInfo>();
-    let address = info.and_then(TcpConnectInfo::remote_addr);
-    Holder(BuildHasherDefault::<DefaultHasher>::default().hash_one(address))
+    extensions
+        .get::<Arc<Link>>()
+        .map(|link| link.holder())
+        .unwrap_or_default()
 }
 
 /// How the messages of a request are packed.

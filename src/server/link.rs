@@ -1,0 +1,181 @@
+//! The links: what the server knows of each connection while it is served, and who has to leave when something is short.
+//!
+//! A client that doesn't take its answers holds permits and memory for as long as it likes, and as long as there is
+//! enough, it may. When others wait for what it holds, the *reaper* ends the connections that have been stalled longest.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
+
+use crate::fair::Holder;
+
+/// How long an answer may lie there, untaken, while others wait for what it holds: long for a network, and short enough
+/// that those who wait are served before they are refused.
+const STALLED: Duration = Duration::from_secs(2);
+/// How often it is looked whether anybody waits.
+const LOOK: Duration = Duration::from_millis(250);
+/// How many leave at a time: then those who wait are looked at again.
+const AT_A_TIME: usize = 16;
+
+/// All connections that are served.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links(Arc<Mutex<HashMap<u64, Arc<Link>>>>);
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    number: u64,
+    peer: Option<SocketAddr>,
+    /// Tells the connection to end.
+    leave: Notify,
+    /// How many calls are open.
+    calls: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Since when the last call is over.
+    idle_since: Instant,
+    /// The answers, or parts of them, that have been handed over and not been taken, by number.
+    untaken: HashMap<u64, Instant>,
+}
+
+/// Where numbers come from: they are never used again.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Links {
+    pub(super) fn add(&self, peer: Option<SocketAddr>) -> Arc<Link> {
+        let link = Arc::new(Link {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            peer,
+            leave: Notify::new(),
+            calls: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                idle_since: Instant::now(),
+                untaken: HashMap::new(),
+            }),
+        });
+        self.lock().insert(link.number, Arc::clone(&link));
+        link
+    }
+
+    pub(super) fn remove(&self, link: &Link) {
+        self.lock().remove(&link.number);
+    }
+
+    /// Asks the connection to leave that has had no call open for longest, if there is one.
+    pub(super) fn evict_idle(&self) -> bool {
+        let links = self.lock();
+        let idle = links
+            .values()
+            .filter(|link| link.calls.load(Ordering::Relaxed) == 0);
+        let Some(idlest) = idle.min_by_key(|link| link.state().idle_since) else {
+            return false;
+        };
+        idlest.leave.notify_one();
+        true
+    }
+
+    /// Ends stalled connections while somebody waits for what they hold. For ever.
+    pub(super) async fn reap(self, is_short: impl Fn() -> bool) {
+        loop {
+            time::sleep(LOOK).await;
+            if is_short() {
+                self.end_stalled();
+            }
+        }
+    }
+
+    fn end_stalled(&self) {
+        let links = self.lock();
+        let now = Instant::now();
+        let mut stalled: Vec<_> = links
+            .values()
+            .filter_map(|link| Some((link.stalled_since()?, link)))
+            .filter(|(since, _)| now.duration_since(*since) > STALLED)
+            .collect();
+        stalled.sort_by_key(|(since, _)| *since);
+        for (since, link) in stalled.into_iter().take(AT_A_TIME) {
+            tracing::warn!(peer = ?link.peer, stalled_for = ?now - since, "ending a connection that takes no answers");
+            link.leave.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Link>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Whose share its calls take from.
+    pub(super) fn holder(&self) -> Holder {
+        Holder(self.number)
+    }
+
+    /// Waits until it has to leave.
+    pub(super) async fn leaves(&self) {
+        self.leave.notified().await;
+    }
+
+    fn stalled_since(&self) -> Option<Instant> {
+        self.state().untaken.values().min().copied()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that is open, until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenCall(Arc<Link>);
+
+impl OpenCall {
+    pub(super) fn new(link: &Arc<Link>) -> Self {
+        link.calls.fetch_add(1, Ordering::Relaxed);
+        OpenCall(Arc::clone(link))
+    }
+
+    /// Something of its answer has been handed over, and is untaken until the result is dropped.
+    pub(super) fn handed_over(&self) -> Untaken {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.0.state().untaken.insert(number, Instant::now());
+        Untaken {
+            link: Arc::clone(&self.0),
+            number,
+        }
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if self.0.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.state().idle_since = Instant::now();
+        }
+    }
+}
+
+/// A part of an answer that the client hasn't taken.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    link: Arc<Link>,
+    number: u64,
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.link.state().untaken.remove(&self.number);
+    }
+}
