@@ -104,12 +104,6 @@ impl<const N: usize> FairPool<N> {
                 .any(|account| account.waiting.iter().any(|waiter| !waiter.granted.is_closed()))
     }
 
-    /// How much a holder has.
-    #[must_use]
-    pub fn held_by(&self, holder: Holder) -> [usize; N] {
-        self.lock().held(holder)
-    }
-
     /// Takes an amount for a holder, if its share allows that now. More than half of the pool counts as half of
     /// it, which an otherwise unused pool can give.
     #[must_use]

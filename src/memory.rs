@@ -26,6 +26,10 @@ pub const DEFAULT_BYTES: usize = 512 << 20;
 /// `server::intake`), and nobody has more than half of the budget.
 pub const LEAST_REQUESTS: usize = 8;
 
+/// The largest message with all that belongs to it at its default limit: content and payload of 1 MiB each, and 300 KiB
+/// of the rest.
+pub const LARGEST_MESSAGE: usize = (2 << 20) + (300 << 10);
+
 /// The pool counts in KiB: finer than anything that is charged.
 const KIB: usize = 1024;
 

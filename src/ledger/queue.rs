@@ -64,7 +64,7 @@ pub(super) fn enqueue(unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLea
     let (reply, outcome) = oneshot::channel();
     let (holder, session_id) = (unit.caller.holder, unit.session_id);
     let slot = Arc::new(Mutex::new(Some(Waiting {
-        size: Size::of(&unit),
+        size: room.size,
         unit,
         ticket: Ticket {
             reply,
@@ -256,6 +256,7 @@ pub(super) struct Room {
 /// A unit's room.
 #[derive(Debug)]
 pub(super) struct RoomLease {
+    size: Size,
     _leases: [Lease<2>; 2],
 }
 
@@ -282,6 +283,7 @@ impl Room {
         let amount = [size.rows, size.bytes.div_ceil(KIB)];
         let (high, low) = unit.session_id.as_u64_pair();
         RoomLease {
+            size,
             _leases: [
                 self.by_connection.take(unit.caller.holder, amount).await,
                 self.by_session.take(Holder(high ^ low), amount).await,

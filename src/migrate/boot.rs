@@ -61,11 +61,15 @@ impl Migrator {
     /// each to be shown as one line.
     pub async fn boot(&self, mode: Mode, search_config: &str) -> anyhow::Result<String> {
         let client = match mode {
-            Mode::Auto if self.is_up_to_date().await? => self.connect().await?,
             Mode::Auto => {
-                let session = Session::open(self, &progress::log, false).await?;
-                session.up(Until::Head, None).await?;
-                session.close().await?
+                let client = self.connect().await?;
+                if self.is_up_to_date(&client).await? {
+                    client
+                } else {
+                    let session = Session::open(self, &progress::log, false).await?;
+                    session.up(Until::Head, None).await?;
+                    session.close().await?
+                }
             }
             Mode::Check => {
                 let client = self.connect().await?;
@@ -82,9 +86,8 @@ impl Migrator {
 
     /// Whether there is nothing to migrate, so that nobody has to be waited for. Anything that isn't as it should be is
     /// looked at under the lock, and told there.
-    async fn is_up_to_date(&self) -> anyhow::Result<bool> {
-        let client = self.connect().await?;
-        let all = self.states(&client).await?;
+    async fn is_up_to_date(&self, client: &Client) -> anyhow::Result<bool> {
+        let all = self.states(client).await?;
         let states = self.chosen(&all);
         if states
             .iter()
@@ -93,7 +96,7 @@ impl Migrator {
             return Ok(false);
         }
         let has_link = states.iter().any(|state| state.set.name == SetName::Link);
-        Ok(!has_link || is_link_valid(&client).await?)
+        Ok(!has_link || is_link_valid(client).await?)
     }
 
     /// Fails unless the schema is one that this program can serve.

@@ -11,17 +11,14 @@ use tonic::body::Body;
 use crate::{
     domain::{Error, page::MAX_PAGE_BYTES},
     fair::Holder,
-    memory::{Charge, Memory},
+    memory::{Charge, LARGEST_MESSAGE, Memory},
 };
 
-/// The largest message with all that belongs to it at its default limit: content and payload of 1 MiB each, and 300
-/// KiB of the rest. (Where limits were raised, the rows that are read are still few: a page ends with the first that is
-/// too large.)
-const MESSAGE: usize = (2 << 20) + (300 << 10);
-/// A page while it is read: what it shows, and the one row more that was too much for it.
-const PAGE: usize = MAX_PAGE_BYTES + 2 * MESSAGE;
+/// A page while it is read: what it shows, and the one row more that was too much for it. (Where limits were raised, the
+/// rows that are read are still few: a page ends with the first that is too large.)
+const PAGE: usize = MAX_PAGE_BYTES + 2 * LARGEST_MESSAGE;
 /// One row, as it came from the database, and as it is encoded.
-const ONE: usize = 2 * MESSAGE;
+const ONE: usize = 2 * LARGEST_MESSAGE;
 
 /// Takes what the answer to a request may take at most. Answers without texts are part of what every call takes.
 pub(super) async fn take(

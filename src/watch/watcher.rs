@@ -13,7 +13,7 @@ use super::{
 use crate::{
     auth::Caller,
     domain::{Error, Resource, Result, message::Message},
-    memory::{Charge, Memory},
+    memory::{Charge, LARGEST_MESSAGE, Memory},
     store::{Asked, PageSize, Store},
 };
 
@@ -25,9 +25,7 @@ const PAGE: PageSize = PageSize {
     large: true,
 };
 /// What reading that may take: one large message, as a row and as a message.
-const READ_BYTES: usize = 2 * LARGEST;
-/// The largest message with all that belongs to it at its default limit.
-const LARGEST: usize = (2 << 20) + (300 << 10);
+const READ_BYTES: usize = 2 * LARGEST_MESSAGE;
 /// A message of a page that others share is this watch's own as soon as it is to be sent; a small one is part of what
 /// every stream is charged.
 const SMALL: usize = 4 << 10;

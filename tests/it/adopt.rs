@@ -12,7 +12,8 @@ use crate::{
     import::{MESSAGES, assert_in_order, assert_same, output_of, source_of, sources, succeeds, texts},
 };
 
-fn adopt(database: &TestDatabase) -> Command {
+/// `chatledger migrate adopt` over a database.
+pub fn adopt(database: &TestDatabase) -> Command {
     let mut command = chatledger();
     command.args(["migrate", "adopt", "--database-url", &database.url()]);
     command

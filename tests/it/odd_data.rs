@@ -1,11 +1,10 @@
 //! Data that is ordinary, or that others wrote by hand, and that no answer may be INTERNAL for.
 
-use std::process::Command;
-
 use tonic::Code;
 
 use crate::{
-    harness::{process::chatledger, *},
+    adopt::adopt,
+    harness::*,
     import::{import, source_of, sources, succeeds, texts},
 };
 
@@ -203,12 +202,6 @@ async fn an_import_lets_nobody_in_who_was_not() {
     let target = TestDatabase::new().await;
     succeeds(import(&source, &target)).await;
     assert_eq!(texts(&target.client().await, WHO).await, ["f"; 8]);
-}
-
-fn adopt(database: &TestDatabase) -> Command {
-    let mut command = chatledger();
-    command.args(["migrate", "adopt", "--database-url", &database.url()]);
-    command
 }
 
 #[tokio::test]
