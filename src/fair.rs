@@ -5,7 +5,7 @@
 //! them has. (Choudhury and Hahne describe it for switches, as dynamic thresholds.) Nothing is set aside for
 //! holders that aren't there, and nobody has to say how many there may be.
 //!
-//! Who waits is served by how little its holder has, and by age within a holder. So a large request of one that
+//! Who waits is served by how little its holder has, and by age where that is the same. So a large request of one that
 //! has nothing isn't starved by small ones of those that have much.
 
 use std::{
@@ -40,6 +40,8 @@ struct State<const N: usize> {
     accounts: HashMap<Holder, Account<N>>,
     /// How many wait, or have given up and aren't passed over yet.
     waiting: usize,
+    /// How many have ever waited.
+    arrivals: u64,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ struct Account<const N: usize> {
 #[derive(Debug)]
 struct Waiter<const N: usize> {
     amount: [usize; N],
+    /// Its place among all who have ever waited.
+    arrival: u64,
     /// Its other end is dropped by who gave up waiting.
     granted: oneshot::Sender<Lease<N>>,
 }
@@ -76,6 +80,7 @@ impl<const N: usize> FairPool<N> {
                     free: total,
                     accounts: HashMap::new(),
                     waiting: 0,
+                    arrivals: 0,
                 }),
             }),
         }
@@ -213,8 +218,11 @@ impl<const N: usize> State<N> {
 
     fn wait(&mut self, holder: Holder, amount: [usize; N]) -> oneshot::Receiver<Lease<N>> {
         let (grant, granted) = oneshot::channel();
+        self.arrivals += 1;
+        let arrival = self.arrivals;
         self.account(holder).waiting.push_back(Waiter {
             amount,
+            arrival,
             granted: grant,
         });
         self.waiting += 1;
@@ -230,10 +238,11 @@ impl<const N: usize> State<N> {
         self.forget_who_gave_up();
         let waiting = self.accounts.iter().filter_map(|(holder, account)| {
             let first = account.waiting.front()?;
-            Some((account.held, first.amount, *holder))
+            Some((account.held, first, *holder))
         });
-        let (held, amount, holder) =
-            waiting.min_by_key(|&(held, amount, _)| (self.share(held), self.share(amount)))?;
+        let (held, first, holder) = waiting
+            .min_by_key(|&(held, first, _)| (self.share(held), self.share(first.amount), first.arrival))?;
+        let amount = first.amount;
         let is_free = (0..N).all(|n| amount[n] <= self.free[n]);
         if !(self.is_within_share(held, amount) || held == [0; N] && is_free) {
             return None;

@@ -11,27 +11,28 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
-    Unit,
+    Changed, Unit,
     append::append,
+    database::Database,
     queue::{Queued, Ticket, Turn},
 };
-use crate::{postgres::Db, supervise::panic_text, watch::Hub};
+use crate::supervise::panic_text;
 
 /// The sessions that a lane has set aside.
 #[derive(Clone)]
-pub(super) struct Aside {
+pub(super) struct Aside<D> {
     /// The tasks' connections come from here: they may be held for long.
-    db: Db,
+    db: D,
     lines: Arc<Mutex<HashMap<Uuid, Vec<Queued>>>>,
-    hub: Hub,
+    changed: Changed,
 }
 
-impl Aside {
-    pub(super) fn new(db: Db, hub: Hub) -> Aside {
+impl<D: Database> Aside<D> {
+    pub(super) fn new(db: D, changed: Changed) -> Aside<D> {
         Aside {
             db,
             lines: Arc::default(),
-            hub,
+            changed,
         }
     }
 
@@ -78,11 +79,13 @@ impl Aside {
         let (units, mut tickets): (Vec<Unit>, Vec<Ticket>) = turns.into_iter().map(Turn::split).unzip();
         let units: Vec<&Unit> = units.iter().collect();
         tokio::select! {
+            // What has been stored is answered.
+            biased;
             outcomes = append(&self.db, &units, None) => {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
                     ticket.answer(outcome);
                 }
-                self.hub.changed(&[session_id]);
+                (self.changed)(&[session_id]);
             }
             // Then the wait for the session is given up as well.
             () = all_abandoned(&mut tickets) => {}

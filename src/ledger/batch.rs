@@ -1,19 +1,13 @@
-//! The arrays of the append statement, and the receipts that its result stands for.
+//! The arrays of the append statement.
 
-use std::{collections::HashMap, ops::Range};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{
-    Row,
-    types::{ToSql, Type},
-};
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::Unit;
-use crate::{
-    domain::message::{NewMessage, Receipt},
-    postgres::{Sql, Time},
-};
+use crate::{domain::message::NewMessage, postgres::Sql};
 
 pub(super) static APPEND: Sql = Sql {
     text: include_str!("sql/append.sql"),
@@ -94,14 +88,6 @@ struct Citations<'a> {
     indexes: Vec<i32>,
 }
 
-/// Which of a batch's messages are a unit's, to find its receipts by.
-pub(super) type Rows = Range<usize>;
-
-/// What the statement has stored: the seq and the time of each row, by its id.
-pub(super) struct Appended {
-    rows: HashMap<Uuid, (i64, Timestamp)>,
-}
-
 impl<'a> Batch<'a> {
     /// A batch of which nobody has looked up what is stored.
     pub(super) fn optimistic() -> Self {
@@ -111,18 +97,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.ids.is_empty()
-    }
-
-    /// Adds a unit. `row_ids` says which of its messages are stored under another id than their own.
-    pub(super) fn add(&mut self, unit: &'a Unit, row_ids: &HashMap<Uuid, Uuid>) -> Rows {
+    /// Adds a unit, whose messages are stored under these ids.
+    pub(super) fn add(&mut self, unit: &'a Unit, row_ids: impl IntoIterator<Item = Uuid>) {
         let place = self.place(unit);
-        let first = self.messages.ids.len();
-        for message in &unit.messages {
-            self.add_message(place, message, row_ids.get(&message.id).copied());
+        for (message, row_id) in unit.messages.iter().zip(row_ids) {
+            self.add_message(place, message, row_id);
         }
-        first..self.messages.ids.len()
     }
 
     fn place(&mut self, unit: &'a Unit) -> usize {
@@ -140,14 +120,14 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn add_message(&mut self, place: usize, message: &'a NewMessage, row_id: Option<Uuid>) {
+    fn add_message(&mut self, place: usize, message: &'a NewMessage, id: Uuid) {
         let sql_place = as_i64(place + 1);
-        let id = row_id.unwrap_or(message.id);
+        let given_id = (id != message.id).then_some(message.id);
         let sessions = &mut self.sessions;
         sessions.counts[place] += 1;
         sessions.cited[place] += as_i64(message.citations.len());
         sessions.timed[place] |= message.created_at.is_none();
-        sessions.given[place] |= row_id.is_some();
+        sessions.given[place] |= given_id.is_some();
         sessions.imported_at[place] = sessions.imported_at[place].max(message.created_at);
 
         let messages = &mut self.messages;
@@ -160,7 +140,7 @@ impl<'a> Batch<'a> {
         messages.metadata.push(message.metadata.as_str());
         messages.payloads.push(message.payload.as_deref());
         messages.imported_at.push(message.created_at);
-        messages.given_ids.push(row_id.map(|_| message.id));
+        messages.given_ids.push(given_id);
 
         for citation in &message.citations {
             let citations = &mut self.citations;
@@ -205,38 +185,6 @@ impl<'a> Batch<'a> {
             &self.optimistic,
             &s.cited,
         ]
-    }
-
-    /// The ids of the rows of a unit.
-    pub(super) fn ids(&self, rows: Rows) -> &[Uuid] {
-        self.messages.ids.get(rows).unwrap_or_default()
-    }
-}
-
-impl Appended {
-    /// Reads the rows that [`APPEND`] answers.
-    pub(super) fn read(rows: &[Row]) -> Appended {
-        Appended {
-            rows: rows
-                .iter()
-                .map(|row| (row.get(0), (row.get(1), row.get::<_, Time>(2).0)))
-                .collect(),
-        }
-    }
-
-    /// The receipts of a unit, of what is stored under its row ids; `None` where its session was skipped.
-    pub(super) fn receipts(&self, ids: &[Uuid], unit: &Unit) -> Option<Vec<Receipt>> {
-        let receipts = ids.iter().zip(&unit.messages).map(|(id, message)| {
-            let &(seq, created_at) = self.rows.get(id)?;
-            Some(Receipt {
-                message_id: message.id,
-                session_id: unit.session_id,
-                seq,
-                created_at,
-                deduplicated: false,
-            })
-        });
-        receipts.collect()
     }
 }
 

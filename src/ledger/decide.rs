@@ -1,169 +1,157 @@
-//! The slow path: under the sessions' locks, decides unit by unit, in order, what becomes of each.
+//! The decisions of the append path, without a database: what becomes of units, one after the other, given their
+//! sessions as they are under their locks and what is stored of their messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::types::Type;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
     Outcome, Unit,
-    batch::{APPEND, Appended, Batch, Rows},
-    lookup::Known,
+    database::{Appended, Held},
 };
-use crate::{
-    domain::{Error, Resource, Result, message::Receipt},
-    postgres::{Db, DbError, Sql, Tx},
-};
+use crate::domain::{Error, Resource, Result, message::Receipt};
 
-/// In id order, as every statement that locks sessions does. Whose they are is looked at afterwards: one
-/// batch may hold units of different callers.
-macro_rules! lock {
-    ($locked:literal) => {
-        Sql {
-            text: concat!(
-                "SELECT id, tenant_id, user_id, last_seq FROM chat_sessions WHERE id = ANY($1)
-                ORDER BY id FOR NO KEY UPDATE",
-                $locked
-            ),
-            params: &[Type::UUID_ARRAY],
-        }
-    };
+/// A session as it is under its lock.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) tenant: String,
+    pub(super) user_id: Option<Uuid>,
+    pub(super) last_seq: i64,
 }
 
-pub(super) static LOCK: Sql = lock!("");
-pub(super) static LOCK_FREE: Sql = lock!(" SKIP LOCKED");
+/// A unit's place among the units, and a message's in its unit.
+pub(super) type Place = (usize, usize);
 
-/// A session as it is under its lock, and as it will be with the units that have been accepted.
-struct Session {
-    tenant: String,
-    user_id: Option<Uuid>,
-    last_seq: i64,
+/// What is stored of the units' messages.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// Those whose session has a message with their id.
+    pub(super) stored: HashMap<Place, Stored>,
+    /// Those whose id a message of another session has.
+    pub(super) elsewhere: HashSet<Place>,
+    /// The row ids that messages get if their own id is taken. All have one.
+    pub(super) spare: HashMap<Place, Uuid>,
 }
 
-impl Session {
-    fn is_visible_to(&self, unit: &Unit) -> bool {
-        *unit.caller.tenant == *self.tenant
-            && unit.caller.end_user.is_none_or(|user| Some(user) == self.user_id)
-    }
+/// A stored message with an id that a unit names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    pub(super) seq: i64,
+    pub(super) created_at: Timestamp,
+    pub(super) deleted: bool,
+    /// Whether role, content, selected_text and payload are the unit's.
+    pub(super) same: bool,
 }
 
-/// What becomes of a unit.
+/// A unit that is to be stored, its messages under these row ids.
+#[derive(Debug)]
+pub(super) struct Insertion<'a> {
+    pub(super) unit: &'a Unit,
+    pub(super) row_ids: Vec<Uuid>,
+}
+
+/// What becomes of units: rows to insert, and, when it is known where they are stored, everybody's outcome.
+pub(super) struct Decisions<'a> {
+    units: &'a [&'a Unit],
+    insertions: Vec<Insertion<'a>>,
+    /// One a unit.
+    each: Vec<Decision>,
+}
+
 enum Decision {
     /// Its session isn't there, or it is held by somebody else.
     Skip,
     Reject(Error),
-    Insert(Rows),
+    /// By the insertion of this number.
+    Insert(usize),
     /// All its messages are stored, or will be by earlier units of this batch.
     Repeat(Vec<Repeated>),
 }
 
 #[derive(Clone, Copy)]
 enum Repeated {
-    Stored {
-        seq: i64,
-        created_at: jiff::Timestamp,
-    },
-    /// The unit, and the place in it.
-    Earlier(usize, usize),
+    Stored { seq: i64, created_at: Timestamp },
+    Earlier(Place),
 }
 
-/// What to do about a session that somebody else has locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    /// Leave its units alone.
-    Skip,
-    /// Wait for it, as long as the transaction's lock_timeout lets us.
-    Wait,
-}
-
-/// Appends units in one transaction. `None` is a unit that was skipped.
-pub(super) async fn append_slowly(
-    db: &Db,
-    units: &[&Unit],
-    deadline: Option<tokio::time::Instant>,
-    held: Held,
-) -> Result<Vec<Option<Outcome>>, DbError> {
-    let tx = db.begin(deadline).await?;
-    let outcomes = append_in(&tx, units, held).await;
-    tx.end(outcomes).await
-}
-
-async fn append_in(tx: &Tx, units: &[&Unit], held: Held) -> Result<Vec<Option<Outcome>>, DbError> {
-    let mut deciding = Deciding {
-        units,
-        held,
-        sessions: lock(tx, units, held).await?,
-        known: Known::read(tx, units).await?,
-        batch: Batch::default(),
-        accepted: HashMap::new(),
-        taken: HashMap::new(),
-    };
-    let decisions: Vec<Decision> = (0..units.len()).map(|u| deciding.decide(u)).collect();
-
-    let batch = deciding.batch;
-    let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(units.len());
-    let appended = if batch.is_empty() {
-        None
-    } else {
-        Some(Appended::read(&tx.query(&APPEND, &batch.params()).await?))
-    };
-    for (unit, decision) in units.iter().zip(decisions) {
-        let outcome = match decision {
-            Decision::Skip => None,
-            Decision::Reject(error) => Some(Err(error)),
-            Decision::Insert(rows) => {
-                let receipts = appended
-                    .as_ref()
-                    .and_then(|appended| appended.receipts(batch.ids(rows), unit));
-                // The session was there, and it is locked.
-                Some(receipts.ok_or(Error::Internal))
-            }
-            Decision::Repeat(repeated) => Some(repeat(unit, &repeated, &outcomes)),
-        };
-        outcomes.push(outcome);
-    }
-    Ok(outcomes)
-}
-
-async fn lock(tx: &Tx, units: &[&Unit], held: Held) -> Result<HashMap<Uuid, Session>, DbError> {
-    let mut ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let sql = match held {
-        Held::Skip => &LOCK_FREE,
-        Held::Wait => &LOCK,
-    };
-    let rows = tx.query(sql, &[&ids]).await?;
-    let sessions = rows.iter().map(|row| {
-        let session = Session {
-            tenant: row.get(1),
-            user_id: row.get(2),
-            last_seq: row.get(3),
-        };
-        (row.get(0), session)
-    });
-    Ok(sessions.collect())
-}
-
-struct Deciding<'a> {
+/// Decides what becomes of units, in the order given. `sessions` are those that exist and, where `held` says so, that
+/// nobody else has locked.
+pub(super) fn decide<'a>(
     units: &'a [&'a Unit],
     held: Held,
     sessions: HashMap<Uuid, Session>,
-    known: Known,
-    batch: Batch<'a>,
+    known: &Known,
+) -> Decisions<'a> {
+    let mut deciding = Deciding {
+        units,
+        held,
+        sessions,
+        known,
+        insertions: Vec::new(),
+        accepted: HashMap::new(),
+        taken: HashMap::new(),
+    };
+    let each = (0..units.len()).map(|u| deciding.decide(u)).collect();
+    Decisions {
+        units,
+        insertions: deciding.insertions,
+        each,
+    }
+}
+
+impl<'a> Decisions<'a> {
+    /// What is to be stored.
+    pub(super) fn insertions(&self) -> &[Insertion<'a>] {
+        &self.insertions
+    }
+
+    /// What became of each unit, now that the insertions are stored; `None` of those that were skipped.
+    pub(super) fn outcomes(self, appended: &Appended) -> Vec<Option<Outcome>> {
+        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(self.units.len());
+        for (unit, decision) in self.units.iter().zip(self.each) {
+            let outcome = match decision {
+                Decision::Skip => None,
+                Decision::Reject(error) => Some(Err(error)),
+                Decision::Insert(number) => {
+                    let receipts = self
+                        .insertions
+                        .get(number)
+                        .and_then(|insertion| appended.receipts(unit, insertion.row_ids.iter().copied()));
+                    // The session was there, and it is locked.
+                    Some(receipts.ok_or(Error::Internal))
+                }
+                Decision::Repeat(repeated) => Some(repeat(unit, &repeated, &outcomes)),
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+}
+
+struct Deciding<'a, 'k> {
+    units: &'a [&'a Unit],
+    held: Held,
+    /// As they will be with the units that have been accepted.
+    sessions: HashMap<Uuid, Session>,
+    known: &'k Known,
+    insertions: Vec<Insertion<'a>>,
     /// Where the accepted messages are, by session and id.
-    accepted: HashMap<(Uuid, Uuid), (usize, usize)>,
+    accepted: HashMap<(Uuid, Uuid), Place>,
     /// Which session has an id first, in this batch.
     taken: HashMap<Uuid, Uuid>,
 }
 
-impl Deciding<'_> {
+impl Deciding<'_, '_> {
     fn decide(&mut self, u: usize) -> Decision {
         let unit = self.units[u];
         match self.sessions.get(&unit.session_id) {
             None if self.held == Held::Skip => return Decision::Skip,
             Some(session) if session.is_visible_to(unit) => {}
             _ => return Decision::Reject(Error::NotFound(Resource::Session)),
+        }
+        if has_an_id_twice(unit) {
+            return Decision::Reject(Error::MessageIdReused("the batch has a message id twice"));
         }
         // Duplicates first: a retry of an append that was right must not fail because it succeeded.
         match self.repeated(u) {
@@ -198,11 +186,11 @@ impl Deciding<'_> {
                     seq: stored.seq,
                     created_at: stored.created_at,
                 });
-            } else if let Some(&(earlier, place)) = self.accepted.get(&(unit.session_id, message.id)) {
-                if !message.same_payload(&self.units[earlier].messages[place]) {
+            } else if let Some(&place) = self.accepted.get(&(unit.session_id, message.id)) {
+                if !message.same_payload(&self.units[place.0].messages[place.1]) {
                     return Err(REUSED);
                 }
-                repeated.push(Repeated::Earlier(earlier, place));
+                repeated.push(Repeated::Earlier(place));
             }
         }
         Ok(repeated)
@@ -225,16 +213,41 @@ impl Deciding<'_> {
         for (m, message) in unit.messages.iter().enumerate() {
             self.accepted.insert((unit.session_id, message.id), (u, m));
         }
-        let row_ids = self.known.row_ids(u, unit, &mut self.taken);
-        Decision::Insert(self.batch.add(unit, &row_ids))
+        let row_ids = (0..unit.messages.len()).map(|m| self.row_id(u, m)).collect();
+        self.insertions.push(Insertion { unit, row_ids });
+        Decision::Insert(self.insertions.len() - 1)
     }
+
+    /// The id under which a message is stored: its own, unless a message of another session has it, in the table or
+    /// in this batch.
+    fn row_id(&mut self, u: usize, m: usize) -> Uuid {
+        let unit = self.units[u];
+        let id = unit.messages[m].id;
+        let first = *self.taken.entry(id).or_insert(unit.session_id);
+        let is_taken = self.known.elsewhere.contains(&(u, m)) || first != unit.session_id;
+        let spare = self.known.spare.get(&(u, m)).filter(|_| is_taken);
+        spare.copied().unwrap_or(id)
+    }
+}
+
+impl Session {
+    fn is_visible_to(&self, unit: &Unit) -> bool {
+        *unit.caller.tenant == *self.tenant
+            && unit.caller.end_user.is_none_or(|user| Some(user) == self.user_id)
+    }
+}
+
+/// Requests are checked for it, and imports aren't.
+fn has_an_id_twice(unit: &Unit) -> bool {
+    let mut ids = HashSet::new();
+    !unit.messages.iter().all(|message| ids.insert(message.id))
 }
 
 fn repeat(unit: &Unit, repeated: &[Repeated], outcomes: &[Option<Outcome>]) -> Outcome {
     let receipts = unit.messages.iter().zip(repeated).map(|(message, repeated)| {
         let (seq, created_at) = match *repeated {
             Repeated::Stored { seq, created_at } => (seq, created_at),
-            Repeated::Earlier(u, m) => {
+            Repeated::Earlier((u, m)) => {
                 // An earlier unit that was accepted has a receipt for each message.
                 let outcome = outcomes.get(u).and_then(Option::as_ref);
                 let receipts = outcome.and_then(|outcome| outcome.as_ref().ok());

@@ -10,24 +10,25 @@ use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Unit,
+    Changed, Unit,
     append::append_free,
     aside::Aside,
+    database::Database,
     queue::{Queued, Room, Size, Turn},
 };
-use crate::{fair::Holder, postgres::Db, supervise::panic_text, watch::Hub};
+use crate::{fair::Holder, supervise::panic_text};
 
 /// One lane.
-pub(super) struct Lane {
+pub(super) struct Lane<D> {
     pub(super) number: usize,
     pub(super) queue: mpsc::UnboundedReceiver<Queued>,
     pub(super) backlog: Backlog,
     /// The lane's own connection comes from here.
-    pub(super) db: Db,
-    pub(super) aside: Aside,
+    pub(super) db: D,
+    pub(super) aside: Aside<D>,
     pub(super) batch_cap: Size,
     pub(super) room: Room,
-    pub(super) hub: Hub,
+    pub(super) changed: Changed,
 }
 
 /// What waits, in a line for each connection. Batches take from the lines in turn, so that one client's many
@@ -72,7 +73,7 @@ impl Backlog {
     }
 }
 
-impl Lane {
+impl<D: Database> Lane<D> {
     /// Appends until nobody can queue units any more, and all are answered. A panic ends the batch, whose callers
     /// hear of it, and nothing else.
     pub(super) async fn run(mut self) {
@@ -140,7 +141,7 @@ impl Lane {
                 }
             }
         }
-        self.hub.changed(&stored);
+        (self.changed)(&stored);
         tracing::debug!(
             lane = self.number,
             rows,

@@ -3,30 +3,34 @@
 //! Every append, unary or streamed, goes through the [`Ledger`]: it is put on the queue of its session's
 //! lane ([`lane`]), which commits all that waits together. [`append()`] is what a lane does with a batch: one
 //! statement on the fast path, and on the slow path a transaction that decides unit by unit under the
-//! sessions' locks. A unit is stored as a whole or not at all, and a bad one harms no other.
+//! sessions' locks ([`decide`], which needs no database). A unit is stored as a whole or not at all, and a bad one
+//! harms no other. What all this asks of a database is a trait ([`database`]): PostgreSQL answers it
+//! ([`statements`]), and, in tests, a database that fails by a seed's plan ([`simulation`]).
 
 mod append;
 mod aside;
 mod batch;
+mod database;
 mod decide;
 mod lane;
-mod lookup;
 mod order;
 mod queue;
+#[cfg(test)]
+mod simulation;
+mod statements;
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{self, Instant},
 };
 use uuid::Uuid;
 
-pub use append::append;
 pub use order::StreamOrder;
 pub use queue::Pending;
 
@@ -40,6 +44,7 @@ use crate::{
     watch::Hub,
 };
 use aside::Aside;
+use database::Database;
 use lane::{Backlog, Lane};
 use queue::{Queued, Room, RoomLease, Size, enqueue};
 
@@ -95,15 +100,32 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// An answer that says why must leave before the caller stops listening.
 const ANSWER_MARGIN: Duration = Duration::from_millis(20);
 
+/// Hears which sessions have new messages.
+type Changed = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
+
 /// The append path. Its lanes end when the last clone is gone and all that was queued is answered.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     lanes: Arc<[mpsc::UnboundedSender<Queued>]>,
     room: Room,
-    /// Which lane a session has. Nobody can compute it, so nobody can make all of somebody's sessions share one.
-    hashing: RandomState,
+    /// Decides which lane a session has. Nobody knows it, so nobody can make all of somebody's sessions share one.
+    key: u64,
+    /// Whether the database answered when it was last asked.
+    reachable: watch::Receiver<bool>,
     /// The lanes' connections, and those that wait for sessions.
-    pools: [Db; 2],
+    pools: Arc<[Db]>,
+}
+
+/// What a ledger works with.
+struct Parts<D> {
+    /// Each lane has a connection of its own from here.
+    lanes: D,
+    /// Those who wait for sessions that somebody else has locked have theirs from here.
+    aside: D,
+    changed: Changed,
+    key: u64,
+    batch_cap: Size,
+    reachable: watch::Receiver<bool>,
 }
 
 impl Ledger {
@@ -114,33 +136,51 @@ impl Ledger {
     /// # Errors
     /// No lanes.
     pub fn start(db: &Db, hub: &Hub, options: &LedgerOptions) -> anyhow::Result<Ledger> {
+        let (lanes, aside) = (db.another(options.lanes)?, db.another(options.lanes)?);
+        let pools = Arc::from([lanes.clone(), aside.clone()]);
+        let hub = hub.clone();
+        let parts = Parts {
+            lanes,
+            aside,
+            changed: Arc::new(move |session_ids| hub.changed(session_ids)),
+            // The random half.
+            key: Uuid::now_v7().as_u64_pair().1,
+            batch_cap: BATCH_CAP,
+            reachable: db.reachable(),
+        };
+        Ok(Ledger {
+            pools,
+            ..Ledger::of(&parts, options)
+        })
+    }
+
+    fn of<D: Database>(parts: &Parts<D>, options: &LedgerOptions) -> Ledger {
         let room = Room::new(Size {
             rows: options.queue_rows,
             bytes: options.queue_bytes,
         });
-        let lane_db = db.another(options.lanes)?;
-        let aside_db = db.another(options.lanes)?;
         let lanes = (0..options.lanes).map(|number| {
             let (sender, queue) = mpsc::unbounded_channel();
             let lane = Lane {
                 number,
                 queue,
                 backlog: Backlog::default(),
-                db: lane_db.clone(),
-                aside: Aside::new(aside_db.clone(), hub.clone()),
-                hub: hub.clone(),
-                batch_cap: BATCH_CAP,
+                db: parts.lanes.clone(),
+                aside: Aside::new(parts.aside.clone(), Arc::clone(&parts.changed)),
+                changed: Arc::clone(&parts.changed),
+                batch_cap: parts.batch_cap,
                 room: room.clone(),
             };
             tokio::spawn(lane.run());
             sender
         });
-        Ok(Ledger {
+        Ledger {
             lanes: lanes.collect(),
             room,
-            hashing: RandomState::new(),
-            pools: [lane_db.clone(), aside_db.clone()],
-        })
+            key: parts.key,
+            reachable: parts.reachable.clone(),
+            pools: Arc::default(),
+        }
     }
 
     /// Appends a unit.
@@ -162,7 +202,7 @@ impl Ledger {
         };
         match time::timeout_at(end, pending).await {
             Ok(outcome) => outcome,
-            Err(_) if !*self.pools[0].reachable().borrow() => Err(Error::DatabaseUnavailable),
+            Err(_) if !*self.reachable.borrow() => Err(Error::DatabaseUnavailable),
             Err(_) => Err(Error::DeadlineExceeded),
         }
     }
@@ -180,8 +220,10 @@ impl Ledger {
     }
 
     fn queue(&self, unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLease) -> Pending {
+        let mut hasher = DefaultHasher::new();
+        (self.key, unit.session_id).hash(&mut hasher);
         let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
-        let lane = usize::try_from(self.hashing.hash_one(unit.session_id) % lanes).unwrap_or(0);
+        let lane = usize::try_from(hasher.finish() % lanes).unwrap_or(0);
         let (queued, pending) = enqueue(unit, order, room);
         if self.lanes[lane].send(queued).is_err() {
             // The unit is dropped, and its caller hears of it.
@@ -197,14 +239,13 @@ fn before(deadline: Instant) -> Instant {
     Instant::now() + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
 }
 
+/// Appends units to their sessions, in the order given, past the queue, and answers each. Ids that are given twice,
+/// in this call, an earlier one or one on another server, are stored once.
+pub async fn append(db: &Db, units: &[&Unit], deadline: Option<Instant>) -> Vec<Outcome> {
+    append::append(db, units, deadline).await
+}
+
 /// Every statement of the append path, for the test that prepares them all.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    [
-        &batch::APPEND,
-        &decide::LOCK,
-        &decide::LOCK_FREE,
-        &lookup::LOOKUP,
-        &append::RAISE_LAST_SEQ,
-    ]
-    .into_iter()
+    statements::ALL.into_iter()
 }

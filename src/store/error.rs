@@ -90,6 +90,10 @@ fn constraint_error(name: &str) -> Option<Error> {
         "chat_sessions_user_fkey" | "user_profiles_user_fkey" => Error::NotFound(Resource::User),
         "messages_session_fkey" => Error::NotFound(Resource::Session),
         "message_citations_message_fkey" => Error::NotFound(Resource::Message),
+        // The append path has run the batch again and again.
+        "messages_pkey" | "messages_session_seq_key" => {
+            Error::Overloaded("another writer holds what this request needs")
+        }
         _ => return None,
     })
 }

@@ -420,3 +420,28 @@ async fn a_seq_given_by_hand_that_is_too_high_breaks_no_later_append() {
         assert_eq!(seqs_of(&run(&server, &[unit(&a, &["end"])]).await[0]), [102]);
     }
 }
+
+#[tokio::test]
+async fn a_unit_that_is_passed_over_has_no_receipt_of_another_session_s_message_with_its_id() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let (held, free) = (new_session(&server).await, new_session(&server).await);
+    append(&server, &free, text("before")).await.expect("a receipt");
+    let twin = unit(&held, &["twin"]);
+    let units = [
+        twin.clone(),
+        Unit {
+            session_id: free.parse().expect("a UUID"),
+            ..twin
+        },
+    ];
+    let lock = HeldLock::on_session(&database, &held).await;
+    let (outcomes, ()) = tokio::join!(run(&server, &units), async {
+        waiting(&database, 1).await;
+        lock.release().await;
+    });
+    assert_eq!(seqs_of(&outcomes[0]), [1]);
+    assert_eq!(seqs_of(&outcomes[1]), [2]);
+    assert_eq!(contents(&server, &held).await, ["twin"]);
+    assert_eq!(contents(&server, &free).await, ["before", "twin"]);
+}

@@ -49,7 +49,7 @@ WITH locked AS MATERIALIZED (
     FROM unnest($7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         AS m (place, number, id, role, content, selected_text, metadata, payload, imported_at, given_id)
     JOIN bumped b ON b.place = m.place
-    RETURNING id, seq, created_at
+    RETURNING id, session_id, seq, created_at
 ), cited AS (
     INSERT INTO message_citations
         (tenant_id, message_id, session_id, document_id, chunk_id, score, citation_index, created_at)
@@ -60,7 +60,7 @@ WITH locked AS MATERIALIZED (
     JOIN bumped b ON b.place = c.place
     RETURNING 1
 )
-SELECT id, seq, created_at FROM stored
+SELECT id, session_id, seq, created_at FROM stored
 WHERE (
     SELECT 1 / (
         coalesce(sum(count), 0) = (SELECT count(*) FROM stored)

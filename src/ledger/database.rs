@@ -1,0 +1,154 @@
+//! What the append path asks of a database, so that its decisions can be tried without one: PostgreSQL answers
+//! by the statements of [`statements`](super::statements), and in tests a database that fails by a seed's plan.
+
+use std::{collections::HashMap, fmt::Display, future::Future};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    Unit,
+    decide::{Insertion, Known, Session},
+};
+use crate::domain::{Error, message::Receipt};
+
+/// A database, or a pool of connections to one.
+pub(super) trait Database: Clone + Send + Sync + 'static {
+    /// Why it didn't do something.
+    type Failure: Failure;
+    /// A transaction of its.
+    type Tx: Transaction<Failure = Self::Failure>;
+
+    /// Stores units of which nobody has looked up what is stored, in a transaction of its own. Units of sessions that
+    /// don't exist, that aren't their callers', or that somebody else has locked, are left out.
+    fn append(
+        &self,
+        units: &[&Unit],
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+
+    /// Raises sessions' counters to the last seq that is stored.
+    fn raise_last_seq(
+        &self,
+        session_ids: &[Uuid],
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<(), Self::Failure>> + Send;
+
+    /// Begins a transaction, in which every statement sees what is committed by then.
+    fn begin(
+        &self,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Self::Tx, Self::Failure>> + Send;
+}
+
+/// A transaction. Its locks last until it ends.
+pub(super) trait Transaction: Send + Sync {
+    /// As the database's.
+    type Failure: Failure;
+
+    /// Locks the sessions that exist, and reads them.
+    fn lock(
+        &self,
+        units: &[&Unit],
+        held: Held,
+    ) -> impl Future<Output = Result<HashMap<Uuid, Session>, Self::Failure>> + Send;
+
+    /// Reads what is stored under the units' message ids.
+    fn known(&self, units: &[&Unit]) -> impl Future<Output = Result<Known, Self::Failure>> + Send;
+
+    /// Stores messages at the ends of sessions that are locked.
+    fn insert(
+        &self,
+        insertions: &[Insertion<'_>],
+    ) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+
+    /// Commits if `result` is good, and rolls back otherwise.
+    fn end<T: Send>(
+        self,
+        result: Result<T, Self::Failure>,
+    ) -> impl Future<Output = Result<T, Self::Failure>> + Send;
+}
+
+/// What to do about a session that somebody else has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Leave its units alone.
+    Skip,
+    /// Wait for it, as long as the transaction's lock_timeout lets us.
+    Wait,
+}
+
+/// Why a database didn't do something.
+pub(super) trait Failure: Display + Send + Sync {
+    /// What to do about it.
+    fn remedy(&self) -> Remedy;
+    /// What callers are told where nothing can be done about it.
+    fn told(self) -> Error;
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// An id is stored already: decide under the locks.
+    Slowly,
+    /// A seq is taken: raise the counters, then again.
+    RaiseLastSeq,
+    /// The transaction is known not to have happened, or it is safe to run it once more: message ids make
+    /// sure that nothing is stored twice. (That they aren't there proves nothing after a lost connection;
+    /// the locks wait for the lost transaction.)
+    Again,
+    /// Something in the data, or somebody's own trigger or constraint: find out which unit, and let the others
+    /// pass.
+    Divide,
+    /// A lock isn't to be had. Where sessions' locks aren't waited for, it is one that somebody's own trigger wants:
+    /// as [`Remedy::Divide`]. Else the session's was waited for long enough.
+    Blocked,
+    /// Nothing.
+    GiveUp,
+}
+
+/// What was stored, by row id.
+#[derive(Debug, Default)]
+pub(super) struct Appended {
+    rows: HashMap<Uuid, AppendedRow>,
+}
+
+/// A row that was stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AppendedRow {
+    pub(super) id: Uuid,
+    pub(super) session_id: Uuid,
+    pub(super) seq: i64,
+    pub(super) created_at: Timestamp,
+}
+
+impl FromIterator<AppendedRow> for Appended {
+    fn from_iter<T: IntoIterator<Item = AppendedRow>>(rows: T) -> Appended {
+        Appended {
+            rows: rows.into_iter().map(|row| (row.id, row)).collect(),
+        }
+    }
+}
+
+impl Appended {
+    /// The receipts of a unit whose messages are stored under these row ids; `None` where its session was left out.
+    /// Another unit's message may be stored under the same id then, in another session.
+    pub(super) fn receipts(
+        &self,
+        unit: &Unit,
+        row_ids: impl IntoIterator<Item = Uuid>,
+    ) -> Option<Vec<Receipt>> {
+        let receipts = row_ids.into_iter().zip(&unit.messages).map(|(id, message)| {
+            let row = self.rows.get(&id)?;
+            (row.session_id == unit.session_id).then_some(Receipt {
+                message_id: message.id,
+                session_id: unit.session_id,
+                seq: row.seq,
+                created_at: row.created_at,
+                deduplicated: false,
+            })
+        });
+        receipts.collect()
+    }
+}
