@@ -66,7 +66,7 @@ pub enum Error {
     /// The message has other content under this citation index.
     #[error("the message has another citation with index {0}")]
     CitationIndexTaken(i32),
-    /// The message id is stored with another payload, or only some ids of a batch are stored.
+    /// The message id is stored with other contents, or only some ids of a batch are stored.
     #[error("{0}")]
     MessageIdReused(&'static str),
     /// The message id is that of a deleted message.

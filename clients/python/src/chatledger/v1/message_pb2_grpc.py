@@ -93,7 +93,8 @@ class MessageServiceServicer(object):
         """AppendMessage appends one message.
 
         Errors: NOT_FOUND (SESSION_NOT_FOUND); ALREADY_EXISTS (MESSAGE_ID_REUSED:
-        the id is stored with another payload); FAILED_PRECONDITION
+        the id is stored with another role, content, selected_text or payload);
+        FAILED_PRECONDITION
         (MESSAGE_DELETED: the id is that of a deleted message); RESOURCE_EXHAUSTED
         (OVERLOADED); INVALID_ARGUMENT.
         """
