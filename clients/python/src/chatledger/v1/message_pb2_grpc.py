@@ -94,9 +94,10 @@ class MessageServiceServicer(object):
 
         Errors: NOT_FOUND (SESSION_NOT_FOUND); ALREADY_EXISTS (MESSAGE_ID_REUSED:
         the id is stored with another role, content, selected_text or payload);
-        FAILED_PRECONDITION
-        (MESSAGE_DELETED: the id is that of a deleted message); RESOURCE_EXHAUSTED
-        (OVERLOADED); INVALID_ARGUMENT.
+        FAILED_PRECONDITION (MESSAGE_DELETED: the id is that of a deleted message;
+        DATABASE_REFUSED: a trigger or constraint that was added to the database
+        refuses the row; the metadata has the `constraint` where there is one);
+        RESOURCE_EXHAUSTED (OVERLOADED); INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +121,14 @@ class MessageServiceServicer(object):
         choosing, and answers every entry exactly once, in the order sent. A
         failed entry doesn't end the stream or harm its neighbours. Entries of one
         stream for one session are stored in the order sent. After half-close
-        every entry is answered, then the stream ends.
+        every entry is answered, then the stream ends. Where the client goes away
+        in the middle, what is stored of a session's entries is a prefix of what
+        was sent.
+
+        An entry that is refused for the moment (RESOURCE_EXHAUSTED, UNAVAILABLE),
+        or of which it isn't known whether it is stored (INTERNAL), isn't
+        overtaken: later entries of its session are refused likewise for as long
+        as this stream lasts. Send them again, in order, on a new stream.
 
         Errors: UNAVAILABLE at shutdown, after all that committed is answered.
         """
@@ -179,10 +187,11 @@ class MessageServiceServicer(object):
 
     def SearchMessages(self, request, context):
         """SearchMessages searches the messages of a session or a user by Postgres'
-        full-text search, best match first.
+        full-text search, best match first; or all messages, where the opt-in index
+        for that is installed (`chatledger migrate up --with search`).
 
         Errors: NOT_FOUND (SESSION_NOT_FOUND); INVALID_ARGUMENT, also with neither
-        a session nor a user.
+        a session nor a user, where that index is missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
