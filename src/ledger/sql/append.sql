@@ -62,9 +62,9 @@ WITH locked AS MATERIALIZED (
 )
 SELECT id, session_id, seq, created_at FROM stored
 WHERE (
+    -- As int, whose sum isn't a numeric.
     SELECT 1 / (
-        coalesce(sum(count), 0) = (SELECT count(*) FROM stored)
-        AND coalesce(sum(cited), 0) = (SELECT count(*) FROM cited)
+        coalesce(sum((count + cited)::int), 0) = (SELECT count(*) FROM stored) + (SELECT count(*) FROM cited)
     )::int
     FROM bumped
 ) = 1
