@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::Error,
-    postgres::{Db, DbError, Sql, connect},
+    postgres::{Db, DbError, Sql},
     store::is_refusal,
 };
 
@@ -192,13 +192,10 @@ fn fail_all(units: &[&Unit], error: DbError) -> Vec<Option<Outcome>> {
 }
 
 fn remedy(error: &DbError) -> Remedy {
-    let DbError::Sql(sql) = error else {
+    let (DbError::Sql(sql) | DbError::Stale(sql)) = error else {
         return Remedy::GiveUp;
     };
     if error.is_unavailable() {
-        return Remedy::Again;
-    }
-    if connect::is_stale(sql) {
         return Remedy::Again;
     }
     let constraint = sql.as_db_error().and_then(|error| error.constraint());

@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::future::join3;
 use tokio::{sync::watch, time};
 use tokio_postgres::{
@@ -37,7 +38,7 @@ const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_cust
 ///
 /// When it is dropped while a statement or a transaction is under way (the caller's deadline has passed, or
 /// the caller is gone), the statement is cancelled and the connection closed: the next user would wait
-/// behind it. Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver
+/// behind it ([`end_statement`]). Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver
 /// doesn't wait for an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL
 /// error when one's sender is gone too early.
 pub struct Conn {
@@ -49,6 +50,8 @@ pub struct Conn {
     pub(super) limit: Option<Duration>,
     /// Whether it isn't fit for use any more.
     pub(super) is_stale: AtomicBool,
+    /// Whether a statement had no answer in time: nothing else is asked of it, a rollback neither.
+    pub(super) is_silent: AtomicBool,
     pub(super) reachable: Arc<watch::Sender<bool>>,
     /// Statements whose result hasn't come, and transactions that haven't ended.
     pub(super) unfinished: AtomicUsize,
@@ -116,6 +119,9 @@ impl Conn {
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let object = self.object.as_ref().expect("taken only in drop"); // nobody has it after drop
+        if self.is_silent.load(Ordering::Relaxed) {
+            return Err(connect::timed_out(self.limit.unwrap_or_default(), "no answer").await);
+        }
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         // Dropped here, the count stays above 0.
         let result = match self.limit {
@@ -124,6 +130,8 @@ impl Conn {
                 // The statement is still under way, and so the connection leaves the pool.
                 Err(_) => {
                     self.reachable.send_replace(false);
+                    self.is_silent.store(true, Ordering::Relaxed);
+                    close_idle(object);
                     return Err(connect::timed_out(limit, "no answer").await);
                 }
             },
@@ -134,11 +142,34 @@ impl Conn {
             if connect::is_unavailable(error) {
                 self.reachable.send_replace(false);
             }
-            if connect::is_stale(error) {
+            if connect::is_stale(error) && was_used(object) {
                 self.is_stale.store(true, Ordering::Relaxed);
+                close_idle(object);
             }
         }
         result
+    }
+
+    /// What a failed statement's error means on this connection.
+    pub(super) fn explain(&self, error: tokio_postgres::Error) -> DbError {
+        if self.is_stale.load(Ordering::Relaxed) {
+            DbError::Stale(error)
+        } else {
+            DbError::Sql(error)
+        }
+    }
+}
+
+/// Whether somebody has used it before. What fails on a connection that has just been made will fail on the next.
+fn was_used(object: &Object) -> bool {
+    Object::metrics(object).recycle_count > 0
+}
+
+/// Closes the pool's other connections that nobody uses: what has befallen one has mostly befallen all, and the work
+/// that is run again must not find out one by one.
+fn close_idle(object: &Object) {
+    if let Some(pool) = Object::pool(object) {
+        pool.retain(|_, _| false);
     }
 }
 
@@ -158,16 +189,32 @@ impl Drop for Conn {
         if self.pooled || !is_unfinished {
             return;
         }
-        let token = client.cancel_token();
         let connector = self.connector.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // Closed only then: afterwards the server's process may be another connection's.
-                let _client = client;
-                if let Err(error) = connector.cancel(token).await {
-                    tracing::debug!(%error, "an abandoned statement could not be cancelled");
-                }
-            });
+            runtime.spawn(end_statement(client, connector));
+        }
+    }
+}
+
+/// How often a cancel request is sent, and how long its effect is waited for each time. One that comes too early (the
+/// statement, with a large parameter, hasn't arrived yet) does nothing. Whatever is left then, the server ends by itself
+/// when it sees that the connection is closed.
+const CANCELS: usize = 5;
+const CANCEL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Cancels what a connection is doing until it does nothing, and closes it. Not before: the server's process may be
+/// another connection's then.
+async fn end_statement(client: ClientWrapper, connector: Connector) {
+    // Answered when all that was sent before has ended. An error is that of the connection, which has ended then.
+    let mut idle = pin!(client.batch_execute(""));
+    for _ in 0..CANCELS {
+        match time::timeout(CANCEL_PAUSE, connector.cancel(client.cancel_token())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an abandoned statement could not be cancelled"),
+            Err(_) => tracing::debug!("no answer to the cancelling of an abandoned statement"),
+        }
+        if time::timeout(CANCEL_PAUSE, &mut idle).await.is_ok() {
+            return;
         }
     }
 }
@@ -190,7 +237,10 @@ impl Tx {
     /// # Errors
     /// As [`Conn::query`].
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
-        Ok(self.conn.query(sql, params).await?)
+        self.conn
+            .query(sql, params)
+            .await
+            .map_err(|error| self.conn.explain(error))
     }
 
     /// Commits if `result` is good, and rolls back otherwise. PostgreSQL answers the COMMIT of a failed

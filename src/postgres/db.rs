@@ -17,7 +17,7 @@ use backon::Retryable;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
@@ -67,6 +67,9 @@ pub enum DbError {
     /// The statement failed.
     #[error(transparent)]
     Sql(#[from] tokio_postgres::Error),
+    /// The statement failed, and did nothing, since its connection was no longer what it had been. It isn't used again.
+    #[error(transparent)]
+    Stale(tokio_postgres::Error),
 }
 
 impl DbError {
@@ -75,7 +78,7 @@ impl DbError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             DbError::Busy => false,
-            DbError::Unavailable(_) => true,
+            DbError::Unavailable(_) | DbError::Stale(_) => true,
             DbError::Sql(error) => connect::is_unavailable(error),
         }
     }
@@ -100,10 +103,15 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// The server lets go of a client that is gone without a word as soon as we do of a server: see the URL's defaults for the
-/// same on this side. (Over a socket they mean nothing.)
-const NOTICE_LOSS: &str =
-    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = 15000";
+/// same on this side. (Over a socket they mean nothing.) And while it works, it looks whether somebody still waits. What
+/// the URL, the role or an administrator has set stays.
+const NOTICE_LOSS: &str = "SELECT set_config(name, value, false) FROM pg_settings JOIN (VALUES
+        ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
+        ('tcp_user_timeout', '15000'), ('client_connection_check_interval', '2000')
+    ) AS wanted (name, value) USING (name) WHERE source = 'default'";
+
+/// What a new connection runs first takes a round trip.
+const SETTING_UP: Duration = Duration::from_secs(5);
 
 /// A failure to connect within less time than this says more about the caller's patience than about the database.
 const EVIDENCE: Duration = Duration::from_secs(1);
@@ -145,7 +153,7 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
-        let pool = Self::pool_of(&connector, &options, format!("{NOTICE_LOSS}; {PLAN_ONCE}"))?;
+        let pool = Self::pool_of(&connector, &options, PLAN_ONCE.to_owned())?;
         let heavy = options.pool_size.div_ceil(HEAVY_PART);
         Ok(Db {
             siblings: Arc::new(Mutex::new(vec![pool.clone()])),
@@ -168,7 +176,7 @@ impl Db {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
-        let settings = format!("{NOTICE_LOSS}; {PLAN_ONCE}; {BY_INDEX}");
+        let settings = format!("{PLAN_ONCE}; {BY_INDEX}");
         let pool = Self::pool_of(&self.connector, &options, settings)?;
         self.siblings().push(pool.clone());
         Ok(Db {
@@ -177,6 +185,21 @@ impl Db {
             options: Arc::new(options),
             ..self.clone()
         })
+    }
+
+    /// The same pool, for work that no caller's deadline ends.
+    #[must_use]
+    pub fn limited(&self) -> Self {
+        Db {
+            limit: Some(self.options.attempt_limit),
+            ..self.clone()
+        }
+    }
+
+    /// How long a statement of background work may take.
+    #[must_use]
+    pub fn attempt_limit(&self) -> Duration {
+        self.options.attempt_limit
     }
 
     fn siblings(&self) -> MutexGuard<'_, Vec<Pool>> {
@@ -240,10 +263,7 @@ impl Db {
         let attempt = || async {
             let timeouts = Timeouts {
                 wait: Some(self.options.wait_timeout.min(patience)),
-                create: Some(
-                    end.saturating_duration_since(Instant::now())
-                        .min(self.limit.unwrap_or(Duration::MAX)),
-                ),
+                create: Some(end.saturating_duration_since(Instant::now())),
                 recycle: Some(self.options.wait_timeout),
             };
             let found = self.pool.timeout_get(&timeouts).await;
@@ -298,6 +318,7 @@ impl Db {
             pooled: self.options.pooled,
             limit: self.limit,
             is_stale: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             reachable: Arc::clone(&self.reachable),
             unfinished: AtomicUsize::new(0),
         }
@@ -336,11 +357,10 @@ impl Db {
         // A connection is given back before another is asked for.
         let attempt = async || {
             let conn = self.connection(deadline).await?;
-            Ok(conn.query(sql, params).await?)
+            conn.query(sql, params).await.map_err(|error| conn.explain(error))
         };
         match attempt().await {
-            // The statement did nothing, and its connection is not used again.
-            Err(DbError::Sql(error)) if connect::is_stale(&error) => attempt().await,
+            Err(DbError::Stale(_)) => attempt().await,
             result => result,
         }
     }
@@ -361,16 +381,14 @@ impl Db {
             .await
             .map_err(|_| DbError::Busy)?;
         let attempt = async || {
-            Ok(self
-                .connection(deadline)
-                .await?
-                .query_planned(sql, params)
-                .await?)
+            let conn = self.connection(deadline).await?;
+            conn.query_planned(sql, params)
+                .await
+                .map_err(|error| conn.explain(error))
         };
         match attempt().await {
-            Err(DbError::Sql(error)) if connect::is_unavailable(&error) || connect::is_stale(&error) => {
-                attempt().await
-            }
+            Err(DbError::Stale(_)) => attempt().await,
+            Err(DbError::Sql(error)) if connect::is_unavailable(&error) => attempt().await,
             result => result,
         }
     }
@@ -400,8 +418,22 @@ impl deadpool_postgres::Connect for Connecting {
     ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
         Box::pin(async {
             let (client, driving) = self.connector.connect().await?;
-            if !self.settings.is_empty() {
-                client.batch_execute(&self.settings).await?;
+            if self.settings.is_empty() {
+                return Ok((client, driving));
+            }
+            // Sent together: one round trip.
+            let settings = join(
+                client.batch_execute(&self.settings),
+                client.batch_execute(NOTICE_LOSS),
+            );
+            let Ok((set, noticing)) = time::timeout(SETTING_UP, settings).await else {
+                return Err(connect::timed_out(SETTING_UP, "no answer").await);
+            };
+            set?;
+            if let Err(error) = noticing {
+                // Not every system lets it look at a connection while it works.
+                let error = connect::describe(&error);
+                tracing::debug!(error, "the server won't notice lost connections by itself");
             }
             Ok((client, driving))
         })

@@ -18,6 +18,13 @@ impl From<DbError> for Error {
             DbError::Busy => Error::Overloaded("all database connections are in use"),
             DbError::Unavailable(_) => Error::DatabaseUnavailable,
             DbError::Sql(error) => from_sql(&error),
+            DbError::Stale(error) => {
+                tracing::warn!(
+                    error = describe(&error),
+                    "a connection to the database was no longer what it had been"
+                );
+                Error::DatabaseUnavailable
+            }
         }
     }
 }
@@ -72,7 +79,8 @@ fn from_sql(error: &tokio_postgres::Error) -> Error {
 /// Whether the database lacks something that will be there again: room on its disk, memory, connections, or
 /// time (an administrator, or a `statement_timeout` of theirs, has ended the statement).
 fn is_exhausted(code: &SqlState) -> bool {
-    code.code().starts_with("53") || matches!(*code, SqlState::QUERY_CANCELED | SqlState::IO_ERROR)
+    // 58: an error of the system around it, such as one of I/O.
+    matches!(code.code().get(..2), Some("53" | "58")) || *code == SqlState::QUERY_CANCELED
 }
 
 /// Whether somebody's own trigger or constraint doesn't want the row: a RAISE (class P0), a constraint of
