@@ -119,7 +119,7 @@ impl Ledger {
             bytes: options.queue_bytes,
         });
         let lane_db = db.another(options.lanes)?;
-        let aside_db = db.another(options.lanes)?;
+        let aside_db = db.another(options.lanes)?.unfollowed();
         let lanes = (0..options.lanes).map(|number| {
             let (sender, queue) = mpsc::unbounded_channel();
             let lane = Lane {

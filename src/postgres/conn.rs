@@ -4,25 +4,21 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::future::join3;
-use tokio::{sync::watch, time};
+use tokio::time;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
 };
 
 use super::{
-    Sql,
-    connect::{self, Connector},
-    db::{DbError, Params},
+    Sql, connect,
+    db::{Db, DbError, Params},
 };
 
 /// A lock that somebody else holds is waited for this long in a transaction: long enough for any append,
@@ -37,33 +33,39 @@ const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_cust
 /// A connection, checked out of the pool.
 ///
 /// When it is dropped while a statement or a transaction is under way (the caller's deadline has passed, or
-/// the caller is gone), the statement is cancelled and the connection closed: the next user would wait
-/// behind it ([`end_statement`]). Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver
-/// doesn't wait for an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL
-/// error when one's sender is gone too early.
+/// the caller is gone), the statement is cancelled and the connection closed ([`end_statement`]): the next user would wait
+/// behind it. Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver doesn't wait for
+/// an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL error when one's sender is gone too
+/// early.
 pub struct Conn {
     /// Taken only in `drop`.
-    pub(super) object: Option<Object>,
-    pub(super) connector: Connector,
-    pub(super) pooled: bool,
-    /// How long a statement may take, where nobody's deadline ends it.
-    pub(super) limit: Option<Duration>,
+    object: Option<Object>,
+    db: Db,
     /// Whether it isn't fit for use any more.
-    pub(super) is_stale: AtomicBool,
+    is_stale: AtomicBool,
     /// Whether a statement had no answer in time: nothing else is asked of it, a rollback neither.
-    pub(super) is_silent: AtomicBool,
-    pub(super) reachable: Arc<watch::Sender<bool>>,
+    is_silent: AtomicBool,
     /// Statements whose result hasn't come, and transactions that haven't ended.
-    pub(super) unfinished: AtomicUsize,
+    unfinished: AtomicUsize,
 }
 
 impl Conn {
+    pub(super) fn new(object: Object, db: Db) -> Self {
+        Conn {
+            object: Some(object),
+            db,
+            is_stale: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
+            unfinished: AtomicUsize::new(0),
+        }
+    }
+
     /// Runs a statement and reads all its rows.
     ///
     /// # Errors
     /// Whatever the database says, and a broken connection.
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if self.pooled {
+        if self.db.is_pooled() {
             return self.query_typed(sql, params).await;
         }
         self.watched(async |client| {
@@ -86,7 +88,7 @@ impl Conn {
         sql: &Sql,
         params: &Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if self.pooled {
+        if self.db.is_pooled() {
             return self.query_typed(sql, params).await;
         }
         let typed = typed(sql, params);
@@ -119,32 +121,27 @@ impl Conn {
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let object = self.object.as_ref().expect("taken only in drop"); // nobody has it after drop
+        let limit = self.db.limit.unwrap_or(Duration::MAX);
         if self.is_silent.load(Ordering::Relaxed) {
-            return Err(connect::timed_out(self.limit.unwrap_or_default(), "no answer").await);
+            return Err(connect::timed_out(limit, "no answer").await);
         }
+        let _attempt = self.db.attempt();
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         // Dropped here, the count stays above 0.
-        let result = match self.limit {
-            Some(limit) => match time::timeout(limit, run(object)).await {
-                Ok(result) => result,
-                // The statement is still under way, and so the connection leaves the pool.
-                Err(_) => {
-                    self.reachable.send_replace(false);
-                    self.is_silent.store(true, Ordering::Relaxed);
-                    close_idle(object);
-                    return Err(connect::timed_out(limit, "no answer").await);
-                }
-            },
-            None => run(object).await,
+        let Ok(result) = time::timeout(limit, run(object)).await else {
+            // The statement is still under way, and so the connection leaves the pool.
+            self.is_silent.store(true, Ordering::Relaxed);
+            self.db.lost();
+            return Err(connect::timed_out(limit, "no answer").await);
         };
         self.unfinished.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = &result {
             if connect::is_unavailable(error) {
-                self.reachable.send_replace(false);
+                self.db.lost();
             }
             if connect::is_stale(error) && was_used(object) {
                 self.is_stale.store(true, Ordering::Relaxed);
-                close_idle(object);
+                self.db.close_idle();
             }
         }
         result
@@ -165,14 +162,6 @@ fn was_used(object: &Object) -> bool {
     Object::metrics(object).recycle_count > 0
 }
 
-/// Closes the pool's other connections that nobody uses: what has befallen one has mostly befallen all, and the work
-/// that is run again must not find out one by one.
-fn close_idle(object: &Object) {
-    if let Some(pool) = Object::pool(object) {
-        pool.retain(|_, _| false);
-    }
-}
-
 /// The parameters with their types.
 fn typed<'a>(sql: &Sql, params: &Params<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     params.iter().copied().zip(sql.params.iter().cloned()).collect()
@@ -186,12 +175,11 @@ impl Drop for Conn {
         }
         let Some(object) = self.object.take() else { return };
         let client = Object::take(object);
-        if self.pooled || !is_unfinished {
+        if self.db.is_pooled() || !is_unfinished {
             return;
         }
-        let connector = self.connector.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(end_statement(client, connector));
+            runtime.spawn(end_statement(client, self.db.clone()));
         }
     }
 }
@@ -204,17 +192,21 @@ const CANCEL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Cancels what a connection is doing until it does nothing, and closes it. Not before: the server's process may be
 /// another connection's then.
-async fn end_statement(client: ClientWrapper, connector: Connector) {
+async fn end_statement(client: ClientWrapper, db: Db) {
     // Answered when all that was sent before has ended. An error is that of the connection, which has ended then.
     let mut idle = pin!(client.batch_execute(""));
-    for _ in 0..CANCELS {
-        match time::timeout(CANCEL_PAUSE, connector.cancel(client.cancel_token())).await {
+    for cancels in 1..=CANCELS {
+        match time::timeout(CANCEL_PAUSE, db.connector.cancel(client.cancel_token())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "an abandoned statement could not be cancelled"),
             Err(_) => tracing::debug!("no answer to the cancelling of an abandoned statement"),
         }
         if time::timeout(CANCEL_PAUSE, &mut idle).await.is_ok() {
             return;
+        }
+        if cancels == 1 {
+            // Mostly not the statement is slow, the connection is silent.
+            db.lost();
         }
     }
 }

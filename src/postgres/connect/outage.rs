@@ -43,16 +43,20 @@ pub fn is_stale(error: &Error) -> bool {
         return false;
     };
     let code = refusal.code();
-    [
+    let of_connection = [
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::INVALID_SQL_STATEMENT_NAME,
+    ];
+    let of_schema = [
         SqlState::UNDEFINED_TABLE,
         SqlState::UNDEFINED_COLUMN,
         SqlState::UNDEFINED_OBJECT,
         SqlState::UNDEFINED_FUNCTION,
         SqlState::INVALID_SCHEMA_NAME,
-    ]
-    .contains(code)
+    ];
+    of_connection.contains(code)
+        // What a function or a trigger doesn't find, it won't find on another connection either.
+        || (of_schema.contains(code) && refusal.where_().is_none())
         // "cached plan must not change result type", in whatever language the server speaks.
         || (*code == SqlState::FEATURE_NOT_SUPPORTED && refusal.routine() == Some("RevalidateCachedQuery"))
 }
