@@ -264,3 +264,19 @@ fn kibibytes(news: &News) -> u32 {
     // More than there ever is: it doesn't fit.
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_one_session_says_nothing_of_another() {
+        let sessions = Arc::new(Sessions::new(1 << 20));
+        let watch = || sessions.subscribe(Caller::local_service(None), Uuid::now_v7());
+        let (one, other) = (watch(), watch());
+        let before = *other.looked.borrow();
+        let as_of = Instant::now();
+        sessions.tell(&one.watched, 0, Some(News::default()), as_of);
+        assert_eq!((*one.looked.borrow(), *other.looked.borrow()), (as_of, before));
+    }
+}

@@ -115,6 +115,11 @@ impl Proxy {
         self.state.silent.send_replace(self.opened());
     }
 
+    /// Lets pass what was sent on them, and all that follows.
+    pub fn release_open(&self) {
+        self.state.silent.send_replace(0);
+    }
+
     /// Works again.
     pub fn come_back(&self) {
         self.state.mode.send_replace(Mode::Forward);
@@ -205,11 +210,9 @@ async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, number: u64
 
 impl State {
     async fn unless_stalled(&self, number: u64) {
-        if number < *self.silent.borrow() {
-            std::future::pending::<()>().await;
-        }
-        let mut mode = self.mode.subscribe();
-        // The sender is part of self.
+        let (mut silent, mut mode) = (self.silent.subscribe(), self.mode.subscribe());
+        // The senders are part of self.
+        let _ = silent.wait_for(|silent| number >= *silent).await;
         let _ = mode.wait_for(|mode| *mode != Mode::Stall).await;
     }
 
