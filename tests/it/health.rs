@@ -63,7 +63,7 @@ async fn appends_alone_tell_within_moments_that_the_database_is_away_or_stalled(
     let session = new_session(&server).await;
     append(&server, &session, text("x")).await.expect("a receipt");
     let mut health = Health::of(&server).await;
-    let ways: [(&str, fn(&Proxy)); 2] = [("away", Proxy::go_away), ("stalled", Proxy::stall)];
+    let ways = [("away", Proxy::go_away as fn(&Proxy)), ("stalled", Proxy::stall)];
     for (seq, (way, end)) in (2..).zip(ways) {
         end(&proxy);
         let began = Instant::now();

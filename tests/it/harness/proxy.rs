@@ -55,6 +55,8 @@ struct State {
     asked: AtomicU64,
     /// Connections so far.
     opened: AtomicU64,
+    /// How many of them have ended.
+    ended: AtomicU64,
     /// Of the first so many, nothing passes any more, and nobody is told.
     silent: watch::Sender<u64>,
 }
@@ -71,6 +73,7 @@ impl Proxy {
             lose: Mutex::new(None),
             asked: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             silent: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -140,6 +143,11 @@ impl Proxy {
         self.state.asked.load(Ordering::SeqCst)
     }
 
+    /// How many connections have ended.
+    pub fn ended(&self) -> u64 {
+        self.state.ended.load(Ordering::SeqCst)
+    }
+
     /// How many connections there have been.
     pub fn opened(&self) -> u64 {
         self.state.opened.load(Ordering::SeqCst)
@@ -185,6 +193,7 @@ async fn carry(client: TcpStream, number: u64, mut broken: watch::Receiver<()>, 
         () = forward(client_reads, server_writes, number, &state) => {}
         () = back(server_reads, client_writes, number, &state) => {}
     }
+    state.ended.fetch_add(1, Ordering::SeqCst);
 }
 
 async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, number: u64, state: &State) {
