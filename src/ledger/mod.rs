@@ -136,7 +136,10 @@ impl Ledger {
     /// # Errors
     /// No lanes.
     pub fn start(db: &Db, hub: &Hub, options: &LedgerOptions) -> anyhow::Result<Ledger> {
-        let (lanes, aside) = (db.another(options.lanes)?, db.another(options.lanes)?);
+        let (lanes, aside) = (
+            db.another(options.lanes)?,
+            db.another(options.lanes)?.unfollowed(),
+        );
         let pools = Arc::from([lanes.clone(), aside.clone()]);
         let hub = hub.clone();
         let parts = Parts {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::Error,
-    postgres::{Db, DbError, Sql, Time, Tx, connect},
+    postgres::{Db, DbError, Sql, Time, Tx},
     store::is_refusal,
 };
 
@@ -186,10 +186,10 @@ fn known(places: &[Place], rows: &[Row]) -> Known {
 
 impl Failure for DbError {
     fn remedy(&self) -> Remedy {
-        let DbError::Sql(sql) = self else {
+        let (DbError::Sql(sql) | DbError::Stale(sql)) = self else {
             return Remedy::GiveUp;
         };
-        if self.is_unavailable() || connect::is_stale(sql) {
+        if self.is_unavailable() {
             return Remedy::Again;
         }
         let constraint = sql.as_db_error().and_then(|error| error.constraint());

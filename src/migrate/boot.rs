@@ -13,7 +13,7 @@ use super::{
     text_of,
 };
 use crate::{
-    postgres::{Db, connect::Connector},
+    postgres::{Db, DbError, connect::Connector},
     store::Scope,
 };
 
@@ -144,6 +144,8 @@ pub async fn is_usable(db: &Db, scope: Scope) -> bool {
                     return false;
                 }
             }
+            // Others use it.
+            Err(DbError::Full) => return true,
             Err(error) => {
                 tracing::debug!(%error, %set, "the database can't be used yet");
                 return false;

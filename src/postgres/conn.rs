@@ -3,25 +3,22 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::future::join3;
-use tokio::{sync::watch, time};
+use tokio::time;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
 };
 
 use super::{
-    Sql,
-    connect::{self, Connector},
-    db::{DbError, Params},
+    Sql, connect,
+    db::{Db, DbError, Params},
 };
 
 /// A lock that somebody else holds is waited for this long in a transaction: long enough for any append,
@@ -36,31 +33,39 @@ const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_cust
 /// A connection, checked out of the pool.
 ///
 /// When it is dropped while a statement or a transaction is under way (the caller's deadline has passed, or
-/// the caller is gone), the statement is cancelled and the connection closed: the next user would wait
-/// behind it. Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver
-/// doesn't wait for an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL
-/// error when one's sender is gone too early.
+/// the caller is gone), the statement is cancelled and the connection closed ([`end_statement`]): the next user would wait
+/// behind it. Behind a pooler the connection is only closed, and PgBouncer closes the server's: the driver doesn't wait for
+/// an answer to its cancel requests, and PgBouncer 1.18 (Debian 12's) ends with a FATAL error when one's sender is gone too
+/// early.
 pub struct Conn {
     /// Taken only in `drop`.
-    pub(super) object: Option<Object>,
-    pub(super) connector: Connector,
-    pub(super) pooled: bool,
-    /// How long a statement may take, where nobody's deadline ends it.
-    pub(super) limit: Option<Duration>,
+    object: Option<Object>,
+    db: Db,
     /// Whether it isn't fit for use any more.
-    pub(super) is_stale: AtomicBool,
-    pub(super) reachable: Arc<watch::Sender<bool>>,
+    is_stale: AtomicBool,
+    /// Whether a statement had no answer in time: nothing else is asked of it, a rollback neither.
+    is_silent: AtomicBool,
     /// Statements whose result hasn't come, and transactions that haven't ended.
-    pub(super) unfinished: AtomicUsize,
+    unfinished: AtomicUsize,
 }
 
 impl Conn {
+    pub(super) fn new(object: Object, db: Db) -> Self {
+        Conn {
+            object: Some(object),
+            db,
+            is_stale: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
+            unfinished: AtomicUsize::new(0),
+        }
+    }
+
     /// Runs a statement and reads all its rows.
     ///
     /// # Errors
     /// Whatever the database says, and a broken connection.
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if self.pooled {
+        if self.db.is_pooled() {
             return self.query_typed(sql, params).await;
         }
         self.watched(async |client| {
@@ -83,7 +88,7 @@ impl Conn {
         sql: &Sql,
         params: &Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if self.pooled {
+        if self.db.is_pooled() {
             return self.query_typed(sql, params).await;
         }
         let typed = typed(sql, params);
@@ -116,30 +121,45 @@ impl Conn {
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let object = self.object.as_ref().expect("taken only in drop"); // nobody has it after drop
+        let limit = self.db.limit.unwrap_or(Duration::MAX);
+        if self.is_silent.load(Ordering::Relaxed) {
+            return Err(connect::timed_out(limit, "no answer").await);
+        }
+        let _attempt = self.db.attempt();
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         // Dropped here, the count stays above 0.
-        let result = match self.limit {
-            Some(limit) => match time::timeout(limit, run(object)).await {
-                Ok(result) => result,
-                // The statement is still under way, and so the connection leaves the pool.
-                Err(_) => {
-                    self.reachable.send_replace(false);
-                    return Err(connect::timed_out(limit, "no answer").await);
-                }
-            },
-            None => run(object).await,
+        let Ok(result) = time::timeout(limit, run(object)).await else {
+            // The statement is still under way, and so the connection leaves the pool.
+            self.is_silent.store(true, Ordering::Relaxed);
+            self.db.lost();
+            return Err(connect::timed_out(limit, "no answer").await);
         };
         self.unfinished.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = &result {
             if connect::is_unavailable(error) {
-                self.reachable.send_replace(false);
+                self.db.lost();
             }
-            if connect::is_stale(error) {
+            if connect::is_stale(error) && was_used(object) {
                 self.is_stale.store(true, Ordering::Relaxed);
+                self.db.close_idle();
             }
         }
         result
     }
+
+    /// What a failed statement's error means on this connection.
+    pub(super) fn explain(&self, error: tokio_postgres::Error) -> DbError {
+        if self.is_stale.load(Ordering::Relaxed) {
+            DbError::Stale(error)
+        } else {
+            DbError::Sql(error)
+        }
+    }
+}
+
+/// Whether somebody has used it before. What fails on a connection that has just been made will fail on the next.
+fn was_used(object: &Object) -> bool {
+    Object::metrics(object).recycle_count > 0
 }
 
 /// The parameters with their types.
@@ -155,19 +175,38 @@ impl Drop for Conn {
         }
         let Some(object) = self.object.take() else { return };
         let client = Object::take(object);
-        if self.pooled || !is_unfinished {
+        if self.db.is_pooled() || !is_unfinished {
             return;
         }
-        let token = client.cancel_token();
-        let connector = self.connector.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // Closed only then: afterwards the server's process may be another connection's.
-                let _client = client;
-                if let Err(error) = connector.cancel(token).await {
-                    tracing::debug!(%error, "an abandoned statement could not be cancelled");
-                }
-            });
+            runtime.spawn(end_statement(client, self.db.clone()));
+        }
+    }
+}
+
+/// How often a cancel request is sent, and how long its effect is waited for each time. One that comes too early (the
+/// statement, with a large parameter, hasn't arrived yet) does nothing. Whatever is left then, the server ends by itself
+/// when it sees that the connection is closed.
+const CANCELS: usize = 5;
+const CANCEL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Cancels what a connection is doing until it does nothing, and closes it. Not before: the server's process may be
+/// another connection's then.
+async fn end_statement(client: ClientWrapper, db: Db) {
+    // Answered when all that was sent before has ended. An error is that of the connection, which has ended then.
+    let mut idle = pin!(client.batch_execute(""));
+    for cancels in 1..=CANCELS {
+        match time::timeout(CANCEL_PAUSE, db.connector.cancel(client.cancel_token())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an abandoned statement could not be cancelled"),
+            Err(_) => tracing::debug!("no answer to the cancelling of an abandoned statement"),
+        }
+        if time::timeout(CANCEL_PAUSE, &mut idle).await.is_ok() {
+            return;
+        }
+        if cancels == 1 {
+            // Mostly not the statement is slow, the connection is silent.
+            db.lost();
         }
     }
 }
@@ -190,7 +229,10 @@ impl Tx {
     /// # Errors
     /// As [`Conn::query`].
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
-        Ok(self.conn.query(sql, params).await?)
+        self.conn
+            .query(sql, params)
+            .await
+            .map_err(|error| self.conn.explain(error))
     }
 
     /// Commits if `result` is good, and rolls back otherwise. PostgreSQL answers the COMMIT of a failed

@@ -6,29 +6,26 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use backon::Retryable;
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
-use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Semaphore, watch},
-    task::JoinHandle,
     time::{self, Instant},
 };
-use tokio_postgres::{Client, Config, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use super::{
     Conn, Sql, Tx,
     connect::{self, Connector},
+    connecting::Connecting,
 };
+use crate::supervise::{Attempt, Progress};
 
 /// The parameters of a statement.
 pub type Params<'a> = [&'a (dyn ToSql + Sync)];
@@ -44,8 +41,8 @@ pub struct DbOptions {
     pub connect_for: Duration,
     /// Whether the endpoint is a transaction pooler.
     pub pooled: bool,
-    /// How long a statement, or one attempt to connect, of background work may take: that of lanes and watches, which
-    /// nobody's deadline ends. Past it the connection is dropped, and the work done again on another.
+    /// How long a statement of background work may take: that of lanes and watches, which nobody's deadline ends. Past it
+    /// the connection is dropped, and the work done again on another.
     pub attempt_limit: Duration,
 }
 
@@ -64,9 +61,15 @@ pub enum DbError {
     /// There is no connection to be had; the log says why.
     #[error("the database can't be reached: {0}")]
     Unavailable(String),
+    /// The database answers, and has no connection left.
+    #[error("the database has no connection left")]
+    Full,
     /// The statement failed.
     #[error(transparent)]
     Sql(#[from] tokio_postgres::Error),
+    /// The statement failed, and did nothing, since its connection was no longer what it had been. It isn't used again.
+    #[error(transparent)]
+    Stale(tokio_postgres::Error),
 }
 
 impl DbError {
@@ -75,7 +78,7 @@ impl DbError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             DbError::Busy => false,
-            DbError::Unavailable(_) => true,
+            DbError::Unavailable(_) | DbError::Full | DbError::Stale(_) => true,
             DbError::Sql(error) => connect::is_unavailable(error),
         }
     }
@@ -99,12 +102,6 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// its parameters are.
 const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
-/// The server lets go of a client that is gone without a word as soon as we do of a server: see the URL's defaults for the
-/// same on this side. (Over a socket they mean nothing.)
-const NOTICE_LOSS: &str =
-    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = 15000";
-
 /// A failure to connect within less time than this says more about the caller's patience than about the database.
 const EVIDENCE: Duration = Duration::from_secs(1);
 
@@ -119,12 +116,16 @@ const BY_INDEX: &str = "SET enable_seqscan = off";
 #[derive(Clone)]
 pub struct Db {
     pool: Pool,
-    connector: Connector,
+    pub(super) connector: Connector,
     options: Arc<DbOptions>,
     /// Whether the database answered when it was last asked.
     reachable: Arc<watch::Sender<bool>>,
-    /// For background work.
-    limit: Option<Duration>,
+    /// How long a statement may take, where nobody's deadline ends it: that of background work.
+    pub(super) limit: Option<Duration>,
+    /// What background work asks of the database, by which health sees that it gets nowhere.
+    progress: Progress,
+    /// Whether what is asked here is part of that.
+    is_followed: bool,
     /// Of searches and reports.
     heavy: Arc<Semaphore>,
     /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
@@ -145,7 +146,7 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
-        let pool = Self::pool_of(&connector, &options, format!("{NOTICE_LOSS}; {PLAN_ONCE}"))?;
+        let pool = Self::pool_of(&connector, &options, PLAN_ONCE.to_owned())?;
         let heavy = options.pool_size.div_ceil(HEAVY_PART);
         Ok(Db {
             siblings: Arc::new(Mutex::new(vec![pool.clone()])),
@@ -154,6 +155,8 @@ impl Db {
             options: Arc::new(options),
             reachable: Arc::new(watch::Sender::new(true)),
             limit: None,
+            progress: Progress::default(),
+            is_followed: false,
             heavy: Arc::new(Semaphore::new(heavy)),
         })
     }
@@ -168,15 +171,73 @@ impl Db {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
-        let settings = format!("{NOTICE_LOSS}; {PLAN_ONCE}; {BY_INDEX}");
+        let settings = format!("{PLAN_ONCE}; {BY_INDEX}");
         let pool = Self::pool_of(&self.connector, &options, settings)?;
         self.siblings().push(pool.clone());
         Ok(Db {
             pool,
             limit: Some(options.attempt_limit),
+            is_followed: true,
             options: Arc::new(options),
             ..self.clone()
         })
+    }
+
+    /// The same pool, for work that may wait for somebody else's locks: that says nothing about the database.
+    #[must_use]
+    pub fn unfollowed(&self) -> Self {
+        Db {
+            is_followed: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same pool, for work that no caller's deadline ends.
+    #[must_use]
+    pub fn limited(&self) -> Self {
+        Db {
+            limit: Some(self.options.attempt_limit),
+            ..self.clone()
+        }
+    }
+
+    /// How long a statement of background work may take.
+    #[must_use]
+    pub fn attempt_limit(&self) -> Duration {
+        self.options.attempt_limit
+    }
+
+    /// What background work is asking of the database.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        self.is_followed.then(|| self.progress.begin())
+    }
+
+    pub(super) fn is_pooled(&self) -> bool {
+        self.options.pooled
+    }
+
+    /// A connection broke, or is silent: the database may be away. Whatever has befallen one connection has mostly
+    /// befallen all, and the work that is run again must not find that out one by one.
+    pub(super) fn lost(&self) {
+        self.reachable.send_replace(false);
+        self.close_idle();
+    }
+
+    /// Closes this pool's connections that nobody uses.
+    pub fn close_own_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
+    /// Closes the connections that nobody uses, of all pools to this database.
+    pub fn close_idle(&self) {
+        for pool in self.siblings().iter() {
+            pool.retain(|_, _| false);
+        }
     }
 
     fn siblings(&self) -> MutexGuard<'_, Vec<Pool>> {
@@ -228,35 +289,41 @@ impl Db {
     /// # Errors
     /// [`DbError::Busy`] or [`DbError::Unavailable`].
     pub async fn connection(&self, deadline: Option<Instant>) -> Result<Conn, DbError> {
-        let patience = deadline.map_or(self.options.connect_for, |deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // Of a short time, only a small part is set aside.
-            let margin = ANSWER_MARGIN.min(left / 10);
-            left.saturating_sub(margin).min(self.options.connect_for)
-        });
+        let _attempt = self.attempt();
         let began = Instant::now();
+        let answer_by = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(began);
+            // Of a short time, only a small part is set aside.
+            began + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
+        });
+        let patience = answer_by.map_or(self.options.connect_for, |answer_by| {
+            answer_by
+                .saturating_duration_since(began)
+                .min(self.options.connect_for)
+        });
         let end = began + patience;
         let last_chance = began + patience.saturating_sub(LAST_ATTEMPT.min(patience / 2));
         let attempt = || async {
+            // An attempt that has begun may go through all hosts, each of which has its own time.
+            let end = if self.connector.is_bounded() {
+                answer_by
+            } else {
+                Some(end)
+            };
             let timeouts = Timeouts {
                 wait: Some(self.options.wait_timeout.min(patience)),
-                create: Some(
-                    end.saturating_duration_since(Instant::now())
-                        .min(self.limit.unwrap_or(Duration::MAX)),
-                ),
+                create: end.map(|end| end.saturating_duration_since(Instant::now())),
                 recycle: Some(self.options.wait_timeout),
             };
             let found = self.pool.timeout_get(&timeouts).await;
-            if let Err(PoolError::Backend(error)) = &found
-                && connect::is_unavailable(error)
-            {
+            match &found {
+                // It answers; and what is idle elsewhere makes room.
+                Err(PoolError::Backend(error)) if is_full(error) => self.close_idle(),
                 // Said at once, and not when patience has run out: health looks for itself then.
-                self.reachable.send_replace(false);
-                if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
-                    for pool in self.siblings().iter() {
-                        pool.retain(|_, _| false);
-                    }
+                Err(PoolError::Backend(error)) if connect::is_unavailable(error) => {
+                    self.reachable.send_replace(false);
                 }
+                _ => {}
             }
             found
         };
@@ -270,11 +337,21 @@ impl Db {
             })
             .await;
         match found {
-            Ok(object) => Ok(self.checked_out(object)),
+            Ok(object) => {
+                self.set_reachable();
+                Ok(Conn::new(object, self.clone()))
+            }
             Err(PoolError::Timeout(TimeoutType::Wait)) if *self.reachable.borrow() => Err(DbError::Busy),
             // The others aren't at work, they are trying to connect as well.
             Err(PoolError::Timeout(TimeoutType::Wait)) => {
                 Err(DbError::Unavailable("others are waiting for it".to_owned()))
+            }
+            Err(PoolError::Backend(error)) if is_full(&error) => {
+                tracing::warn!(
+                    reason = connect::describe(&error),
+                    "can't connect to the database"
+                );
+                Err(DbError::Full)
             }
             Err(error) => {
                 if patience >= EVIDENCE {
@@ -287,19 +364,6 @@ impl Db {
                 tracing::warn!(reason, "can't connect to the database");
                 Err(DbError::Unavailable(reason))
             }
-        }
-    }
-
-    fn checked_out(&self, object: Object) -> Conn {
-        self.set_reachable();
-        Conn {
-            object: Some(object),
-            connector: self.connector.clone(),
-            pooled: self.options.pooled,
-            limit: self.limit,
-            is_stale: AtomicBool::new(false),
-            reachable: Arc::clone(&self.reachable),
-            unfinished: AtomicUsize::new(0),
         }
     }
 
@@ -336,11 +400,10 @@ impl Db {
         // A connection is given back before another is asked for.
         let attempt = async || {
             let conn = self.connection(deadline).await?;
-            Ok(conn.query(sql, params).await?)
+            conn.query(sql, params).await.map_err(|error| conn.explain(error))
         };
         match attempt().await {
-            // The statement did nothing, and its connection is not used again.
-            Err(DbError::Sql(error)) if connect::is_stale(&error) => attempt().await,
+            Err(DbError::Stale(_)) => attempt().await,
             result => result,
         }
     }
@@ -361,16 +424,14 @@ impl Db {
             .await
             .map_err(|_| DbError::Busy)?;
         let attempt = async || {
-            Ok(self
-                .connection(deadline)
-                .await?
-                .query_planned(sql, params)
-                .await?)
+            let conn = self.connection(deadline).await?;
+            conn.query_planned(sql, params)
+                .await
+                .map_err(|error| conn.explain(error))
         };
         match attempt().await {
-            Err(DbError::Sql(error)) if connect::is_unavailable(&error) || connect::is_stale(&error) => {
-                attempt().await
-            }
+            Err(DbError::Stale(_)) => attempt().await,
+            Err(DbError::Sql(error)) if connect::is_unavailable(&error) => attempt().await,
             result => result,
         }
     }
@@ -384,26 +445,7 @@ impl Db {
     }
 }
 
-/// Makes a pool's connections.
-struct Connecting {
-    connector: Connector,
-    /// What each runs first.
-    settings: String,
-}
-
-/// What [`Manager::from_connect`] takes. The manager's own `Config` isn't used: it can't say all that the URL
-/// does.
-impl deadpool_postgres::Connect for Connecting {
-    fn connect(
-        &self,
-        _config: &Config,
-    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
-        Box::pin(async {
-            let (client, driving) = self.connector.connect().await?;
-            if !self.settings.is_empty() {
-                client.batch_execute(&self.settings).await?;
-            }
-            Ok((client, driving))
-        })
-    }
+/// Whether the database answered that it has no connection left.
+fn is_full(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
 }

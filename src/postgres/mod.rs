@@ -6,6 +6,7 @@
 
 mod conn;
 pub mod connect;
+mod connecting;
 pub mod db;
 pub mod embedded;
 pub mod sql;

@@ -1,5 +1,9 @@
-//! Health: SERVING only while the database can be used. An idle server asks nothing of the database; only
-//! after a request has found it away is it asked, until it is back.
+//! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks nothing of
+//! the database. It is asked when something speaks against it: a connection that broke or couldn't be made, or background
+//! work that takes long; and again until it is back.
+//!
+//! The question has a connection of its own, made anew each time: that all of the requests' are in use says nothing, and
+//! neither does one that has fallen silent.
 
 use std::time::Duration;
 
@@ -19,20 +23,36 @@ use crate::{
     store::Scope,
 };
 
-/// How long the database may take to answer whether it can be used: it is looked up in a few rows.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it is
+/// less than the 2 s within which clients are to know.
+const SUSPICIOUS: Duration = Duration::from_millis(750);
+
+/// How long connecting to the database, and its answer whether it can be used, may take: it is looked up in a few rows.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// After this, a lane or the watches get nowhere, whatever the database answers: much longer than a batch takes on a slow
+/// disk, and shorter than a silent connection is waited for.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// Between two questions where the database answers, and what speaks against it goes on.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The entries of `grpc.health.v1`: one a served service, and the empty name for the server.
 #[derive(Clone)]
 pub(super) struct Health {
     reporter: HealthReporter,
+    /// For the question.
     db: Db,
     scope: Scope,
 }
 
 impl Health {
-    pub(super) fn new(reporter: HealthReporter, db: Db, scope: Scope) -> Self {
-        Health { reporter, db, scope }
+    /// # Errors
+    /// None that a caller can cause.
+    pub(super) fn new(reporter: HealthReporter, db: &Db, scope: Scope) -> anyhow::Result<Self> {
+        // It isn't work itself, or it would be asked about its own slowness.
+        let db = db.another(1)?.unfollowed();
+        Ok(Health { reporter, db, scope })
     }
 
     pub(super) async fn serving(&self) {
@@ -56,19 +76,47 @@ impl Health {
         }
     }
 
-    /// Follows what requests find out about the database.
+    /// Follows what requests and background work find out about the database.
     pub(super) async fn follow(self) {
-        let mut reachable = self.db.reachable();
-        while reachable.wait_for(|reachable| !reachable).await.is_ok() {
-            self.not_serving().await;
-            self.back().await;
+        loop {
+            self.suspicion().await;
+            if let Err(what) = self.look().await {
+                self.not_serving().await;
+                tracing::warn!(what, "not serving");
+                self.back().await;
+                self.serving().await;
+                tracing::info!("the database can be used again");
+            }
             self.db.set_reachable();
-            self.serving().await;
-            tracing::info!("the database can be used again");
+            time::sleep(PAUSE).await;
         }
     }
 
-    /// Asks until the database can be used.
+    /// Ends when something speaks against the database.
+    async fn suspicion(&self) {
+        let mut reachable = self.db.reachable();
+        tokio::select! {
+            // An error is the sender's end, which is part of self.
+            _ = reachable.wait_for(|reachable| !reachable) => {}
+            () = self.db.progress().overdue(SUSPICIOUS) => {}
+        }
+    }
+
+    /// Whether the database can be used, or what is wrong.
+    async fn look(&self) -> Result<(), &'static str> {
+        if self.db.progress().oldest() >= STUCK {
+            return Err("lanes or watches get nowhere");
+        }
+        self.db.close_own_idle();
+        let asked = time::timeout(ANSWER, migrate::is_usable(&self.db, self.scope)).await;
+        match asked {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the database can't be used"),
+            Err(_) => Err("the database doesn't answer"),
+        }
+    }
+
+    /// Looks until all is well.
     async fn back(&self) {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
@@ -76,11 +124,7 @@ impl Health {
             .with_max_delay(Duration::from_secs(5))
             .with_jitter()
             .without_max_times();
-        let ask = || async {
-            let asked = time::timeout(ANSWER, migrate::is_usable(&self.db, self.scope)).await;
-            if asked.unwrap_or(false) { Ok(()) } else { Err(()) }
-        };
         // It gives up never, so this is the database's return.
-        let _ = ask.retry(pauses).await;
+        let _ = (|| self.look()).retry(pauses).await;
     }
 }

@@ -108,7 +108,7 @@ pub async fn run(
     let (stop, mut stopping) = watch::channel(false);
     add_services(&mut routes, &service, &stopping);
 
-    let health = health::Health::new(reporter, service.store.db().clone(), service.scope);
+    let health = health::Health::new(reporter, service.store.db(), service.scope)?;
     health.serving().await;
     let follower = health.clone();
     let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });

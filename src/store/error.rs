@@ -16,8 +16,15 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Error {
         match error {
             DbError::Busy => Error::Overloaded("all database connections are in use"),
-            DbError::Unavailable(_) => Error::DatabaseUnavailable,
+            DbError::Unavailable(_) | DbError::Full => Error::DatabaseUnavailable,
             DbError::Sql(error) => from_sql(&error),
+            DbError::Stale(error) => {
+                tracing::warn!(
+                    error = describe(&error),
+                    "a connection to the database was no longer what it had been"
+                );
+                Error::DatabaseUnavailable
+            }
         }
     }
 }
@@ -69,10 +76,11 @@ fn from_sql(error: &tokio_postgres::Error) -> Error {
     internal(describe(error))
 }
 
-/// Whether the database lacks something that will be there again: room on its disk, memory, connections, or
-/// time (an administrator, or a `statement_timeout` of theirs, has ended the statement).
+/// Whether the database lacks something that will be there again: room on its disk, memory or connections (53), time (57:
+/// an administrator, or a `statement_timeout` of theirs, has ended the statement), or what the system around it does (58:
+/// an I/O error).
 fn is_exhausted(code: &SqlState) -> bool {
-    code.code().starts_with("53") || matches!(*code, SqlState::QUERY_CANCELED | SqlState::IO_ERROR)
+    matches!(code.code().get(..2), Some("53" | "57" | "58"))
 }
 
 /// Whether somebody's own trigger or constraint doesn't want the row: a RAISE (class P0), a constraint of

@@ -91,16 +91,17 @@ impl Hub {
         let own_store = store.over(store.db().another(CONNECTIONS)?);
         let sessions = Arc::new(Sessions::new(options.memory.cache_bytes()));
         let announcer = Arc::new(Announcer::default());
-        let reader = Reader {
-            store: own_store.clone(),
-            sessions: Arc::clone(&sessions),
-            bytes: options.memory.read_bytes(),
-        };
+        let reader = Reader::new(
+            own_store.clone(),
+            Arc::clone(&sessions),
+            options.memory.read_bytes(),
+        );
         let ears = Listener::new(
             listener,
             Arc::clone(&sessions),
             announcer.name(),
             options.safety_poll,
+            store.db().attempt_limit(),
         );
         let tasks = Tasks([
             tokio::spawn(async move { supervise("watch reader", || reader.run()).await }),
@@ -111,7 +112,8 @@ impl Hub {
             }),
         ]);
         Ok(Hub {
-            store: store.clone(),
+            // No caller's deadline ends a watch's reads.
+            store: store.over(store.db().limited()),
             sessions,
             announcer,
             options,

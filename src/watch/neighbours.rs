@@ -15,7 +15,7 @@ use std::{
 
 use backon::BackoffBuilder;
 use tokio::{sync::Notify, time};
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
 use super::sessions::Sessions;
@@ -118,6 +118,9 @@ pub(super) struct Listener {
     own_name: Arc<str>,
     /// How often sessions are polled while notifications are heard.
     safety_poll: Duration,
+    /// How long the connection that listens may take to answer, and how often it is asked: a silent one sounds like one
+    /// without notifications.
+    answer_within: Duration,
     is_listening: AtomicBool,
 }
 
@@ -127,12 +130,14 @@ impl Listener {
         sessions: Arc<Sessions>,
         own_name: Arc<str>,
         safety_poll: Duration,
+        answer_within: Duration,
     ) -> Self {
         Listener {
             connector,
             sessions,
             own_name,
             safety_poll,
+            answer_within,
             is_listening: AtomicBool::new(false),
         }
     }
@@ -179,18 +184,23 @@ impl Listener {
         }
     }
 
-    /// Hears notifications until the connection ends.
+    /// Hears notifications until the connection ends, or answers no more.
     async fn hear(&self, connector: &Connector) -> Result<(), tokio_postgres::Error> {
         let (client, mut connection) = connector.open().await?;
-        let mut listening = pin!(client.batch_execute(LISTEN));
+        let mut asking = pin!(async {
+            self.ask(&client, LISTEN).await?;
+            self.is_listening.store(true, Ordering::Relaxed);
+            // What was notified before that was heard by nobody.
+            self.sessions.wake_all();
+            loop {
+                time::sleep(self.answer_within).await;
+                // As before, which changes nothing.
+                self.ask(&client, LISTEN).await?;
+            }
+        });
         loop {
             tokio::select! {
-                done = &mut listening, if !self.is_listening.load(Ordering::Relaxed) => {
-                    done?;
-                    self.is_listening.store(true, Ordering::Relaxed);
-                    // What was notified before that was heard by nobody.
-                    self.sessions.wake_all();
-                }
+                ended = &mut asking => return ended,
                 message = poll_fn(|cx| connection.poll_message(cx)) => match message {
                     Some(Ok(AsyncMessage::Notification(notification))) => self.heard(notification.payload()),
                     Some(Ok(_)) => {}
@@ -198,6 +208,13 @@ impl Listener {
                     None => return Ok(()),
                 },
             }
+        }
+    }
+
+    async fn ask(&self, client: &Client, text: &str) -> Result<(), tokio_postgres::Error> {
+        match time::timeout(self.answer_within, client.batch_execute(text)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(connect::timed_out(self.answer_within, "no answer").await),
         }
     }
 

@@ -1,9 +1,15 @@
 //! Reads for all who are live: one statement for all sessions that may have news. While it runs, more
 //! sessions gather, as appends do in a lane.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::sessions::{Sessions, Watched};
 use crate::store::{Asked, PageSize, Store};
@@ -21,13 +27,24 @@ const GAP: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Reader {
-    pub(super) store: Store,
-    pub(super) sessions: Arc<Sessions>,
+    store: Store,
+    sessions: Arc<Sessions>,
     /// What a read may answer.
-    pub(super) bytes: usize,
+    bytes: usize,
+    /// Whether the last read failed.
+    fails: AtomicBool,
 }
 
 impl Reader {
+    pub(super) fn new(store: Store, sessions: Arc<Sessions>, bytes: usize) -> Self {
+        Reader {
+            store,
+            sessions,
+            bytes,
+            fails: AtomicBool::new(false),
+        }
+    }
+
     /// For ever.
     pub(super) async fn run(&self) {
         loop {
@@ -53,18 +70,19 @@ impl Reader {
             bytes: self.bytes / asked.len().max(1),
             large: false,
         };
+        let as_of = Instant::now();
         match self.store.news(&asked, page).await {
             Ok(news) => {
-                if self.sessions.looked() {
+                if self.fails.swap(false, Ordering::Relaxed) {
                     tracing::info!("watched sessions can be read again");
                 }
                 for ((watched, known), news) in woken.iter().zip(news) {
-                    self.sessions.tell(watched, *known, news);
+                    self.sessions.tell(watched, *known, news, as_of);
                 }
             }
             Err(error) => {
                 // Once an outage: the rest would say the same.
-                if self.sessions.could_not_look() {
+                if !self.fails.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "can't read the news of watched sessions");
                 }
                 time::sleep(PAUSE).await;

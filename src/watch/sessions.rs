@@ -44,13 +44,6 @@ pub(super) struct Sessions {
     /// How many watches there are.
     watches: watch::Sender<usize>,
     cache: Arc<Semaphore>,
-    look: Mutex<Look>,
-}
-
-/// Whether the table can be read for those who are live.
-struct Look {
-    last: Instant,
-    fails: bool,
 }
 
 #[derive(Default)]
@@ -66,6 +59,8 @@ pub(super) struct Watched {
     pub(super) caller: Caller,
     pub(super) session_id: Uuid,
     tell: broadcast::Sender<Told>,
+    /// When its rows were last looked at: as of then, all that is new has been told.
+    looked: watch::Sender<Instant>,
     place: Mutex<Place>,
 }
 
@@ -88,10 +83,6 @@ impl Sessions {
             woken: Notify::new(),
             watches: watch::Sender::new(0),
             cache: Arc::new(Semaphore::new(cache_bytes / 1024)),
-            look: Mutex::new(Look {
-                last: Instant::now(),
-                fails: false,
-            }),
         }
     }
 
@@ -106,6 +97,7 @@ impl Sessions {
                     caller,
                     session_id,
                     tell: broadcast::Sender::new(PAGES_BEHIND),
+                    looked: watch::Sender::new(Instant::now()),
                     place: Mutex::default(),
                 });
                 all.push(Arc::clone(&watched));
@@ -117,6 +109,7 @@ impl Sessions {
         self.watches.send_modify(|watches| *watches += 1);
         Subscription {
             told: watched.tell.subscribe(),
+            looked: watched.looked.subscribe(),
             watched,
             sessions: Arc::clone(self),
         }
@@ -125,27 +118,6 @@ impl Sessions {
     /// Follows how many watches there are.
     pub(super) fn watches(&self) -> watch::Receiver<usize> {
         self.watches.subscribe()
-    }
-
-    /// The table was looked at. Whether that had failed before.
-    pub(super) fn looked(&self) -> bool {
-        let mut look = self.look();
-        look.last = Instant::now();
-        std::mem::take(&mut look.fails)
-    }
-
-    /// The table could not be looked at. Whether that is news.
-    pub(super) fn could_not_look(&self) -> bool {
-        !std::mem::replace(&mut self.look().fails, true)
-    }
-
-    /// When the table was last looked at.
-    pub(super) fn last_look(&self) -> Instant {
-        self.look().last
-    }
-
-    fn look(&self) -> MutexGuard<'_, Look> {
-        self.look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These may have news.
@@ -189,8 +161,15 @@ impl Sessions {
         }
     }
 
-    /// Tells a session's watchers what is new above the seq that they have been told of; `None`: it is gone.
-    pub(super) fn tell(&self, watched: &Watched, above: i64, news: Option<News>) {
+    /// Tells a session's watchers what is new above the seq that they have been told of, as of a moment; `None`: it is
+    /// gone.
+    pub(super) fn tell(&self, watched: &Watched, above: i64, news: Option<News>, as_of: Instant) {
+        self.tell_news(watched, above, news);
+        // Last: who hears of this has been told of all there was.
+        watched.looked.send_replace(as_of);
+    }
+
+    fn tell_news(&self, watched: &Watched, above: i64, news: Option<News>) {
         let told = match news {
             None => Told::Gone,
             // Another session with the same id.
@@ -245,6 +224,7 @@ impl Watched {
 /// One watch. It ends when this is dropped.
 pub(super) struct Subscription {
     pub(super) told: broadcast::Receiver<Told>,
+    pub(super) looked: watch::Receiver<Instant>,
     watched: Arc<Watched>,
     sessions: Arc<Sessions>,
 }
@@ -283,4 +263,20 @@ fn kibibytes(news: &News) -> u32 {
     let bytes: usize = news.messages.iter().map(Message::weight).sum();
     // More than there ever is: it doesn't fit.
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_one_session_says_nothing_of_another() {
+        let sessions = Arc::new(Sessions::new(1 << 20));
+        let watch = || sessions.subscribe(Caller::local_service(None), Uuid::now_v7());
+        let (one, other) = (watch(), watch());
+        let before = *other.looked.borrow();
+        let as_of = Instant::now();
+        sessions.tell(&one.watched, 0, Some(News::default()), as_of);
+        assert_eq!((*one.looked.borrow(), *other.looked.borrow()), (as_of, before));
+    }
 }

@@ -3,12 +3,15 @@
 
 use std::{sync::Arc, time::Duration, vec};
 
-use tokio::{sync::broadcast::error::RecvError, time};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{self, Instant},
+};
 use uuid::Uuid;
 
 use super::{
     Hub,
-    sessions::{Page, Sessions, Subscription, Told},
+    sessions::{Page, Subscription, Told},
 };
 use crate::{
     auth::Caller,
@@ -40,7 +43,8 @@ pub enum Event {
     Message(Message),
     /// All that was stored when the watch began has been told. The session's last seq at that moment.
     CaughtUp(i64),
-    /// Nothing happened for a while. The last seq that the watch has passed.
+    /// Nothing happened for a while: the table was looked at meanwhile, and had nothing new. The last seq that the watch has
+    /// passed.
     Heartbeat(i64),
 }
 
@@ -49,9 +53,8 @@ pub struct Watcher {
     store: Store,
     subscription: Subscription,
     heartbeat: Duration,
-    /// After how long without a look at the table the watch ends.
-    blind_for: Duration,
-    sessions: Arc<Sessions>,
+    /// How long a look at the table is waited for when a heartbeat is due. Then the watch ends.
+    look_within: Duration,
     /// What is asked of the table. All up to `known` has been told, or is at hand.
     asked: Asked,
     /// The last seq that the client has been told, or doesn't want.
@@ -93,8 +96,7 @@ impl Watcher {
             // Before anything is read: what is committed after the read is told.
             subscription: hub.sessions.subscribe(caller.clone(), session_id),
             heartbeat: hub.options.heartbeat,
-            blind_for: hub.options.heartbeat + hub.options.safety_poll + LOOK_MARGIN,
-            sessions: Arc::clone(&hub.sessions),
+            look_within: hub.options.safety_poll + LOOK_MARGIN,
             asked: Asked {
                 caller,
                 session_id,
@@ -132,16 +134,33 @@ impl Watcher {
                 // What was at hand is not kept while nothing happens.
                 self.at_hand = AtHand::Own(Vec::new().into_iter());
                 self.charge = None;
-                match time::timeout(self.heartbeat, self.subscription.told.recv()).await {
-                    Ok(told) => self.hear(told)?,
-                    // It says that there is nothing new, which needs somebody to have looked.
-                    Err(_) if self.sessions.last_look().elapsed() > self.blind_for => {
-                        return Err(Error::DatabaseUnavailable);
-                    }
-                    Err(_) => return Ok(Event::Heartbeat(self.asked.known)),
+                if let Some(heartbeat) = self.wait().await? {
+                    return Ok(heartbeat);
                 }
             }
         }
+    }
+
+    /// Hears of news, or answers a heartbeat. That says that there was nothing new since the last event, and so needs
+    /// somebody to have looked since then.
+    async fn wait(&mut self) -> Result<Option<Event>> {
+        let since = Instant::now();
+        let Subscription { told, looked, .. } = &mut self.subscription;
+        let quiet = async {
+            time::sleep(self.heartbeat).await;
+            time::timeout(self.look_within, looked.wait_for(|&as_of| as_of >= since)).await
+        };
+        let told = tokio::select! {
+            biased;
+            told = told.recv() => told,
+            looked = quiet => {
+                // An error of the inner kind is the sender's end, which is part of self.
+                let looked = looked.map(|_| Some(Event::Heartbeat(self.asked.known)));
+                return looked.map_err(|_| Error::DatabaseUnavailable);
+            }
+        };
+        self.hear(told)?;
+        Ok(None)
     }
 
     /// Takes what the next message holds where others have it as well: the copy that is sent is this watch's own.
@@ -161,7 +180,6 @@ impl Watcher {
         let bytes = READ_BYTES.min(self.memory.largest());
         let mut charge = self.memory.take(self.asked.caller.holder, bytes).await;
         let news = self.store.news(std::slice::from_ref(&self.asked), PAGE).await?;
-        self.sessions.looked();
         let news = news.into_iter().next().flatten().ok_or(GONE)?;
         self.last_seq = news.last_seq;
         self.behind = news.more;

@@ -55,6 +55,29 @@ async fn trigger(database: &TestDatabase, body: &str) {
 }
 
 #[tokio::test]
+async fn what_the_database_lacks_for_the_moment_is_unavailable() {
+    let database = TestDatabase::new().await;
+    trigger(
+        &database,
+        "IF length(NEW.content) = 5 THEN RAISE 'no' USING ERRCODE = NEW.content; END IF;",
+    )
+    .await;
+    let server = start(&database).await;
+    let session = new_session(&server).await;
+    for code in [
+        "53100", "53200", "57000", "57014", "58000", "58030", "58P01", "25P03", "25P04", "57P04",
+    ] {
+        let refusal = refusal(append(&server, &session, text(code)).await);
+        assert_eq!(
+            (refusal.code, refusal.reason.as_str(), refusal.retry),
+            (Code::Unavailable, "DATABASE_UNAVAILABLE", true),
+            "{code}"
+        );
+    }
+    append(&server, &session, text("x")).await.expect("a receipt");
+}
+
+#[tokio::test]
 async fn what_a_teams_trigger_or_constraint_refuses_harms_no_neighbour() {
     for (body, constraint) in [
         (

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use chatledger::postgres::{Sql, connect::Connector, url::DatabaseUrl};
 use futures_util::future::join_all;
+use tokio::net::TcpListener;
 use tonic::Request;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -124,8 +126,8 @@ async fn where_no_connection_is_left_idle_ones_give_way() {
     let (scheme, rest) = url.split_once("://").expect("a URL");
     let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
     let url = format!("{scheme}://{role}@{rest}");
-    let url = chatledger::postgres::url::DatabaseUrl::parse(&url).expect("a URL");
-    let connector = chatledger::postgres::connect::Connector::new(&url).expect("a connector");
+    let url = DatabaseUrl::parse(&url).expect("a URL");
+    let connector = Connector::new(&url).expect("a connector");
     let server = start_with(&database, |options| {
         options.connector = connector;
         options.listener = None;
@@ -147,4 +149,192 @@ async fn where_no_connection_is_left_idle_ones_give_way() {
             .ok()
     };
     eventually("the role is dropped", gone).await;
+}
+
+/// The proxy's URL with a host before its own that takes connections and says nothing.
+async fn behind_a_silent_host(
+    proxy: &Proxy,
+    database: &TestDatabase,
+    query: &str,
+) -> (TcpListener, Connector) {
+    let hole = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = hole.local_addr().expect("an address");
+    let url = proxy.url(database).replace('@', &format!("@{address},"));
+    let url = DatabaseUrl::parse(&format!("{url}{query}")).expect("a URL");
+    (hole, Connector::new(&url).expect("a connector"))
+}
+
+#[tokio::test]
+async fn the_second_host_of_a_url_has_its_turn_when_the_first_is_silent() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database).await;
+    let (_hole, connector) = behind_a_silent_host(&proxy, &database, "&connect_timeout=2").await;
+    let session = new_session(&start(&database).await).await;
+    let server = start_with(&database, |options| {
+        options.connector = connector;
+        options.listener = None;
+        // Both shorter than the first host is waited for.
+        options.db.attempt_limit = Duration::from_millis(500);
+        options.db.connect_for = Duration::from_secs(1);
+    })
+    .await;
+    append(&server, &session, text("x")).await.expect("a receipt");
+}
+
+#[tokio::test]
+async fn a_silent_host_is_not_waited_for_by_everybody() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database).await;
+    let (_hole, connector) = behind_a_silent_host(&proxy, &database, "&connect_timeout=30").await;
+    let session = new_session(&start(&database).await).await;
+    let server = start_with(&database, |options| {
+        options.connector = connector;
+        options.listener = None;
+    })
+    .await;
+    // Whoever comes first waits in vain, and tells the next.
+    let get = async || {
+        let mut request = Request::new(pb::GetSessionRequest {
+            session_id: session.clone(),
+        });
+        request.set_timeout(Duration::from_secs(1));
+        server.sessions().get_session(request).await
+    };
+    get().await.expect_err("no time for the second host");
+    get().await.expect("a session");
+}
+
+#[tokio::test]
+async fn requests_do_not_find_out_one_by_one_that_their_connections_are_silent() {
+    const CONNECTIONS: usize = 8;
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database).await;
+    let server = start_with(&database, |options| {
+        options.connector = proxy.connector(&database);
+        options.db.pool_size = CONNECTIONS;
+    })
+    .await;
+    let session = new_session(&server).await;
+    let hand = database.client().await;
+    let lock = "BEGIN; LOCK TABLE chat_sessions IN ACCESS EXCLUSIVE MODE";
+    hand.batch_execute(lock).await.expect("the lock");
+    let all = (0..CONNECTIONS).map(|_| get_session(&server, &session));
+    let release = async {
+        // Each on a connection of its own.
+        waiting(&database, 8).await;
+        hand.batch_execute("ROLLBACK").await.expect("a rollback");
+    };
+    tokio::join!(join_all(all), release);
+    proxy.silence_open();
+    let mut failures = 0;
+    loop {
+        let mut request = Request::new(pb::GetSessionRequest {
+            session_id: session.clone(),
+        });
+        request.set_timeout(Duration::from_secs(1));
+        match server.sessions().get_session(request).await {
+            Ok(_) => break,
+            Err(_) => failures += 1,
+        }
+    }
+    assert!(failures < CONNECTIONS / 2, "{failures} found out");
+}
+
+#[tokio::test]
+async fn an_abandoned_statement_is_cancelled_however_late_it_arrives() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database).await;
+    let server = start_with(&database, |options| {
+        options.connector = proxy.connector(&database);
+        options.db.pool_size = 1;
+    })
+    .await;
+    let session = new_session(&server).await;
+    let hand = database.client().await;
+    let lock = "BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE";
+    hand.batch_execute(lock).await.expect("the lock");
+    proxy.silence_open();
+    let ended = proxy.ended();
+    let mut request = Request::new(pb::ListMessagesRequest {
+        session_id: session,
+        ..Default::default()
+    });
+    request.set_timeout(Duration::from_millis(300));
+    let refused = server.messages().list_messages(request).await;
+    refused.expect_err("the database has not heard of it");
+    let cancelled = async || (proxy.ended() > ended).then_some(());
+    eventually("a cancel request comes, and does nothing", cancelled).await;
+    proxy.release_open();
+    // It comes, and ends though the lock is still held.
+    waiting(&database, 1).await;
+    waiting(&database, 0).await;
+    hand.batch_execute("ROLLBACK").await.expect("a rollback");
+}
+
+#[tokio::test]
+async fn the_server_looks_whether_somebody_still_waits_and_what_the_url_sets_stays() {
+    const INTERVAL: Sql = Sql {
+        text: "SELECT current_setting('client_connection_check_interval')",
+        params: &[],
+    };
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database).await;
+    for (query, interval) in [
+        ("", "2s"),
+        ("&options=-cclient_connection_check_interval%3D500", "500ms"),
+    ] {
+        let url = DatabaseUrl::parse(&format!("{}{query}", proxy.url(&database))).expect("a URL");
+        let server = start_with(&database, |options| {
+            options.connector = Connector::new(&url).expect("a connector");
+        })
+        .await;
+        let rows = server.db.read(None, &INTERVAL, &[]).await.expect("a row");
+        assert_eq!(rows[0].get::<_, &str>(0), interval, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_whose_plans_no_longer_fit_may_be_tried_again() {
+    let database = TestDatabase::new().await;
+    let server = start_with(&database, |options| options.db.pool_size = 1).await;
+    let session = new_session(&server).await;
+    let update = async |title: &str| {
+        let request = pb::UpdateSessionRequest {
+            session_id: session.clone(),
+            title: Some(title.to_owned()),
+            ..Default::default()
+        };
+        server.sessions().update_session(request).await
+    };
+    update("a").await.expect("a session");
+    let sql = "ALTER TABLE chat_sessions ALTER title TYPE varchar(600)";
+    let hand = database.client().await;
+    hand.batch_execute(sql).await.expect("another type");
+    if let Err(status) = update("b").await {
+        let refusal = refusal_of(&status);
+        assert_eq!(
+            (refusal.reason.as_str(), refusal.retry),
+            ("DATABASE_UNAVAILABLE", true)
+        );
+        update("b").await.expect("a session");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_search_path_was_changed_is_replaced() {
+    let database = TestDatabase::new().await;
+    let sql = "CREATE FUNCTION team() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.content = 'spoil' THEN PERFORM set_config('search_path', 'nowhere', false); END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER z_team AFTER INSERT ON messages FOR EACH ROW EXECUTE FUNCTION team()";
+    let hand = database.client().await;
+    hand.batch_execute(sql).await.expect("a trigger");
+    let server = start_with(&database, |options| options.ledger.lanes = 1).await;
+    let session = new_session(&server).await;
+    append(&server, &session, text("x")).await.expect("a receipt");
+    // Whoever has the connection next.
+    append(&server, &session, text("spoil")).await.expect("a receipt");
+    append(&server, &session, text("y")).await.expect("a receipt");
+    assert_gapless(&messages_of(&server, &session).await);
 }

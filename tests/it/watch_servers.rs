@@ -15,7 +15,7 @@ async fn start_without_polls(database: &TestDatabase) -> TestServer {
 }
 
 /// Until the server's connection that listens is there, so that what follows isn't heard by a poll.
-async fn listening(database: &TestDatabase, count: usize) {
+pub async fn listening(database: &TestDatabase, count: usize) {
     let client = database.client().await;
     eventually("as many listen", async || {
         (listeners(&client).await.len() == count).then_some(())

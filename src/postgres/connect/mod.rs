@@ -5,7 +5,7 @@
 //! again without TLS. So the loop over hosts and addresses is here, and it is handed one address at
 //! a time. As in libpq (`PQconnectPoll`, "Specifying Multiple Hosts" in the manual):
 //! - hosts, and each host's addresses, are tried in the order given, or shuffled with
-//!   `load_balance_hosts=random`;
+//!   `load_balance_hosts=random`; but those that have just given no answer ([`order`]) come last;
 //! - the timeout is for each address, and covers TLS and authentication;
 //! - a server that refuses for good (a wrong password, no such database) ends the search, any other
 //!   failure goes on;
@@ -35,11 +35,13 @@ use crate::postgres::tls::{self, TlsError, TlsMode};
 use crate::postgres::url::{self, DatabaseUrl, SessionAttrs, Target};
 
 mod fail;
+mod order;
 mod outage;
 mod probe;
 mod session;
 
 use fail::io_error;
+use order::Hosts;
 pub use outage::{describe, is_stale, is_unavailable, may_succeed_later};
 use probe::Probe;
 
@@ -58,7 +60,7 @@ struct Shared {
     config: Config,
     /// Everything but the host.
     base: Config,
-    targets: Vec<Target>,
+    hosts: Hosts,
     session_attrs: SessionAttrs,
     mode: TlsMode,
     tls: MakeRustlsConnect,
@@ -84,7 +86,7 @@ impl Connector {
             url: url.clone(),
             config: url.config().clone(),
             base,
-            targets: url.targets.clone(),
+            hosts: Hosts::new(&url.targets),
             session_attrs: url.session_attrs,
             mode: url.tls().mode,
             tls: MakeRustlsConnect::new(tls),
@@ -104,6 +106,12 @@ impl Connector {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// Whether an attempt to connect ends by itself. (`connect_timeout=0` means for ever.)
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.shared.base.get_connect_timeout().is_some()
     }
 
     /// Connects, and spawns the task that drives the connection. The task ends when the client is
@@ -163,14 +171,18 @@ type Opened = (Client, RawConnection);
 impl Shared {
     /// Tries the hosts one after the other.
     async fn open(&self, wanted: SessionAttrs) -> Result<Opened, Error> {
-        let mut targets: Vec<&Target> = self.targets.iter().collect();
-        self.maybe_shuffle(&mut targets);
+        let mut hosts = self.hosts.all();
+        self.maybe_shuffle(&mut hosts);
+        order::silent_last(&mut hosts);
         let mut last = None;
-        for target in targets {
-            match self.open_target(target, wanted).await {
+        for host in hosts {
+            let trial = host.try_it();
+            let result = self.open_target(&host.target, wanted).await;
+            trial.ends(result.as_ref().err());
+            match result {
                 Ok(opened) => return Ok(opened),
                 Err(error) => {
-                    tracing::debug!(host = %target, error = describe(&error), "couldn't connect to PostgreSQL");
+                    tracing::debug!(host = %host.target, error = describe(&error), "couldn't connect to PostgreSQL");
                     let is_final = is_final(&error);
                     last = Some(error);
                     if is_final {
@@ -307,7 +319,7 @@ impl Shared {
 }
 
 /// An error that counts as an outage.
-pub(super) async fn timed_out(limit: Duration, what: &str) -> Error {
+pub async fn timed_out(limit: Duration, what: &str) -> Error {
     io_error(io::Error::new(
         io::ErrorKind::TimedOut,
         format!("{what} within {limit:?}"),

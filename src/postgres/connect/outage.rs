@@ -43,15 +43,22 @@ pub fn is_stale(error: &Error) -> bool {
         return false;
     };
     let code = refusal.code();
-    [
+    let of_connection = [
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::INVALID_SQL_STATEMENT_NAME,
+    ];
+    let of_schema = [
         SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_OBJECT,
         SqlState::UNDEFINED_FUNCTION,
         SqlState::INVALID_SCHEMA_NAME,
-    ]
-    .contains(code)
-        || (*code == SqlState::FEATURE_NOT_SUPPORTED && refusal.message().contains("cached plan"))
+    ];
+    of_connection.contains(code)
+        // What a function or a trigger doesn't find, it won't find on another connection either.
+        || (of_schema.contains(code) && refusal.where_().is_none())
+        // "cached plan must not change result type", in whatever language the server speaks.
+        || (*code == SqlState::FEATURE_NOT_SUPPORTED && refusal.routine() == Some("RevalidateCachedQuery"))
 }
 
 /// Whether it makes sense to try to connect again. Not with a wrong password, for a database that
@@ -86,14 +93,14 @@ pub fn describe(error: &Error) -> String {
 fn is_outage(refusal: &DbError) -> bool {
     let code = refusal.code();
     let went_away = [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
         SqlState::TOO_MANY_CONNECTIONS,
-        // The server ended an idle connection.
-        SqlState::from_code("57P05"),
+        // The server ended a transaction that nothing came for (we were stopped for a while), or that lasted too long.
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        SqlState::from_code("25P04"),
     ];
     went_away.contains(code)
+        // The server starts, stops or has crashed; or it ended the connection.
+        || code.code().starts_with("57P")
         || (code.code().starts_with("08") && !is_refused_by_pooler(refusal.message()))
         || (*code == SqlState::INTERNAL_ERROR && is_proxy_outage(refusal.message()))
 }

@@ -14,7 +14,7 @@
 //! What differs from libpq:
 //! - the `PG*` environment variables, `~/.pgpass` and service files aren't read: what isn't in the
 //!   URL isn't in effect;
-//! - `connect_timeout` defaults to 10 s instead of for ever, and `application_name` to
+//! - `connect_timeout` defaults to 5 s instead of for ever, and `application_name` to
 //!   `chatledger`;
 //! - a bare `@` after the user part is refused: it is most often an unencoded password, which must
 //!   not end up in a log;

@@ -55,6 +55,8 @@ struct State {
     asked: AtomicU64,
     /// Connections so far.
     opened: AtomicU64,
+    /// How many of them have ended.
+    ended: AtomicU64,
     /// Of the first so many, nothing passes any more, and nobody is told.
     silent: watch::Sender<u64>,
 }
@@ -71,6 +73,7 @@ impl Proxy {
             lose: Mutex::new(None),
             asked: AtomicU64::new(0),
             opened: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             silent: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -115,6 +118,11 @@ impl Proxy {
         self.state.silent.send_replace(self.opened());
     }
 
+    /// Lets pass what was sent on them, and all that follows.
+    pub fn release_open(&self) {
+        self.state.silent.send_replace(0);
+    }
+
     /// Works again.
     pub fn come_back(&self) {
         self.state.mode.send_replace(Mode::Forward);
@@ -133,6 +141,11 @@ impl Proxy {
     /// How many bytes clients have sent to the database.
     pub fn asked(&self) -> u64 {
         self.state.asked.load(Ordering::SeqCst)
+    }
+
+    /// How many connections have ended.
+    pub fn ended(&self) -> u64 {
+        self.state.ended.load(Ordering::SeqCst)
     }
 
     /// How many connections there have been.
@@ -180,6 +193,7 @@ async fn carry(client: TcpStream, number: u64, mut broken: watch::Receiver<()>, 
         () = forward(client_reads, server_writes, number, &state) => {}
         () = back(server_reads, client_writes, number, &state) => {}
     }
+    state.ended.fetch_add(1, Ordering::SeqCst);
 }
 
 async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, number: u64, state: &State) {
@@ -205,11 +219,9 @@ async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, number: u64
 
 impl State {
     async fn unless_stalled(&self, number: u64) {
-        if number < *self.silent.borrow() {
-            std::future::pending::<()>().await;
-        }
-        let mut mode = self.mode.subscribe();
-        // The sender is part of self.
+        let (mut silent, mut mode) = (self.silent.subscribe(), self.mode.subscribe());
+        // The senders are part of self.
+        let _ = silent.wait_for(|silent| number >= *silent).await;
         let _ = mode.wait_for(|mode| *mode != Mode::Stall).await;
     }
 

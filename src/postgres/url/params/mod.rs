@@ -12,9 +12,9 @@ use crate::postgres::tls::TlsOptions;
 mod encryption;
 mod hosts;
 
-/// Where libpq would wait for ever. Long enough for a serverless database to wake, short enough
-/// that a dead host is noticed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where libpq would wait for ever. Long enough for a serverless database to wake and for TLS to the other side
+/// of the world, short enough that the patience of those who wait is left for other hosts when one is dead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Accepted without effect. Nothing here makes a connection less safe than asked for, or leads to
 /// another database.

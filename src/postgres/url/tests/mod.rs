@@ -201,7 +201,7 @@ fn users_and_passwords() {
 fn timeouts_and_names() {
     let config = |query: &str| parse(&format!("postgres://h/d?{query}")).config().clone();
     let seconds = Duration::from_secs;
-    assert_eq!(config("").get_connect_timeout(), Some(&seconds(10)));
+    assert_eq!(config("").get_connect_timeout(), Some(&seconds(5)));
     assert_eq!(
         config("connect_timeout=3").get_connect_timeout(),
         Some(&seconds(3))
