@@ -32,8 +32,9 @@ use crate::{
     memory::{Charge, Memory},
 };
 
-/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, the library's buffer.
-const CALL_BYTES: usize = 8 << 10;
+/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
+/// KiB, which short messages are encoded into.
+pub(super) const CALL_BYTES: usize = 8 << 10;
 /// The same for a stream of entries, which has a second task, and a queue.
 const STREAM_BYTES: usize = 12 << 10;
 
