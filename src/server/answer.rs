@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::Instant;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
 use super::intake::CALL_BYTES;
 use crate::{
@@ -43,22 +44,32 @@ pub(super) async fn take(
     memory.take_soon(holder, bytes, Some(deadline)).await.map(Some)
 }
 
-/// Encodes a unary answer at once, which frees what it was built of, and charges what is left besides the call. `request`
-/// and `room` are what was taken for the request and for this, and `other` what else is held until the client has taken
-/// the answer.
-pub(super) async fn finish<T: Send + 'static>(
-    response: Response<Body>,
-    room: Option<Charge>,
-    request: Charge,
-    other: T,
-) -> Response<Body> {
+/// A unary answer, encoded.
+pub(super) struct Collected {
+    parts: http::response::Parts,
+    frames: Vec<Result<Frame<Bytes>, Status>>,
+}
+
+/// Encodes a unary answer at once, which frees what it was built of.
+pub(super) async fn collect(response: Response<Body>) -> Collected {
     let (parts, mut body) = response.into_parts();
     let mut frames = Vec::new();
     // None of it has to be waited for.
     while let Some(frame) = body.frame().await {
         frames.push(frame);
     }
-    drop(body);
+    Collected { parts, frames }
+}
+
+/// An answer that is charged, besides the call, until the client has taken it. `request` and `room` are what was taken for
+/// the request and for this, and `other` is what else is held as long.
+pub(super) fn finish<T: Send + 'static>(
+    collected: Collected,
+    room: Option<Charge>,
+    request: Charge,
+    other: T,
+) -> Response<Body> {
+    let Collected { parts, mut frames } = collected;
     if frames.is_empty() {
         // An error: its status is in the headers, which then have to be the end of the stream. Clients of grpc's C core
         // take an empty frame behind them for a broken answer.

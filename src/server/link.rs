@@ -124,6 +124,11 @@ impl Link {
         Holder(self.number)
     }
 
+    /// Who is at its other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
     /// Waits until it has to leave.
     pub(super) async fn leaves(&self) {
         self.leave.notified().await;
