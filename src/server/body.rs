@@ -15,7 +15,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{self, Instant, Sleep};
 use tonic::{Status, body::Body};
 
-use super::link::{OpenCall, Untaken};
+use super::link::{Awaited, OpenCall};
 use crate::{domain::Error, supervise::panic_text};
 
 /// The status of a call that has panicked, which is logged.
@@ -101,7 +101,7 @@ pub(super) fn holding<T: Send + Sync + Unpin + 'static>(
 struct Held<T> {
     body: Body,
     rpc: String,
-    untaken: Option<Untaken>,
+    untaken: Option<Awaited>,
     call: Option<OpenCall>,
     _owned: T,
 }

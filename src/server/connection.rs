@@ -6,7 +6,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -22,12 +22,15 @@ use tokio::{
 use tonic::{body::Body, service::Routes};
 use tower::Service;
 
-use super::{front::Front, link::Link};
+use super::{
+    front::Front,
+    link::Link,
+    unread::{self, FRAME_HEADER, Gate},
+};
+use crate::memory::Memory;
 
 /// The preface with which HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The length of a frame's header, whose first three bytes are the length of what follows.
-const FRAME_HEADER: usize = 9;
 /// The longest frame that may be sent before settings say otherwise (RFC 9113, section 4.2).
 const LONGEST_FRAME: usize = 16 << 10;
 /// What an HTTP/1 client is told, which wouldn't read a frame.
@@ -80,73 +83,73 @@ impl Times {
 /// What answers the calls of all connections.
 pub(super) type Calls = Front<Routes>;
 
-/// Serves a connection to its end: the client's, or that of its age or of the server with the calls that are under way
-/// then; or at once when it has to leave.
-pub(super) async fn serve(
-    stream: &mut TcpStream,
-    link: &Arc<Link>,
-    calls: Calls,
-    times: Times,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let served = async {
-        let begun = tokio::select! {
-            begun = time::timeout(times.beginning, begin(stream)) => begun,
-            // An error is the sender's end, which is the server's.
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        };
-        match begun {
-            Ok(Ok(Beginning::Http2(read))) => {
-                serve_http2(Begun { read, stream }, link, calls, times, stopping).await;
-            }
-            Ok(Ok(Beginning::Http1)) => refuse(stream).await,
-            Ok(Ok(Beginning::Other) | Err(_)) => {}
-            Err(_) => tracing::debug!(peer = ?link.peer(), "a connection didn't begin in time"),
-        }
-    };
-    tokio::select! {
-        () = served => {}
-        () = link.leaves() => {}
-    }
+/// A connection, and what it is served with.
+pub(super) struct Served {
+    pub(super) link: Arc<Link>,
+    pub(super) calls: Calls,
+    pub(super) times: Times,
+    pub(super) memory: Memory,
 }
 
-async fn serve_http2(
-    io: Begun<'_>,
-    link: &Arc<Link>,
-    calls: Calls,
-    times: Times,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (link, mut calls) = (Arc::clone(link), calls.clone());
-        async move {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(link);
-            poll_fn(|cx| calls.poll_ready(cx)).await?;
-            calls.call(request).await
-        }
-    });
-    let mut connection = pin!(builder().serve_connection(TokioIo::new(io), service));
-    let is_old = time::sleep(times.jittered_age());
-    let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
-        () = is_old => None,
-        // An error is the sender's end, which is the server's.
-        _ = stopping.wait_for(|stopping| *stopping) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            // A server that stops ends this by itself, which may be sooner.
-            match time::timeout(times.grace, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return tracing::debug!(peer = ?link.peer(), "an old connection has been ended"),
+impl Served {
+    /// Serves it to its end: the client's, or that of its age or of the server with the calls that are under way then; or
+    /// at once when it has to leave.
+    pub(super) async fn serve(&self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+        let served = async {
+            let begun = tokio::select! {
+                begun = time::timeout(self.times.beginning, begin(stream)) => begun,
+                // An error is the sender's end, which is the server's.
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            };
+            match begun {
+                Ok(Ok(Beginning::Http2(read))) => self.serve_http2(read, stream, stopping).await,
+                Ok(Ok(Beginning::Http1)) => refuse(stream).await,
+                Ok(Ok(Beginning::Other) | Err(_)) => {}
+                Err(_) => tracing::debug!(peer = ?self.link.peer(), "a connection didn't begin in time"),
             }
+        };
+        tokio::select! {
+            () = served => {}
+            () = self.link.leaves() => {}
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(peer = ?link.peer(), %error, "a connection has failed");
+    }
+
+    async fn serve_http2(&self, read: Vec<u8>, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+        let charge = self.memory.nothing(self.link.holder());
+        let gate = Gate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
+        let service = service_fn(|request: Request<Incoming>| {
+            let (link, mut calls) = (Arc::clone(&self.link), self.calls.clone());
+            async move {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(link);
+                poll_fn(|cx| calls.poll_ready(cx)).await?;
+                calls.call(request).await
+            }
+        });
+        let io = TokioIo::new(Begun { read, stream, gate });
+        let mut connection = pin!(builder().serve_connection(io, service));
+        let is_old = time::sleep(self.times.jittered_age());
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            () = is_old => None,
+            // An error is the sender's end, which is the server's.
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        };
+        let peer = self.link.peer();
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                // A server that stops ends this by itself, which may be sooner.
+                match time::timeout(self.times.grace, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return tracing::debug!(?peer, "an old connection has been ended"),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(?peer, %error, "a connection has failed");
+        }
     }
 }
 
@@ -193,10 +196,9 @@ async fn begin(stream: &mut TcpStream) -> io::Result<Beginning> {
             });
         }
     }
-    let [a, b, c] = [0, 1, 2].map(|n| usize::from(read[PREFACE.len() + n]));
-    let length = (a << 16 | b << 8 | c).min(LONGEST_FRAME);
+    let header = read.last_chunk().map_or(0, unread::payload);
     let begun = read.len();
-    read.resize(begun + length, 0);
+    read.resize(begun + header.min(LONGEST_FRAME), 0);
     stream.read_exact(&mut read[begun..]).await?;
     Ok(Beginning::Http2(read))
 }
@@ -216,6 +218,7 @@ struct Begun<'a> {
     /// What hasn't been handed on of that.
     read: Vec<u8>,
     stream: &'a mut TcpStream,
+    gate: Gate,
 }
 
 impl AsyncRead for Begun<'_> {
@@ -225,7 +228,11 @@ impl AsyncRead for Begun<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+            ready!(self.gate.poll_open(cx));
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            self.gate.received(&buffer.filled()[before..]);
+            return Poll::Ready(Ok(()));
         }
         let count = buffer.remaining().min(self.read.len());
         buffer.put_slice(&self.read[..count]);

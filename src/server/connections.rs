@@ -12,9 +12,11 @@ use tokio::{
 };
 
 use super::{
-    connection::{self, Calls, Times},
+    Service,
+    connection::{Calls, Served, Times},
     link::{Link, Links},
 };
+use crate::memory::Memory;
 
 /// How long nothing is accepted after there was no file descriptor or no memory for it: trying again at once would take a
 /// core, and whoever waits is in the listener's backlog.
@@ -28,6 +30,7 @@ pub(super) struct Connections {
     places: Arc<Semaphore>,
     links: Links,
     times: Times,
+    memory: Memory,
     told: Option<Instant>,
 }
 
@@ -46,10 +49,12 @@ impl Drop for Placed {
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener, most: usize, links: Links, times: Times) -> Self {
+    pub(super) fn new(listener: TcpListener, service: &Service, links: Links, times: Times) -> Self {
+        let most = service.max_connections.min(Semaphore::MAX_PERMITS);
         Connections {
             listener,
-            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            places: Arc::new(Semaphore::new(most)),
+            memory: service.memory.clone(),
             links,
             times,
             told: None,
@@ -67,10 +72,14 @@ impl Connections {
                 // An error is the sender's end, which is the server's.
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             };
-            let (calls, stops, times) = (calls.clone(), stops.clone(), self.times);
-            serving.spawn(async move {
-                connection::serve(&mut placed.stream, &placed.link, calls, times, stops).await;
-            });
+            let served = Served {
+                link: Arc::clone(&placed.link),
+                calls: calls.clone(),
+                times: self.times,
+                memory: self.memory.clone(),
+            };
+            let stops = stops.clone();
+            serving.spawn(async move { served.serve(&mut placed.stream, stops).await });
         }
         // Nobody waits in a backlog that isn't looked at any more.
         drop(self);

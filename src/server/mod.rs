@@ -8,6 +8,7 @@ mod front;
 mod health;
 mod intake;
 mod link;
+mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -119,7 +120,7 @@ pub async fn run(
         age: service.max_connection_age,
         grace: service.max_connection_age_grace,
     };
-    let connections = connections::Connections::new(listener, service.max_connections, links, times);
+    let connections = connections::Connections::new(listener, &service, links, times);
     let serving = connections.serve(front.layer(routes.routes()), stopping);
     tokio::pin!(serving);
     tokio::select! {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use self::{
-    message::{Messages, Packing},
+    message::{Arriving, Messages, Packing},
     shape::{Method, Shapes},
 };
 use super::link::Link;
@@ -90,7 +90,9 @@ impl Intake {
             });
         };
         let packing = packing(request.headers())?;
+        let link = request.extensions().get::<Arc<Link>>().cloned();
         let (mut parts, body) = request.into_parts();
+        let body = Arriving { body, link };
         // What is handed on isn't packed.
         parts.headers.remove("grpc-encoding");
         let messages = Messages::new(Arc::clone(self), method, packing, holder, body);
