@@ -155,6 +155,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps)] // it is what a stream of a body has
     fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
         Ok(Frame::data(Bytes::from_static(text.as_bytes())))
     }

@@ -68,10 +68,11 @@ impl Connections {
         loop {
             let mut placed = tokio::select! {
                 placed = self.next() => placed,
-                Some(_) = serving.join_next() => continue,
                 // An error is the sender's end, which is the server's.
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             };
+            // Those that have ended meanwhile. (Not waited for above: whoever waits for a place would be dropped.)
+            while serving.try_join_next().is_some() {}
             let served = Served {
                 link: Arc::clone(&placed.link),
                 calls: calls.clone(),

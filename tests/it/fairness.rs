@@ -46,7 +46,7 @@ impl Polite {
     }
 
     /// Is served, in time, whatever it asks.
-    async fn is_served(mut self) {
+    async fn be_served(mut self) {
         for round in 0..ROUNDS {
             timeout(PATIENCE, self.ask())
                 .await
@@ -123,7 +123,7 @@ async fn beside_a_stream_of_large_messages() {
     let mut greedy = JoinSet::new();
     let count = pour(&mut greedy, &server, &new_session(&server).await, 64 << 10);
     answered(&count, 100).await;
-    polite.is_served().await;
+    polite.be_served().await;
     assert!(!greedy.is_empty());
     greedy.shutdown().await;
     server.stop().await;
@@ -139,7 +139,7 @@ async fn beside_a_stream_into_a_locked_session() {
     let mut greedy = JoinSet::new();
     let count = pour(&mut greedy, &server, &session, 512);
     waiting(&database, 1).await;
-    polite.is_served().await;
+    polite.be_served().await;
     lock.release().await;
     answered(&count, 100).await;
     greedy.shutdown().await;
@@ -162,7 +162,7 @@ async fn beside_the_deletion_of_a_large_user_and_a_stream_into_its_session() {
         let delete = pb::DeleteUserRequest { user_id: user };
         users.delete_user(delete).await
     });
-    polite.is_served().await;
+    polite.be_served().await;
     deleting.await.expect("no panic").expect("deleted");
     greedy.shutdown().await;
     server.stop().await;
@@ -189,7 +189,7 @@ async fn beside_thousands_of_streams_of_one_client() {
         let path = "/chatledger.v1.MessageService/StreamAppendMessages";
         calls.push(client.begin(path, &[], frame.clone(), false).await);
     }
-    polite.is_served().await;
+    polite.be_served().await;
     let stored = async || {
         let get = pb::GetSessionRequest {
             session_id: session.clone(),
@@ -235,7 +235,7 @@ async fn beside_searches_of_twenty_clients() {
         });
     }
     answered(&count, 1).await;
-    polite.is_served().await;
+    polite.be_served().await;
     greedy.shutdown().await;
     server.stop().await;
 }
