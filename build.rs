@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Bytes: a payload is a slice of the request that was received, not a copy.
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::api::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -48,10 +48,17 @@ pub struct ServeConfig {
     #[arg(long, env = "CHATLEDGER_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// How old a connection may become before its client is told to open another, so that clients spread over servers; a
+    /// tenth more or less
+    #[arg(long, env = "CHATLEDGER_MAX_CONNECTION_AGE", value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub max_connection_age: Duration,
+    /// How long what is under way on an old connection may go on, streams and watches included
+    #[arg(long, env = "CHATLEDGER_MAX_CONNECTION_AGE_GRACE", value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub max_connection_age_grace: Duration,
     /// What requests, answers and watches may hold together, in bytes; what doesn't fit waits, or is told to come back
     #[arg(long, env = "CHATLEDGER_MEMORY_BUDGET", value_name = "BYTES", default_value_t = memory::DEFAULT_BYTES)]
     pub memory_budget: usize,
-    /// How long a request, or a message of a stream that has begun, may take to arrive
+    /// How long a request, or a message of a stream that has begun, may take to arrive, and a connection to begin
     #[arg(long, env = "CHATLEDGER_READ_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown

@@ -4,6 +4,8 @@
 //! here, waits where there isn't enough, and is told OVERLOADED where there is none for long. A [`Charge`] gives
 //! it back when it is dropped.
 //!
+//! What connections have received and nobody has read yet has a part of its own ([`Memory::take_to_receive`]).
+//!
 //! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection
 //! pools and caches of prepared statements; the pages that watches share, for which a part of the budget is set
 //! aside at the start ([`Memory::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are no larger than one of the
@@ -36,6 +38,10 @@ const KIB: usize = 1024;
 /// The part of the budget that is set aside for the pages that watches share: 32 MiB of the default.
 const CACHE_PART: usize = 16;
 
+/// The part that is set aside for what connections have received and nobody has read: 64 MiB of the default, of which one
+/// connection alone may have more than its window.
+const RECEIVING_PART: usize = 8;
+
 /// How long somebody waits for memory: as long as for a connection to the database by default, for which the same
 /// requests would wait otherwise.
 const WAIT: Duration = Duration::from_secs(5);
@@ -44,6 +50,9 @@ const WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Memory {
     pool: FairPool<1>,
+    /// For what connections have received and nobody has read: by itself, so that those who are to read it don't wait for
+    /// what it holds.
+    receiving: FairPool<1>,
     cache_bytes: usize,
 }
 
@@ -61,9 +70,10 @@ impl Memory {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        let cache_bytes = bytes / CACHE_PART;
+        let (cache_bytes, receiving) = (bytes / CACHE_PART, bytes / RECEIVING_PART);
         Memory {
-            pool: FairPool::new([(bytes - 2 * cache_bytes) / KIB]),
+            pool: FairPool::new([(bytes - 2 * cache_bytes - receiving) / KIB]),
+            receiving: FairPool::new([receiving / KIB]),
             cache_bytes,
         }
     }
@@ -95,7 +105,7 @@ impl Memory {
     /// Whether somebody waits for memory.
     #[must_use]
     pub fn is_contended(&self) -> bool {
-        self.pool.is_contended()
+        self.pool.is_contended() || self.receiving.is_contended()
     }
 
     /// A charge of nothing, which can grow.
@@ -120,6 +130,17 @@ impl Memory {
         }
     }
 
+    /// As [`Memory::take`], of what is set aside for what connections receive.
+    pub async fn take_to_receive(&self, holder: Holder, bytes: usize) -> Charge {
+        let lease = self.receiving.take(holder, [bytes.div_ceil(KIB)]).await;
+        Charge {
+            memory: self.clone(),
+            holder,
+            leases: vec![lease],
+            bytes,
+        }
+    }
+
     /// As [`Memory::take`], within the time that somebody waits for memory, and by `deadline`.
     ///
     /// # Errors
@@ -134,6 +155,12 @@ impl Charge {
     #[must_use]
     pub fn holder(&self) -> Holder {
         self.holder
+    }
+
+    /// How much it is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Makes it so many bytes, unless it is more already.
@@ -175,8 +202,7 @@ impl Charge {
     /// Bytes that keep the charge, and something else, for as long as any part of them is anywhere, such as in the queue of a client
     /// that doesn't read.
     #[must_use]
-    pub fn attach<T: Send + 'static>(mut self, bytes: Bytes, other: T) -> Bytes {
-        self.shrink_to(bytes.len());
+    pub fn attach<T: Send + 'static>(self, bytes: Bytes, other: T) -> Bytes {
         Bytes::from_owner(Charged {
             bytes,
             _held: (self, other),
@@ -229,7 +255,7 @@ mod tests {
     async fn bytes_keep_their_charge_until_the_last_part_of_them_is_gone() {
         let memory = Memory::new(1 << 20);
         let all = memory.free();
-        let charge = memory.take(A, 100 * KIB).await;
+        let charge = memory.take(A, 2 * KIB).await;
         let mut bytes = charge.attach(Bytes::from(vec![0; 2 * KIB]), ());
         assert_eq!(all - memory.free(), 2 * KIB);
         let part = bytes.split_off(KIB);

@@ -6,6 +6,7 @@
 mod analytics;
 mod append_stream;
 mod citation;
+pub mod codec;
 mod convert;
 mod document;
 mod message;

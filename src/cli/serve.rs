@@ -91,6 +91,8 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
         max_requests: usize::try_from(config.max_requests).unwrap_or(usize::MAX),
         max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
         max_connections: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
+        max_connection_age: config.max_connection_age,
+        max_connection_age_grace: config.max_connection_age_grace,
         memory,
         read_timeout: config.read_timeout,
         shutdown_grace: config.shutdown_grace,

@@ -4,19 +4,24 @@
 use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::Instant;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
+use super::intake::CALL_BYTES;
 use crate::{
     domain::{Error, page::MAX_PAGE_BYTES},
     fair::Holder,
     memory::{Charge, LARGEST_MESSAGE, Memory},
 };
 
-/// A page while it is read: what it shows, and the one row more that was too much for it. (Where limits were raised, the
+/// What a page is read as: what it shows, and the one row more that was too much for it. (Where limits were raised, the
 /// rows that are read are still few: a page ends with the first that is too large.)
-const PAGE: usize = MAX_PAGE_BYTES + 2 * LARGEST_MESSAGE;
+const READ: usize = MAX_PAGE_BYTES + LARGEST_MESSAGE;
+/// A page at most: as it came from the database, and as the rows that are made of it. When it is encoded, the first is
+/// gone.
+const PAGE: usize = 2 * READ;
 /// One row, as it came from the database, and as it is encoded.
 const ONE: usize = 2 * LARGEST_MESSAGE;
 
@@ -39,34 +44,47 @@ pub(super) async fn take(
     memory.take_soon(holder, bytes, Some(deadline)).await.map(Some)
 }
 
-/// Encodes a unary answer at once, which frees what it was built of, and charges what is left. `call` is what the
-/// request holds, and `other` what else is held until the client has taken the answer.
-pub(super) async fn finish<T: Send + 'static>(
-    response: Response<Body>,
-    room: Option<Charge>,
-    mut call: Charge,
-    other: T,
-) -> Response<Body> {
+/// A unary answer, encoded.
+pub(super) struct Collected {
+    parts: http::response::Parts,
+    frames: Vec<Result<Frame<Bytes>, Status>>,
+}
+
+/// Encodes a unary answer at once, which frees what it was built of.
+pub(super) async fn collect(response: Response<Body>) -> Collected {
     let (parts, mut body) = response.into_parts();
     let mut frames = Vec::new();
     // None of it has to be waited for.
     while let Some(frame) = body.frame().await {
         frames.push(frame);
     }
-    drop(body);
+    Collected { parts, frames }
+}
+
+/// An answer that is charged, besides the call, until the client has taken it. `request` and `room` are what was taken for
+/// the request and for this, and `other` is what else is held as long.
+pub(super) fn finish<T: Send + 'static>(
+    collected: Collected,
+    room: Option<Charge>,
+    request: Charge,
+    other: T,
+) -> Response<Body> {
+    let Collected { parts, mut frames } = collected;
     if frames.is_empty() {
         // An error: its status is in the headers, which then have to be the end of the stream. Clients of grpc's C core
         // take an empty frame behind them for a broken answer.
         return Response::from_parts(parts, Body::empty());
     }
+    let mut charge = request;
     if let Some(room) = room {
-        call.join(room);
+        charge.join(room);
     }
-    let mut held = Some((call, other));
+    let mut held = Some((charge, other));
     for frame in frames.iter_mut().flatten() {
         if let Some(data) = frame.data_mut()
-            && let Some((charge, other)) = held.take()
+            && let Some((mut charge, other)) = held.take()
         {
+            charge.shrink_to(CALL_BYTES + data.len());
             *data = charge.attach(std::mem::take::<Bytes>(data), other);
         }
     }

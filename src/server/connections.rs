@@ -1,84 +1,117 @@
-//! The connections: how many there may be, how fast they must begin, and what happens when the process has no file
-//! descriptor left for another.
+//! The connections: how many there may be, how they come, and what happens when the process has no file descriptor left
+//! for another. What becomes of each is [`connection`](super::connection)'s.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
+use nix::errno::Errno;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{self, Instant, Sleep},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{self, Instant},
 };
-use tonic::transport::server::Connected;
 
-use super::link::{Link, Links};
+use super::{
+    Service,
+    connection::{Calls, Served, Times},
+    link::{Link, Links},
+};
+use crate::memory::Memory;
 
-/// How long a connection may take to begin: HTTP/2's preface has 24 bytes, and clients send it at once.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The length of the preface ("HTTP/2 Connection Preface" in RFC 9113).
-const PREFACE: usize = 24;
-/// How long nothing is accepted after a failure, such as that there is no file descriptor left: trying again at once
-/// would take a core, and whoever waits is in the listener's backlog.
+/// How long nothing is accepted after there was no file descriptor or no memory for it: trying again at once would take a
+/// core, and whoever waits is in the listener's backlog.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the same trouble is logged.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
-/// The connections that are accepted, at most so many at a time; others wait in the listener's backlog.
-pub(super) fn incoming(
-    listener: TcpListener,
-    most: usize,
-    links: Links,
-) -> impl Stream<Item = io::Result<ServedConnection>> {
-    let accepting = Accepting {
-        listener,
-        places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
-        links,
-        told: None,
-    };
-    stream::unfold(accepting, |mut accepting| async {
-        let connection = accepting.next().await;
-        Some((Ok(connection), accepting))
-    })
-}
-
-struct Accepting {
+/// The connections of a listener, at most so many at a time; others wait in its backlog.
+pub(super) struct Connections {
     listener: TcpListener,
     places: Arc<Semaphore>,
     links: Links,
+    times: Times,
+    memory: Memory,
     told: Option<Instant>,
 }
 
-impl Accepting {
-    async fn next(&mut self) -> ServedConnection {
+/// A connection that has its place among those that there may be, until this is dropped.
+struct Placed {
+    stream: TcpStream,
+    link: Arc<Link>,
+    links: Links,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        self.links.remove(&self.link);
+    }
+}
+
+impl Connections {
+    pub(super) fn new(listener: TcpListener, service: &Service, links: Links, times: Times) -> Self {
+        let most = service.max_connections.min(Semaphore::MAX_PERMITS);
+        Connections {
+            listener,
+            places: Arc::new(Semaphore::new(most)),
+            memory: service.memory.clone(),
+            links,
+            times,
+            told: None,
+        }
+    }
+
+    /// Serves them until `stopping` becomes true and those that there are have ended. Dropped before, it ends them.
+    pub(super) async fn serve(mut self, calls: Calls, mut stopping: watch::Receiver<bool>) {
+        let mut serving = JoinSet::new();
+        let stops = stopping.clone();
+        loop {
+            let mut placed = tokio::select! {
+                placed = self.next() => placed,
+                // An error is the sender's end, which is the server's.
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+            };
+            // Those that have ended meanwhile. (Not waited for above: whoever waits for a place would be dropped.)
+            while serving.try_join_next().is_some() {}
+            let served = Served {
+                link: Arc::clone(&placed.link),
+                calls: calls.clone(),
+                times: self.times,
+                memory: self.memory.clone(),
+            };
+            let stops = stops.clone();
+            serving.spawn(async move { served.serve(&mut placed.stream, stops).await });
+        }
+        // Nobody waits in a backlog that isn't looked at any more.
+        drop(self);
+        while serving.join_next().await.is_some() {}
+    }
+
+    async fn next(&mut self) -> Placed {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
+                    // The place first: until it has one, it isn't among those that make room.
                     let place = self.place().await;
-                    let link = self.links.add(Some(peer));
-                    // Without Nagle's algorithm, which would hold back small answers. A failure is that it is gone.
-                    let _ = stream.set_nodelay(true);
-                    return ServedConnection {
+                    let placed = Placed {
                         stream,
-                        begins: Some((PREFACE, Box::pin(time::sleep(HANDSHAKE)))),
-                        leaves: Box::pin({
-                            let link = Arc::clone(&link);
-                            async move { link.leaves().await }
-                        }),
-                        link,
+                        link: self.links.add(Some(peer)),
                         links: self.links.clone(),
                         _place: place,
                     };
+                    // Without Nagle's algorithm, which would hold back small answers. A failure is that it is gone.
+                    let _ = placed.stream.set_nodelay(true);
+                    return placed;
                 }
-                Err(error) => {
+                Err(error) if is_exhausted(&error) => {
                     self.tell(&format!("can't accept a connection: {error}"));
+                    self.links.evict_idle();
                     time::sleep(PAUSE).await;
+                }
+                // It was gone before it was accepted.
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was not accepted");
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -110,79 +143,31 @@ impl Accepting {
     }
 }
 
-/// A connection that has its place among those that there may be, and must begin in time.
-pub(super) struct ServedConnection {
-    stream: TcpStream,
-    /// How many bytes are missing until it has begun, and until when they must come.
-    begins: Option<(usize, Pin<Box<Sleep>>)>,
-    leaves: Pin<Box<dyn Future<Output = ()> + Send>>,
-    link: Arc<Link>,
-    links: Links,
-    _place: OwnedSemaphorePermit,
+/// Whether there was nothing to make a connection of: that doesn't pass by itself as fast as it can be tried.
+fn is_exhausted(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        code,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+    )
 }
 
-impl Connected for ServedConnection {
-    type ConnectInfo = Arc<Link>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn connect_info(&self) -> Arc<Link> {
-        Arc::clone(&self.link)
-    }
-}
-
-impl Drop for ServedConnection {
-    fn drop(&mut self) {
-        self.links.remove(&self.link);
-    }
-}
-
-impl AsyncRead for ServedConnection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.leaves.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+    #[test]
+    fn only_exhaustion_pauses() {
+        for (errno, pauses) in [
+            (Errno::EMFILE, true),
+            (Errno::ENFILE, true),
+            (Errno::ENOBUFS, true),
+            (Errno::ENOMEM, true),
+            (Errno::ECONNABORTED, false),
+            (Errno::ECONNRESET, false),
+            (Errno::EPERM, false),
+        ] {
+            assert_eq!(is_exhausted(&io::Error::from(errno)), pauses, "{errno}");
         }
-        let before = buffer.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            let count = buffer.filled().len() - before;
-            self.begins = self.begins.take().and_then(|(missing, sleep)| {
-                let missing = missing.saturating_sub(count);
-                (missing > 0).then_some((missing, sleep))
-            });
-            return Poll::Ready(read);
-        }
-        if let Some((_, sleep)) = &mut self.begins {
-            ready!(sleep.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for ServedConnection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -6,14 +6,12 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -23,15 +21,15 @@ use tower::{Layer, Service};
 
 use super::{
     Service as ServiceOptions, answer,
+    body::{Timely, holding, panicked},
     intake::{self, Intake},
-    link::{Link, OpenCall, Untaken},
+    link::{Link, OpenCall},
 };
 use crate::{
     api::{Deadline, status::complete},
     domain::Error,
     fair::{FairPool, Holder, Lease},
     memory::Memory,
-    supervise::panic_text,
 };
 
 /// The RPCs whose responses have no end of their own.
@@ -47,6 +45,9 @@ const PERMIT_WAIT: Duration = Duration::from_secs(4);
 /// takes some KiB for as long as it lasts.
 const MOST_PROBES: usize = 2048;
 
+/// The most bytes of a message to health or reflection: a service's or a symbol's name, which has some hundreds at most.
+pub(super) const MOST_PROBED: usize = 4 << 10;
+
 /// Adds a [`Front`] to the services.
 #[derive(Clone)]
 pub(super) struct FrontLayer(Arc<Limits>);
@@ -60,6 +61,7 @@ struct Limits {
     probes: FairPool<1>,
     request_timeout: Duration,
     max_request_bytes: usize,
+    read_timeout: Duration,
     intake: Arc<Intake>,
     memory: Memory,
     /// Becomes true when the time that requests had to end after a stop is over.
@@ -87,6 +89,7 @@ impl FrontLayer {
             probes: permits(MOST_PROBES),
             request_timeout: service.request_timeout,
             max_request_bytes: service.limits.max_request_bytes,
+            read_timeout: service.read_timeout,
             is_over,
         }))
     }
@@ -132,20 +135,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // The one that poll_ready was asked about does the work; its clone stays.
         let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let inner = std::mem::replace(&mut self.inner, clone);
         let limits = Arc::clone(&self.limits);
         if let Some(refusal) = not_grpc(&request) {
             return Box::pin(async move { Ok(refusal) });
         }
         if !request.uri().path().starts_with("/chatledger.") {
-            // Health and reflection answer however busy the server is, and their streams have no end.
-            let Some(permit) = limits.probes.try_take(intake::holder(request.extensions()), [1]) else {
-                let status = Status::from(Error::Overloaded("too many calls of health and reflection"));
-                return Box::pin(async move { Ok(status.into_http()) });
-            };
-            let call = open_call(&request);
             return Box::pin(async move {
-                Ok(inner.call(request).await?.map(|body| holding(permit, call, body)))
+                let response = limits.probe(inner, request).await?;
+                Ok(with_details(response, MOST_PROBED))
             });
         }
         Box::pin(async move {
@@ -157,7 +155,7 @@ where
                 // An error is the sender's end, which is the server's.
                 _ = is_over.wait_for(|is_over| *is_over) => Status::from(Error::ShuttingDown).into_http(),
             };
-            let response = limits.with_details(response);
+            let response = with_details(response, limits.max_request_bytes);
             let code = response
                 .headers()
                 .get("grpc-status")
@@ -196,41 +194,89 @@ impl Limits {
             Err(status) => return Ok(status.into_http()),
         };
         let holder = received.charge.holder();
-        let Some(permit) = permit(permits, holder, deadline).await else {
-            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
-        };
-        received.request.extensions_mut().insert(Deadline(deadline));
         let path = received.request.uri().path().to_owned();
+        // Before the permit as well: whoever waits for memory denies nobody anything.
         let room = match answer::take(&self.memory, &path, holder, deadline).await {
             Ok(room) => room,
             Err(error) => return Ok(Status::from(error).into_http()),
         };
-        let called = AssertUnwindSafe(inner.call(received.request)).catch_unwind();
-        let response = match time::timeout_at(deadline, called).await {
-            Ok(Ok(response)) => response?,
-            Ok(Err(panic)) => {
-                tracing::error!(rpc = path, panic = panic_text(&panic), "a request panicked");
-                return Ok(Status::from(Error::Internal).into_http());
-            }
+        let Some(permit) = permit(permits, holder, deadline).await else {
+            return Ok(Status::from(Error::Overloaded(refusal)).into_http());
+        };
+        received.request.extensions_mut().insert(Deadline(deadline));
+        let called = caught(&path, async {
+            let response = inner.call(received.request).await?;
+            Ok(if is_stream {
+                Answer::Streamed(response)
+            } else {
+                Answer::Whole(answer::collect(response).await)
+            })
+        });
+        let answer = match time::timeout_at(deadline, called).await {
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(status)) => return Ok(status.into_http()),
             Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
         };
-        Ok(if is_stream {
-            response.map(|body| holding((permit, received.charge), call, body))
-        } else {
-            let untaken = call.as_ref().map(OpenCall::handed_over);
-            answer::finish(response, room, received.charge, (permit, untaken, call)).await
+        Ok(match answer {
+            Answer::Streamed(response) => {
+                response.map(|body| holding((permit, received.charge), call, path, body))
+            }
+            Answer::Whole(collected) => {
+                let untaken = call.as_ref().map(OpenCall::handed_over);
+                answer::finish(collected, room, received.charge, (permit, untaken, call))
+            }
         })
     }
 
-    /// A response whose error, if it is one, has details.
-    fn with_details(&self, response: Response<Body>) -> Response<Body> {
-        match Status::from_header_map(response.headers()) {
-            Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
-                complete(status, self.max_request_bytes).into_http()
-            }
-            _ => response,
+    /// Answers health and reflection, however busy the server is; and that there is nothing else.
+    async fn probe<S>(&self, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+    {
+        let Some(permit) = self.probes.try_take(intake::holder(request.extensions()), [1]) else {
+            let status = Status::from(Error::Overloaded("too many calls of health and reflection"));
+            return Ok(status.into_http());
+        };
+        let call = open_call(&request);
+        let path = request.uri().path().to_owned();
+        // Reflection has a stream of questions, which isn't over as long as they come.
+        let timely = Timely::new(self.read_timeout, path.starts_with("/grpc.reflection."));
+        let request = request.map(|body| timely.body(body));
+        let response = match caught(&path, async { inner.call(request).await }).await {
+            Ok(response) => response?,
+            Err(status) => return Ok(status.into_http()),
+        };
+        // The headers of an error end its stream.
+        if response.headers().contains_key("grpc-status") {
+            return Ok(response);
         }
+        Ok(response.map(|body| holding(permit, call, path, body)))
     }
+}
+
+/// What a future is, or INTERNAL where it panics.
+#[allow(clippy::result_large_err)] // a status is what a call ends with
+async fn caught<F: Future>(rpc: &str, future: F) -> Result<F::Output, Status> {
+    AssertUnwindSafe(future)
+        .catch_unwind()
+        .await
+        .map_err(|panic| panicked(rpc, &panic))
+}
+
+/// A response whose error, if it is one, has details.
+fn with_details(response: Response<Body>, max_request_bytes: usize) -> Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
+            complete(status, max_request_bytes).into_http()
+        }
+        _ => response,
+    }
+}
+
+/// What a service answers with.
+enum Answer {
+    Streamed(Response<Body>),
+    Whole(answer::Collected),
 }
 
 /// A permit of a connection's share, as soon as there is one within a moment and the deadline.
@@ -267,48 +313,6 @@ fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
 /// The call, as one of its connection's.
 fn open_call(request: &Request<Body>) -> Option<OpenCall> {
     request.extensions().get::<Arc<Link>>().map(OpenCall::new)
-}
-
-/// A body that has something until its end. A frame that it has handed over is untaken until the next is asked for.
-fn holding<T: Send + Sync + Unpin + 'static>(held: T, call: Option<OpenCall>, body: Body) -> Body {
-    Body::new(Held {
-        body,
-        untaken: None,
-        call,
-        _owned: held,
-    })
-}
-
-struct Held<T> {
-    body: Body,
-    untaken: Option<Untaken>,
-    call: Option<OpenCall>,
-    _owned: T,
-}
-
-impl<T: Unpin> http_body::Body for Held<T> {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.untaken = None;
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_some() {
-            self.untaken = self.call.as_ref().map(OpenCall::handed_over);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// How much before the client's deadline the server gives up, so that the client hears why.

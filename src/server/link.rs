@@ -1,7 +1,8 @@
 //! The links: what the server knows of each connection while it is served, and who has to leave when something is short.
 //!
-//! A client that doesn't take its answers holds permits and memory for as long as it likes, and as long as there is
-//! enough, it may. When others wait for what it holds, the *reaper* ends the connections that have been stalled longest.
+//! A client that doesn't take its answers holds permits and memory for as long as it likes, and one that doesn't send the
+//! rest of a message for as long as reading may take. As long as there is enough, they may. When others wait for what they
+//! hold, the *reaper* ends the connections that have been stalled longest.
 
 use std::{
     collections::HashMap,
@@ -18,10 +19,11 @@ use tokio::{
     time::{self, Instant},
 };
 
+use super::unread::Unread;
 use crate::fair::Holder;
 
-/// How long an answer may lie there, untaken, while others wait for what it holds: long for a network, and short enough
-/// that those who wait are served before they are refused.
+/// How long an answer may lie there, untaken, or a message may stay incomplete without a byte more of it, while others wait
+/// for what it holds: long for a network, and short enough that those who wait are served before they are refused.
 const STALLED: Duration = Duration::from_secs(2);
 /// How often it is looked whether anybody waits.
 const LOOK: Duration = Duration::from_millis(250);
@@ -41,6 +43,7 @@ pub(super) struct Link {
     leave: Notify,
     /// How many calls are open.
     calls: AtomicUsize,
+    unread: Arc<Unread>,
     state: Mutex<State>,
 }
 
@@ -48,8 +51,9 @@ pub(super) struct Link {
 struct State {
     /// Since when the last call is over.
     idle_since: Instant,
-    /// The answers, or parts of them, that have been handed over and not been taken, by number.
-    untaken: HashMap<u64, Instant>,
+    /// The parts of answers that have been handed over and not been taken, and the messages that have begun to come and
+    /// aren't there, by number.
+    awaited: HashMap<u64, Instant>,
 }
 
 /// Where numbers come from: they are never used again.
@@ -62,9 +66,10 @@ impl Links {
             peer,
             leave: Notify::new(),
             calls: AtomicUsize::new(0),
+            unread: Arc::default(),
             state: Mutex::new(State {
                 idle_since: Instant::now(),
-                untaken: HashMap::new(),
+                awaited: HashMap::new(),
             }),
         });
         self.lock().insert(link.number, Arc::clone(&link));
@@ -108,7 +113,7 @@ impl Links {
             .collect();
         stalled.sort_by_key(|(since, _)| *since);
         for (since, link) in stalled.into_iter().take(AT_A_TIME) {
-            tracing::warn!(peer = ?link.peer, stalled_for = ?now - since, "ending a connection that takes no answers");
+            tracing::warn!(peer = ?link.peer, stalled_for = ?now - since, "ending a connection whose client takes no answers, or doesn't send the rest of a message");
             link.leave.notify_one();
         }
     }
@@ -124,13 +129,33 @@ impl Link {
         Holder(self.number)
     }
 
+    /// What it has received and no call has read.
+    pub(super) fn unread(&self) -> &Arc<Unread> {
+        &self.unread
+    }
+
+    /// Who is at its other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
     /// Waits until it has to leave.
     pub(super) async fn leaves(&self) {
         self.leave.notified().await;
     }
 
+    /// Its client has to do something, until the result is dropped: take a part of an answer, or send the rest of a message.
+    pub(super) fn waits(self: &Arc<Self>) -> Awaited {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.state().awaited.insert(number, Instant::now());
+        Awaited {
+            link: Arc::clone(self),
+            number,
+        }
+    }
+
     fn stalled_since(&self) -> Option<Instant> {
-        self.state().untaken.values().min().copied()
+        self.state().awaited.values().min().copied()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,13 +174,8 @@ impl OpenCall {
     }
 
     /// Something of its answer has been handed over, and is untaken until the result is dropped.
-    pub(super) fn handed_over(&self) -> Untaken {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.0.state().untaken.insert(number, Instant::now());
-        Untaken {
-            link: Arc::clone(&self.0),
-            number,
-        }
+    pub(super) fn handed_over(&self) -> Awaited {
+        self.0.waits()
     }
 }
 
@@ -163,19 +183,20 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         if self.0.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.state().idle_since = Instant::now();
+            self.0.unread.forget();
         }
     }
 }
 
-/// A part of an answer that the client hasn't taken.
+/// What a client hasn't done yet.
 #[derive(Debug)]
-pub(super) struct Untaken {
+pub(super) struct Awaited {
     link: Arc<Link>,
     number: u64,
 }
 
-impl Drop for Untaken {
+impl Drop for Awaited {
     fn drop(&mut self) {
-        self.link.state().untaken.remove(&self.number);
+        self.link.state().awaited.remove(&self.number);
     }
 }

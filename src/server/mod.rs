@@ -1,21 +1,23 @@
 //! The gRPC server: the listener, the layers, the services of the scope, health, reflection and shutdown.
 
 mod answer;
+mod body;
+mod connection;
 mod connections;
 mod front;
 mod health;
 mod intake;
 mod link;
+mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch, time};
 use tonic::{
     Request, Status,
     service::{Routes, RoutesBuilder, interceptor::InterceptedService},
-    transport::Server,
 };
+use tower::Layer;
 
 use crate::{
     api::{
@@ -58,6 +60,10 @@ pub struct Service {
     pub max_streams: usize,
     /// The most connections at a time.
     pub max_connections: usize,
+    /// How old a connection may become before its client is told to open another; a tenth more or less.
+    pub max_connection_age: Duration,
+    /// How long what is under way on an old connection may go on.
+    pub max_connection_age_grace: Duration,
     /// What requests, answers and watches hold together.
     pub memory: Memory,
     /// How long a request, or a message of a stream that has begun, may take to arrive.
@@ -68,25 +74,6 @@ pub struct Service {
 
 /// How often idle connections to the database are looked through.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
-/// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
-const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
-/// How long a client may take to answer a ping.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How many bytes of a stream may be on their way before the server has read any: what a stream can send in
-/// a round trip.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
-/// whose unread small frames add up to half of this, counting each as 256 bytes or so: entries of an append
-/// stream are small, and a fast client is to be slowed down, not cut off. So this is larger by far than what
-/// several streams can send without being read.
-const CONNECTION_WINDOW: u32 = 16 << 20;
-
-/// The most calls at a time on a connection, open streams included: the load tester has 10,000 on four.
-const MOST_STREAMS: u32 = 8192;
-/// The most calls of a connection that are cancelled before the server has looked at them: a burst of short deadlines has
-/// some hundreds; h2 ends the connection beyond (the attack is known as rapid reset).
-const MOST_RESETS: usize = 512;
 /// How long the last answers may take after the grace period: they are small, and wait for nothing.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -94,7 +81,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// period at most), and returns.
 ///
 /// # Errors
-/// A listener that can't be used.
+/// None: the descriptors are the program's own.
 pub async fn run(
     listener: TcpListener,
     service: Service,
@@ -103,9 +90,9 @@ pub async fn run(
     let intake = intake::Intake::new(&service.limits, &service.memory, service.read_timeout)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::builder();
-    routes.add_service(health);
+    routes.add_service(health.max_decoding_message_size(front::MOST_PROBED));
     add_reflection(&mut routes)?;
-    let (stop, mut stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(false);
     add_services(&mut routes, &service, &stopping);
 
     let health = health::Health::new(reporter, service.store.db(), service.scope)?;
@@ -128,45 +115,34 @@ pub async fn run(
             supervise("reaper", reap).await;
         }
     });
-    let serving = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(Some(MOST_STREAMS))
-        .http2_max_pending_accept_reset_streams(Some(MOST_RESETS))
-        .layer(front)
-        .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(
-            connections::incoming(listener, service.max_connections, links),
-            async move {
-                // An error is the sender's end, which is this function's.
-                let _ = stopping.wait_for(|stopping| *stopping).await;
-            },
-        );
+    let times = connection::Times {
+        beginning: service.read_timeout,
+        age: service.max_connection_age,
+        grace: service.max_connection_age_grace,
+    };
+    let connections = connections::Connections::new(listener, &service, links, times);
+    let serving = connections.serve(front.layer(routes.routes()), stopping);
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
+    tokio::select! {
+        // It goes on until it is told to stop.
+        () = &mut serving => {}
         () = shutdown => {
             // First, or a database that comes back would make the server look well again.
             following.abort();
             let _ = following.await;
             health.not_serving().await;
             stop.send_replace(true);
-            match time::timeout(service.shutdown_grace, &mut serving).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    tracing::warn!("requests were still under way when the grace period ended");
-                    end.send_replace(true);
-                    // They are told so, by those who listen.
-                    time::timeout(LAST_ANSWERS, serving).await.unwrap_or(Ok(()))
-                }
+            if time::timeout(service.shutdown_grace, &mut serving).await.is_err() {
+                tracing::warn!("requests were still under way when the grace period ended");
+                end.send_replace(true);
+                // They are told so, by those who listen.
+                let _ = time::timeout(LAST_ANSWERS, serving).await;
             }
         }
-    };
+    }
     pruning.abort();
     reaping.abort();
-    ended.context("serving")
+    Ok(())
 }
 
 /// Both versions of reflection: some clients' tools know only the older one.
@@ -176,8 +152,16 @@ fn add_reflection(routes: &mut RoutesBuilder) -> anyhow::Result<()> {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    routes.add_service(builder().build_v1()?);
-    routes.add_service(builder().build_v1alpha()?);
+    routes.add_service(
+        builder()
+            .build_v1()?
+            .max_decoding_message_size(front::MOST_PROBED),
+    );
+    routes.add_service(
+        builder()
+            .build_v1alpha()?
+            .max_decoding_message_size(front::MOST_PROBED),
+    );
     Ok(())
 }
 

@@ -361,7 +361,8 @@ impl Store {
         };
         Ok(Messages {
             available: usize::try_from(first.get::<_, i64>(COLUMNS)).unwrap_or(usize::MAX),
-            messages: rows.iter().map(message).collect::<Result<_>>()?,
+            // Row by row, so that what a row takes is given back as soon as it is read.
+            messages: rows.into_iter().map(|row| message(&row)).collect::<Result<_>>()?,
         })
     }
 

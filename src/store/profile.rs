@@ -269,7 +269,7 @@ impl Store {
                 ],
             )
             .await?;
-        Ok(rows.iter().map(profile).collect())
+        Ok(rows.into_iter().map(|row| profile(&row)).collect())
     }
 
     /// Which of the two is missing.

@@ -249,9 +249,9 @@ impl Store {
             self.session(caller, session_id).await?;
         }
         let available = rows.first().map_or(0, |row| row.get::<_, i64>(COLUMNS));
-        let hits = rows.iter().map(|row| {
+        let hits = rows.into_iter().map(|row| {
             Ok(SearchHit {
-                message: message(row)?,
+                message: message(&row)?,
                 session_title: row.get(COLUMNS + 1),
                 rank: row.get(COLUMNS + 2),
                 snippet: row.get(COLUMNS + 3),

@@ -306,7 +306,7 @@ impl Store {
                 ],
             )
             .await?;
-        Ok(rows.iter().map(session).collect())
+        Ok(rows.into_iter().map(|row| session(&row)).collect())
     }
 
     /// What is missing, where a row of a session was not found: the session, or `within` it the resource.

@@ -207,7 +207,7 @@ async fn lists_are_counted_before_anything_is_built_of_them() {
     assert_eq!(is_invalid(&status, "zeros").fields, ["request"]);
     // Nothing of all that is held any more.
     eventually("the budget is whole", async || {
-        (server.memory.free() + (8 << 10) >= (56 << 20)).then_some(())
+        (server.memory.free() + (8 << 10) >= (48 << 20)).then_some(())
     })
     .await;
     server.stop().await;

@@ -28,6 +28,7 @@ mod connections;
 mod documents;
 mod embedded;
 mod export;
+mod fairness;
 mod filters;
 mod group_commit;
 mod harness;

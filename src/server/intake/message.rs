@@ -5,11 +5,12 @@ use std::{io::Read, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::bufread::MultiGzDecoder;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use tokio::time::{self, Instant};
 use tonic::{Status, body::Body};
 
-use super::{Intake, shape::Method};
+use super::{super::link::Link, Intake, shape::Method};
 use crate::{domain::Error, fair::Holder, memory::Charge};
 
 /// The bytes before each message.
@@ -26,13 +27,36 @@ pub(super) enum Packing {
     Gzip,
 }
 
+/// A body that is being received.
+pub(super) struct Arriving {
+    pub(super) body: Body,
+    pub(super) link: Option<Arc<Link>>,
+}
+
+impl Arriving {
+    fn taken(&self, bytes: usize) {
+        if let Some(link) = &self.link {
+            link.unread().taken(bytes);
+        }
+    }
+}
+
+impl Drop for Arriving {
+    /// Takes what has come and nobody will read.
+    fn drop(&mut self) {
+        while let Some(Some(Ok(frame))) = self.body.frame().now_or_never() {
+            self.taken(frame.data_ref().map_or(0, Bytes::len));
+        }
+    }
+}
+
 /// The messages of a call.
 pub(super) struct Messages {
     intake: Arc<Intake>,
     method: Method,
     packing: Packing,
     holder: Holder,
-    body: Body,
+    body: Arriving,
     /// Received, and not looked at yet.
     rest: Bytes,
     /// What `rest` holds, where that isn't just what came at once.
@@ -73,7 +97,7 @@ impl Messages {
         method: Method,
         packing: Packing,
         holder: Holder,
-        body: Body,
+        body: Arriving,
     ) -> Self {
         Messages {
             charge: intake.memory.nothing(holder),
@@ -240,9 +264,11 @@ impl Messages {
     async fn fill(&mut self, needed: usize, until: Instant) -> Result<(), Status> {
         let mut bytes = BytesMut::from(std::mem::take(&mut self.rest));
         while bytes.len() < needed {
+            let awaited = self.body.link.as_ref().map(Link::waits);
             let Some(data) = self.data(Some(until)).await? else {
                 return Err(invalid("ends in the middle of a message").into());
             };
+            drop(awaited);
             // Its room doubles as it grows, and there are both while it is copied.
             let room = COPIES * (bytes.len() + data.len());
             self.charge.grow_soon(room, Some(until)).await?;
@@ -254,14 +280,18 @@ impl Messages {
 
     async fn data(&mut self, until: Option<Instant>) -> Result<Option<Bytes>, Status> {
         let frame = match until {
-            Some(until) => time::timeout_at(until, self.body.frame())
+            Some(until) => time::timeout_at(until, self.body.body.frame())
                 .await
                 .map_err(|_| Error::DeadlineExceeded)?,
-            None => self.body.frame().await,
+            None => self.body.body.frame().await,
         };
         match frame {
             // Trailers are of no use.
-            Some(frame) => Ok(Some(frame?.into_data().unwrap_or_default())),
+            Some(frame) => {
+                let data = frame?.into_data().unwrap_or_default();
+                self.body.taken(data.len());
+                Ok(Some(data))
+            }
             None => Ok(None),
         }
     }

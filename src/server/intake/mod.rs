@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use self::{
-    message::{Messages, Packing},
+    message::{Arriving, Messages, Packing},
     shape::{Method, Shapes},
 };
 use super::link::Link;
@@ -32,8 +32,9 @@ use crate::{
     memory::{Charge, Memory},
 };
 
-/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, the library's buffer.
-const CALL_BYTES: usize = 8 << 10;
+/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
+/// KiB, which short messages are encoded into.
+pub(super) const CALL_BYTES: usize = 8 << 10;
 /// The same for a stream of entries, which has a second task, and a queue.
 const STREAM_BYTES: usize = 12 << 10;
 
@@ -89,7 +90,9 @@ impl Intake {
             });
         };
         let packing = packing(request.headers())?;
+        let link = request.extensions().get::<Arc<Link>>().cloned();
         let (mut parts, body) = request.into_parts();
+        let body = Arriving { body, link };
         // What is handed on isn't packed.
         parts.headers.remove("grpc-encoding");
         let messages = Messages::new(Arc::clone(self), method, packing, holder, body);

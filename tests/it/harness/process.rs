@@ -50,6 +50,25 @@ pub fn serve() -> Command {
     command
 }
 
+/// The same command where it may have so many files open at most.
+pub fn within_files(command: &Command, most: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
 /// `chatledger serve` with an embedded PostgreSQL there.
 pub fn serve_in(data_dir: &Path) -> Command {
     let mut command = serve();

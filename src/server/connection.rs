@@ -1,0 +1,299 @@
+//! One connection: how fast it must begin, what it is told if it isn't HTTP/2, how its calls are served, and how old it
+//! may become.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::Request;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+    time,
+};
+use tonic::{body::Body, service::Routes};
+use tower::Service;
+
+use super::{
+    front::Front,
+    link::Link,
+    unread::{self, FRAME_HEADER, Gate},
+};
+use crate::memory::Memory;
+
+/// The preface with which HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The longest frame that may be sent before settings say otherwise (RFC 9113, section 4.2).
+const LONGEST_FRAME: usize = 16 << 10;
+/// What an HTTP/1 client is told, which wouldn't read a frame.
+const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
+    content-type: text/plain\r\ncontent-length: 46\r\nconnection: close\r\n\r\n\
+    This is a gRPC server, which speaks HTTP/2.\r\n\n";
+/// How much of such a client's request is read away at most: closing with something unread would take the answer from it.
+const MOST_READ_AWAY: u64 = 64 << 10;
+/// And for how long.
+const READ_AWAY: Duration = Duration::from_secs(1);
+
+/// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
+/// How long a client may take to answer a ping.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many bytes of a stream may be on their way before the server has read any: what a stream can send in
+/// a round trip.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
+/// whose unread small frames add up to half of this, counting each as 256 bytes or so: entries of an append
+/// stream are small, and a fast client is to be slowed down, not cut off. So this is larger by far than what
+/// several streams can send without being read.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The most calls at a time on a connection, open streams included: the load tester has 10,000 on four.
+const MOST_STREAMS: u32 = 8192;
+/// The most calls of a connection that are cancelled before the server has looked at them: a burst of short deadlines has
+/// some hundreds; h2 ends the connection beyond (the attack is known as rapid reset).
+const MOST_RESETS: usize = 512;
+
+/// A connection's age is spread by so much to either side, so that connections that began together don't end together.
+const JITTER: f64 = 0.1;
+
+/// How long the parts of a connection's life may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// From its start until it has begun: clients send the preface and their settings at once.
+    pub(super) beginning: Duration,
+    /// Then it takes no more calls, and its client is told to open another.
+    pub(super) age: Duration,
+    /// How long the calls that there are may go on after that.
+    pub(super) grace: Duration,
+}
+
+impl Times {
+    fn jittered_age(self) -> Duration {
+        self.age.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
+    }
+}
+
+/// What answers the calls of all connections.
+pub(super) type Calls = Front<Routes>;
+
+/// A connection, and what it is served with.
+pub(super) struct Served {
+    pub(super) link: Arc<Link>,
+    pub(super) calls: Calls,
+    pub(super) times: Times,
+    pub(super) memory: Memory,
+}
+
+impl Served {
+    /// Serves it to its end: the client's, or that of its age or of the server with the calls that are under way then; or
+    /// at once when it has to leave.
+    pub(super) async fn serve(&self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+        let served = async {
+            let begun = tokio::select! {
+                begun = time::timeout(self.times.beginning, begin(stream)) => begun,
+                // An error is the sender's end, which is the server's.
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            };
+            match begun {
+                Ok(Ok(Beginning::Http2(read))) => self.serve_http2(read, stream, stopping).await,
+                Ok(Ok(Beginning::Http1)) => refuse(stream).await,
+                Ok(Ok(Beginning::Other) | Err(_)) => {}
+                Err(_) => tracing::debug!(peer = ?self.link.peer(), "a connection didn't begin in time"),
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = self.link.leaves() => {}
+        }
+    }
+
+    async fn serve_http2(&self, read: Vec<u8>, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+        let charge = self.memory.nothing(self.link.holder());
+        let gate = Gate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
+        let service = service_fn(|request: Request<Incoming>| {
+            let (link, mut calls) = (Arc::clone(&self.link), self.calls.clone());
+            async move {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(link);
+                poll_fn(|cx| calls.poll_ready(cx)).await?;
+                calls.call(request).await
+            }
+        });
+        let io = TokioIo::new(Begun { read, stream, gate });
+        let mut connection = pin!(builder().serve_connection(io, service));
+        let is_old = time::sleep(self.times.jittered_age());
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            () = is_old => None,
+            // An error is the sender's end, which is the server's.
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        };
+        let peer = self.link.peer();
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                // A server that stops ends this by itself, which may be sooner.
+                match time::timeout(self.times.grace, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return tracing::debug!(?peer, "an old connection has been ended"),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(?peer, %error, "a connection has failed");
+        }
+    }
+}
+
+fn builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_pending_accept_reset_streams(MOST_RESETS);
+    builder
+}
+
+/// What a connection begins as.
+enum Beginning {
+    /// The preface and the client's settings, which have been read.
+    Http2(Vec<u8>),
+    /// A request of an older version, or what looks like one.
+    Http1,
+    Other,
+}
+
+/// Reads until it is known what the connection begins as. What isn't as it should be after the preface is left for HTTP/2
+/// to refuse.
+async fn begin(stream: &mut TcpStream) -> io::Result<Beginning> {
+    let mut read = vec![0; PREFACE.len() + FRAME_HEADER];
+    let mut count = 0;
+    while count < read.len() {
+        let more = stream.read(&mut read[count..]).await?;
+        if more == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        count += more;
+        let expected = count.min(PREFACE.len());
+        if read[..expected] != PREFACE[..expected] {
+            let is_method = read[0].is_ascii_uppercase();
+            return Ok(if is_method {
+                Beginning::Http1
+            } else {
+                Beginning::Other
+            });
+        }
+    }
+    let header = read.last_chunk().map_or(0, unread::payload);
+    let begun = read.len();
+    read.resize(begun + header.min(LONGEST_FRAME), 0);
+    stream.read_exact(&mut read[begun..]).await?;
+    Ok(Beginning::Http2(read))
+}
+
+/// Tells an HTTP/1 client that this isn't its kind of server. That it is gone meanwhile is no harm.
+async fn refuse(stream: &mut TcpStream) {
+    let refused = async {
+        stream.write_all(NOT_HTTP_2).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MOST_READ_AWAY), &mut tokio::io::sink()).await
+    };
+    let _ = time::timeout(READ_AWAY, refused).await;
+}
+
+/// A connection of which the beginning has been read.
+struct Begun<'a> {
+    /// What hasn't been handed on of that.
+    read: Vec<u8>,
+    stream: &'a mut TcpStream,
+    gate: Gate,
+}
+
+impl AsyncRead for Begun<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            ready!(self.gate.poll_open(cx));
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            self.gate.received(&buffer.filled()[before..]);
+            return Poll::Ready(Ok(()));
+        }
+        let count = buffer.remaining().min(self.read.len());
+        buffer.put_slice(&self.read[..count]);
+        self.read.drain(..count);
+        if self.read.is_empty() {
+            self.read = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Begun<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_spread() {
+        let times = Times {
+            beginning: Duration::ZERO,
+            age: Duration::from_secs(1000),
+            grace: Duration::ZERO,
+        };
+        let spread: Vec<u64> = (0..100).map(|_| times.jittered_age().as_secs()).collect();
+        assert!(spread.iter().all(|age| (900..=1100).contains(age)), "{spread:?}");
+        assert!(spread.iter().any(|age| *age != spread[0]));
+    }
+
+    #[test]
+    fn the_refusal_s_length_is_right() {
+        let text = std::str::from_utf8(NOT_HTTP_2).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a body");
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len())),
+            "{}",
+            body.len()
+        );
+    }
+}
