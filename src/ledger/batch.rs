@@ -9,37 +9,48 @@ use uuid::Uuid;
 use super::Unit;
 use crate::{domain::message::NewMessage, postgres::Sql};
 
-pub(super) static APPEND: Sql = Sql {
-    text: include_str!("sql/append.sql"),
-    params: &[
-        Type::UUID_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::UUID_ARRAY,
-        Type::INT8_ARRAY,
-        Type::BOOL_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-        Type::INT8_ARRAY,
-        Type::INT8_ARRAY,
-        Type::UUID_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::BYTEA_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-        Type::UUID_ARRAY,
-        Type::INT8_ARRAY,
-        Type::UUID_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::FLOAT8_ARRAY,
-        Type::INT4_ARRAY,
-        Type::BOOL_ARRAY,
-        Type::BOOL,
-        Type::INT8_ARRAY,
-    ],
-};
+macro_rules! append {
+    ($second_part:literal) => {
+        Sql {
+            text: concat!(include_str!("sql/append.sql"), include_str!($second_part)),
+            params: PARAMS,
+        }
+    };
+}
+
+/// Appends messages with citations.
+pub(super) static APPEND_CITED: Sql = append!("sql/append_cited.sql");
+/// Appends messages without any.
+pub(super) static APPEND_UNCITED: Sql = append!("sql/append_uncited.sql");
+
+const PARAMS: &[Type] = &[
+    Type::UUID_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::UUID_ARRAY,
+    Type::INT8_ARRAY,
+    Type::BOOL_ARRAY,
+    Type::TIMESTAMPTZ_ARRAY,
+    Type::INT8_ARRAY,
+    Type::INT8_ARRAY,
+    Type::UUID_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::TIMESTAMPTZ_ARRAY,
+    Type::UUID_ARRAY,
+    Type::INT8_ARRAY,
+    Type::UUID_ARRAY,
+    Type::TIMESTAMPTZ_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::FLOAT8_ARRAY,
+    Type::INT4_ARRAY,
+    Type::BOOL_ARRAY,
+    Type::BOOL,
+    Type::INT8_ARRAY,
+];
 
 /// Units that are stored by one statement. Units of one session must have callers who see alike.
 #[derive(Default)]
@@ -154,7 +165,16 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The parameters of [`APPEND`].
+    /// The statement that stores it.
+    pub(super) fn sql(&self) -> &'static Sql {
+        if self.citations.places.is_empty() {
+            &APPEND_UNCITED
+        } else {
+            &APPEND_CITED
+        }
+    }
+
+    /// The statement's parameters.
     pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 26] {
         let (s, m, c) = (&self.sessions, &self.messages, &self.citations);
         [

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Unit,
-    batch::{APPEND, Batch},
+    batch::{APPEND_CITED, APPEND_UNCITED, Batch},
     database::{Appended, AppendedRow, Database, Failure, Held, Remedy, Transaction},
     decide::{Insertion, Known, Place, Session, Stored},
 };
@@ -60,7 +60,14 @@ static RAISE_LAST_SEQ: Sql = Sql {
 };
 
 /// All of them, for the test that prepares them.
-pub(super) static ALL: [&Sql; 5] = [&APPEND, &LOCK, &LOCK_FREE, &LOOKUP, &RAISE_LAST_SEQ];
+pub(super) static ALL: [&Sql; 6] = [
+    &APPEND_CITED,
+    &APPEND_UNCITED,
+    &LOCK,
+    &LOCK_FREE,
+    &LOOKUP,
+    &RAISE_LAST_SEQ,
+];
 
 impl Database for Db {
     type Failure = DbError;
@@ -71,7 +78,9 @@ impl Database for Db {
         for unit in units {
             batch.add(unit, unit.messages.iter().map(|message| message.id));
         }
-        Ok(appended(&self.write(deadline, &APPEND, &batch.params()).await?))
+        Ok(appended(
+            &self.write(deadline, batch.sql(), &batch.params()).await?,
+        ))
     }
 
     async fn raise_last_seq(&self, session_ids: &[Uuid], deadline: Option<Instant>) -> Result<(), DbError> {
@@ -139,7 +148,7 @@ impl Transaction for Tx {
         for insertion in insertions {
             batch.add(insertion.unit, insertion.row_ids.iter().copied());
         }
-        Ok(appended(&self.query(&APPEND, &batch.params()).await?))
+        Ok(appended(&self.query(batch.sql(), &batch.params()).await?))
     }
 
     async fn end<T: Send>(self, result: Result<T, DbError>) -> Result<T, DbError> {
@@ -147,7 +156,7 @@ impl Transaction for Tx {
     }
 }
 
-/// The rows that [`APPEND`] answers.
+/// The rows that appending answers.
 fn appended(rows: &[Row]) -> Appended {
     let rows = rows.iter().map(|row| AppendedRow {
         id: row.get(0),

@@ -15,7 +15,8 @@
 -- Times are those of the clock, or just after the session's last message; which may be of a year that no clock of
 -- a client knows, or infinity, in rows that others wrote: then they stay in the year 9999.
 --
--- A trigger may drop a row without a word. Then the statement fails, by dividing by 0, and nothing is stored.
+-- This is its first part; the second stores citations (append_cited.sql) or knows that there are none
+-- (append_uncited.sql), which spares a lone append a twentieth of its time.
 WITH locked AS MATERIALIZED (
     SELECT s.id, t.place, t.count, t.timed, t.imported_at, t.given, t.cited,
         greatest(
@@ -50,21 +51,4 @@ WITH locked AS MATERIALIZED (
         AS m (place, number, id, role, content, selected_text, metadata, payload, imported_at, given_id)
     JOIN bumped b ON b.place = m.place
     RETURNING id, session_id, seq, created_at
-), cited AS (
-    INSERT INTO message_citations
-        (tenant_id, message_id, session_id, document_id, chunk_id, score, citation_index, created_at)
-    SELECT b.tenant_id, c.message_id, b.id, c.document_id, c.chunk_id, c.score, c.citation_index,
-        coalesce(c.imported_at, b.starts_at)
-    FROM unnest($17, $18, $19, $20, $21, $22, $23)
-        AS c (place, message_id, imported_at, document_id, chunk_id, score, citation_index)
-    JOIN bumped b ON b.place = c.place
-    RETURNING 1
 )
-SELECT id, session_id, seq, created_at FROM stored
-WHERE (
-    -- As int, whose sum isn't a numeric.
-    SELECT 1 / (
-        coalesce(sum((count + cited)::int), 0) = (SELECT count(*) FROM stored) + (SELECT count(*) FROM cited)
-    )::int
-    FROM bumped
-) = 1
