@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod message;
 mod profile;
+mod removal;
 mod search;
 mod session;
 mod user;
@@ -112,6 +113,7 @@ pub fn statements() -> impl Iterator<Item = &'static Sql> {
         search::ALL,
         citation::ALL,
         document::ALL,
+        removal::ALL,
         analytics::ALL,
         watch::ALL,
     ]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::{Store, first, merged_json, replaces};
+use super::{Store, merged_json, replaces};
 use crate::{
     auth::Caller,
     domain::{
@@ -90,15 +90,6 @@ static UPDATE: Sql = Sql {
     ],
 };
 
-static DELETE: Sql = Sql {
-    text: concat!(
-        "DELETE FROM chat_sessions WHERE ",
-        visible!(),
-        " AND id = $3 RETURNING id"
-    ),
-    params: &[Type::TEXT, Type::UUID, Type::UUID],
-};
-
 /// In id order, as appends lock: no deadlock with them.
 static CLAIM: Sql = Sql {
     text: "WITH mine AS (
@@ -155,7 +146,6 @@ pub(super) static ALL: &[&Sql] = &[
     &REPEATED,
     &GET,
     &UPDATE,
-    &DELETE,
     &CLAIM,
     &LIST_CREATED,
     &LIST_LAST_ACTIVE,
@@ -247,14 +237,6 @@ impl Store {
                 .map_err(|description| Error::invalid("metadata_json", description))?;
         }
         Ok(session)
-    }
-
-    /// Deletes a session and all that is in it.
-    pub async fn delete_session(&self, caller: &Caller, id: Uuid) -> Result<()> {
-        let rows = self
-            .write(caller, &DELETE, &[&caller.tenant.as_ref(), &caller.end_user, &id])
-            .await?;
-        first(rows).map(drop).ok_or(Error::NotFound(Resource::Session))
     }
 
     /// Makes anonymous sessions a user's. Answers, in the order given, those that are the user's now.

@@ -115,11 +115,6 @@ static UPDATE: Sql = Sql {
     ],
 };
 
-static DELETE: Sql = Sql {
-    text: "DELETE FROM users WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND id = $3 RETURNING id",
-    params: &[Type::TEXT, Type::UUID, Type::UUID],
-};
-
 /// `$3` is the first id that may be on the page.
 static LIST: Sql = Sql {
     text: concat!(
@@ -171,7 +166,6 @@ pub(super) static ALL: &[&Sql] = &[
     &REPEATED,
     &ID_IN_USE,
     &UPDATE,
-    &DELETE,
     &LIST,
     &SET_PASSWORD,
     &CREDENTIALS,
@@ -296,14 +290,6 @@ impl Store {
             )
             .await?;
         rows.first().map(user).ok_or(Error::NotFound(Resource::User))
-    }
-
-    /// Deletes a user and all that is the user's.
-    pub async fn delete_user(&self, caller: &Caller, id: Uuid) -> Result<()> {
-        let rows = self
-            .write(caller, &DELETE, &[&caller.tenant.as_ref(), &caller.end_user, &id])
-            .await?;
-        first(rows).map(drop).ok_or(Error::NotFound(Resource::User))
     }
 
     /// One more user than the page holds, if there are as many.

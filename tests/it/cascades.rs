@@ -97,6 +97,35 @@ async fn a_session_takes_messages_and_citations_along() {
 }
 
 #[tokio::test]
+async fn what_is_large_is_deleted_whole_with_its_session_or_its_user() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let (ada, eve) = (user_with_profile(&server).await, user_with_profile(&server).await);
+    let of_ada = [
+        conversation(&server, Some(&ada)).await,
+        conversation(&server, Some(&ada)).await,
+    ];
+    let eves = conversation(&server, Some(&eve)).await;
+    let client = database.client().await;
+    for session in of_ada.iter().chain([&eves]) {
+        let sql = format!(
+            "INSERT INTO messages (session_id, role, content) SELECT '{session}', 'user', 'x'
+            FROM generate_series(1, 2500)"
+        );
+        client.batch_execute(&sql).await.expect("messages");
+    }
+    assert_eq!(counts(&database).await, [2, 2, 3, 7506, 9, 0]);
+    let request = pb::DeleteSessionRequest {
+        session_id: of_ada[0].clone(),
+    };
+    answer(server.sessions().delete_session(request).await);
+    assert_eq!(counts(&database).await, [2, 2, 2, 5004, 6, 0]);
+    let request = pb::DeleteUserRequest { user_id: ada };
+    answer(server.users().delete_user(request).await);
+    assert_eq!(counts(&database).await, [1, 1, 1, 2502, 3, 0]);
+}
+
+#[tokio::test]
 async fn every_foreign_key_has_an_index() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
