@@ -75,7 +75,7 @@ impl Gate {
 
     /// Whether more may be received.
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.unread.waits.register(cx.waker());
+        let mut is_awaited = false;
         loop {
             let unread = self.unread.bytes.load(Ordering::Relaxed);
             let needed = unread.saturating_sub(FREE).div_ceil(STEP) * STEP;
@@ -86,6 +86,13 @@ impl Gate {
             if needed <= self.charge.bytes() {
                 self.more = None;
                 return Poll::Ready(());
+            }
+            // Only who waits is woken, or every call's reading would wake its connection. Then it is looked again: some
+            // may have been read just before.
+            if !is_awaited {
+                self.unread.waits.register(cx.waker());
+                is_awaited = true;
+                continue;
             }
             let (memory, holder) = (&self.memory, self.charge.holder());
             let more = self.more.get_or_insert_with(|| {
