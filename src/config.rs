@@ -5,12 +5,9 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::{
-    domain::Limits,
-    memory, migrate,
-    postgres::{DbOptions, url::DatabaseUrl},
-    store::Scope,
-};
+use crate::{domain::Limits, memory, migrations::Scope};
+use chatledger_migrate as migrate;
+use chatledger_postgres::{DbOptions, url::DatabaseUrl};
 
 /// The configuration of `chatledger serve`.
 #[derive(Debug, Args)]
@@ -299,7 +296,7 @@ impl ServeConfig {
 }
 
 /// A duration such as `500ms`, `10s` or `2m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = text
         .parse::<jiff::SignedDuration>()
         .ok()

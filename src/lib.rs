@@ -13,22 +13,20 @@
 //! 4. [`store`]: one file a table, with its SQL beside the functions that run it; or
 //!    [`ledger`]: the append path, which gives messages their place in a session; or
 //!    [`watch`]: tells of messages as soon as they are committed.
-//! 5. [`postgres`]: the pool and its connections, URLs and TLS, and the embedded cluster.
-//!
-//! [`transfer`] moves data in and out, and [`schema`] writes the tables down for other tools.
+//! 5. [`chatledger_postgres`]: the pool and its connections, URLs and TLS; a crate of its own, that knows nothing of
+//!    chats.
 //!
 //! [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of:
 //! permits, room, memory; [`memory`] is the budget of the last of these.
 //!
-//! Beside that walk: [`cli`] has the commands, [`config`] their flags, [`migrate`] looks after the schema, and
-//! [`auth`] says who calls and checks passwords. [`bench`](mod@bench) is a client: the load tester.
+//! Beside that walk: [`config`] has the flags, [`migrations`] the schema, and [`auth`] says who calls and checks passwords.
+//! The commands, moving data in and out, and the load tester are crates over this one: see `ARCHITECTURE.md`.
 //!
 //! # The rules of the house
 //!
-//! - SQL lives in `store/`, `ledger/`, `migrate/`, `transfer/`, `schema/` and `migrations/`; parameters are always bound. Every
-//!   statement filters by the [`Caller`](auth::Caller). (`bench/compare/` has the SQL that the service is
-//!   compared with.)
-//! - prost's types stay in `api/`, tonic's in `api/` and `server/`; and both in their client, `bench/`.
+//! - SQL lives in `store/`, `ledger/` and `migrations/`, and in the crates of migrations and of moving in and out; parameters
+//!   are always bound. Every statement filters by the [`Caller`](auth::Caller).
+//! - prost's types stay in `api/`, tonic's in `api/` and `server/`.
 //! - There is one error enum, [`domain::Error`], mapped to a status in one function. A constraint is mapped
 //!   to a domain error by its name, in `store/error.rs`.
 //! - No trait with a single implementation; no file above 500 lines; every constant says why it has its
@@ -39,18 +37,13 @@
 
 pub mod api;
 pub mod auth;
-pub mod bench;
-pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod fair;
 pub mod ledger;
 pub mod memory;
-pub mod migrate;
-pub mod postgres;
-pub mod schema;
+pub mod migrations;
 pub mod server;
 pub mod store;
 pub mod supervise;
-pub mod transfer;
 pub mod watch;

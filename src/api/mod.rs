@@ -6,7 +6,6 @@
 mod analytics;
 mod append_stream;
 mod citation;
-pub mod codec;
 mod convert;
 mod document;
 mod message;
@@ -41,14 +40,7 @@ use crate::{
     store::Store,
 };
 
-/// The generated types of the contract, clients included.
-#[allow(clippy::all, clippy::pedantic, missing_docs)]
-pub mod pb {
-    tonic::include_proto!("chatledger.v1");
-}
-
-/// The descriptors of the contract, for server reflection.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+use chatledger_protocol as pb;
 
 /// When a request must be answered; the server's layers put it into the request.
 #[derive(Clone, Copy, Debug)]

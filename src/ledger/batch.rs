@@ -7,7 +7,8 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::Unit;
-use crate::{domain::message::NewMessage, postgres::Sql};
+use crate::domain::message::NewMessage;
+use chatledger_postgres::Sql;
 
 macro_rules! append {
     ($second_part:literal) => {

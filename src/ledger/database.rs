@@ -1,5 +1,5 @@
 //! What the append path asks of a database, so that its decisions can be tried without one: PostgreSQL answers
-//! by the statements of [`statements`](super::statements), and in tests a database that fails by a seed's plan.
+//! by the statements of [`statements`](mod@super::statements), and in tests a database that fails by a seed's plan.
 
 use std::{collections::HashMap, fmt::Display, future::Future};
 

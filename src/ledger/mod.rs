@@ -5,7 +5,7 @@
 //! statement on the fast path, and on the slow path a transaction that decides unit by unit under the
 //! sessions' locks ([`decide`], which needs no database). A unit is stored as a whole or not at all, and a bad one
 //! harms no other. What all this asks of a database is a trait ([`database`]): PostgreSQL answers it
-//! ([`statements`]), and, in tests, a database that fails by a seed's plan ([`simulation`]).
+//! ([`mod@statements`]), and, in tests, a database that fails by a seed's plan (`simulation`).
 
 mod append;
 mod aside;
@@ -40,10 +40,10 @@ use crate::{
         Error, Result,
         message::{NewMessage, Receipt},
     },
-    postgres::{Db, Sql},
     watch::Hub,
 };
 use aside::Aside;
+use chatledger_postgres::{Db, Sql};
 use database::Database;
 use lane::{Backlog, Lane};
 use queue::{Queued, Room, RoomLease, Size, enqueue};

@@ -12,11 +12,8 @@ use super::{
     database::{Appended, AppendedRow, Database, Failure, Held, Remedy, Transaction},
     decide::{Insertion, Known, Place, Session, Stored},
 };
-use crate::{
-    domain::Error,
-    postgres::{Db, DbError, Sql, Time, Tx},
-    store::is_refusal,
-};
+use crate::{domain::Error, store::is_refusal};
+use chatledger_postgres::{Db, DbError, Sql, Time, Tx};
 
 /// In id order, as every statement that locks sessions does. Whose they are is looked at afterwards: one
 /// batch may hold units of different callers.

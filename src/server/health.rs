@@ -11,16 +11,14 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{
-    api::pb::{
-        analytics_service_server::SERVICE_NAME as ANALYTICS,
-        citation_service_server::SERVICE_NAME as CITATION, document_service_server::SERVICE_NAME as DOCUMENT,
-        message_service_server::SERVICE_NAME as MESSAGE, profile_service_server::SERVICE_NAME as PROFILE,
-        session_service_server::SERVICE_NAME as SESSION, user_service_server::SERVICE_NAME as USER,
-    },
-    migrate,
-    postgres::Db,
-    store::Scope,
+use crate::migrations::Scope;
+use chatledger_migrate as migrate;
+use chatledger_postgres::Db;
+use chatledger_protocol::{
+    analytics_service_server::SERVICE_NAME as ANALYTICS, citation_service_server::SERVICE_NAME as CITATION,
+    document_service_server::SERVICE_NAME as DOCUMENT, message_service_server::SERVICE_NAME as MESSAGE,
+    profile_service_server::SERVICE_NAME as PROFILE, session_service_server::SERVICE_NAME as SESSION,
+    user_service_server::SERVICE_NAME as USER,
 };
 
 /// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it is
@@ -108,7 +106,7 @@ impl Health {
             return Err("lanes or watches get nowhere");
         }
         self.db.close_own_idle();
-        let asked = time::timeout(ANSWER, migrate::is_usable(&self.db, self.scope)).await;
+        let asked = time::timeout(ANSWER, migrate::is_usable(&self.db, &self.scope.sets())).await;
         match asked {
             Ok(true) => Ok(()),
             Ok(false) => Err("the database can't be used"),

@@ -20,23 +20,21 @@ use tonic::{
 use tower::Layer;
 
 use crate::{
-    api::{
-        AnalyticsApi, Api, CitationApi, DESCRIPTORS, DocumentApi, MessageApi, ProfileApi, SessionApi,
-        UserApi,
-        pb::{
-            analytics_service_server::AnalyticsServiceServer, citation_service_server::CitationServiceServer,
-            document_service_server::DocumentServiceServer, message_service_server::MessageServiceServer,
-            profile_service_server::ProfileServiceServer, session_service_server::SessionServiceServer,
-            user_service_server::UserServiceServer,
-        },
-    },
+    api::{AnalyticsApi, Api, CitationApi, DocumentApi, MessageApi, ProfileApi, SessionApi, UserApi},
     auth::Passwords,
     domain::{Error, Limits},
     ledger::Ledger,
     memory::Memory,
-    store::{Scope, Store},
+    migrations::Scope,
+    store::Store,
     supervise::supervise,
     watch::Hub,
+};
+use chatledger_protocol::{
+    DESCRIPTORS, analytics_service_server::AnalyticsServiceServer,
+    citation_service_server::CitationServiceServer, document_service_server::DocumentServiceServer,
+    message_service_server::MessageServiceServer, profile_service_server::ProfileServiceServer,
+    session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
 };
 
 /// What is served, and how.

@@ -12,8 +12,8 @@ use crate::{
         analytics::{DailyVolume, LengthBucket, TopDocument, UserActivity},
         page::Page,
     },
-    postgres::{Sql, Time},
 };
+use chatledger_postgres::{Sql, Time};
 
 /// Counts first, and then looks up only the titles that are shown. Scores that a mean can't be made of (SQL by hand may
 /// store NaN, or 1e300) are left out of it.

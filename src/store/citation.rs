@@ -12,8 +12,8 @@ use crate::{
         Error, Resource, Result,
         citation::{Citation, CitationFilter, CitationSource, PlacedCitation, assign_indexes},
     },
-    postgres::{Sql, Time, Tx},
 };
+use chatledger_postgres::{Sql, Time, Tx};
 
 macro_rules! columns {
     () => {

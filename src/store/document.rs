@@ -10,8 +10,8 @@ use crate::{
         document::{Document, DocumentFields, DocumentFilter, NewDocument},
         json::JsonObject,
     },
-    postgres::{Sql, Time, sql::like_literal},
 };
+use chatledger_postgres::{Sql, Time, sql::like_literal};
 
 // Documents belong to the tenant, not to a user: $2 is not looked at.
 

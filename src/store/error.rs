@@ -4,12 +4,10 @@ use std::fmt::Display;
 
 use tokio_postgres::error::SqlState;
 
-use crate::{
-    domain::{Error, Resource},
-    postgres::{
-        DbError,
-        connect::{self, describe},
-    },
+use crate::domain::{Error, Resource};
+use chatledger_postgres::{
+    DbError,
+    connect::{self, describe},
 };
 
 impl From<DbError> for Error {

@@ -13,8 +13,8 @@ use crate::{
         json,
         message::{Message, MessageChange, MessageFilter, Role},
     },
-    postgres::{Sql, Time, Tx},
 };
+use chatledger_postgres::{Sql, Time, Tx};
 
 /// The columns that [`message`] reads, of a row `m` and its citations `c` (see `citations`).
 macro_rules! columns {
@@ -437,7 +437,7 @@ impl Store {
         &self,
         caller: &Caller,
         sql: &Sql,
-        params: &crate::postgres::db::Params<'_>,
+        params: &chatledger_postgres::db::Params<'_>,
     ) -> Result<usize> {
         let tx = self.db.begin(caller.deadline).await?;
         let erased = async {

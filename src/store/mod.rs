@@ -18,42 +18,17 @@ mod watch;
 
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use tokio_postgres::Row;
 
 use crate::{
     auth::Caller,
     domain::{JsonMode, Limits, Result},
-    postgres::{Db, Sql, db::Params},
+    migrations::Scope,
 };
+use chatledger_postgres::{Db, Sql, db::Params};
 
 pub(crate) use error::{internal, is_refusal};
 pub use watch::{Asked, LISTEN, News, PageSize};
-
-/// Which migration sets are installed and served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Scope {
-    /// Everything.
-    All,
-    /// Sessions, messages, citations, documents and analytics; user ids are the application's own.
-    Chat,
-    /// Users and profiles.
-    Auth,
-}
-
-impl Scope {
-    /// Whether users and profiles are kept.
-    #[must_use]
-    pub fn has_auth(self) -> bool {
-        self != Scope::Chat
-    }
-
-    /// Whether sessions and what is in them are kept.
-    #[must_use]
-    pub fn has_chat(self) -> bool {
-        self != Scope::Auth
-    }
-}
 
 /// Everything that is stored.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use crate::{
         profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter},
         user::UserKey,
     },
-    postgres::{Sql, Time, Tx},
 };
+use chatledger_postgres::{Sql, Time, Tx};
 
 macro_rules! columns {
     () => {

@@ -9,8 +9,8 @@ use super::{Store, first};
 use crate::{
     auth::Caller,
     domain::{Error, Resource, Result},
-    postgres::{Sql, Tx},
 };
+use chatledger_postgres::{Sql, Tx};
 
 /// How many messages a step deletes, with their citations: some tens of milliseconds' work.
 const STEP: i64 = 1000;

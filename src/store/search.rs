@@ -20,8 +20,8 @@ use crate::{
         message::{Search, SearchHit},
         page::MAX_PAGE_BYTES,
     },
-    postgres::{DbError, Sql},
 };
+use chatledger_postgres::{DbError, Sql};
 
 /// What of a text is searched: `to_tsvector` fails on a text whose words take more than 1 MiB.
 macro_rules! searched {

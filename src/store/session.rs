@@ -12,8 +12,8 @@ use crate::{
         session::{NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder},
         user::UserKey,
     },
-    postgres::{Sql, Time, Tx, sql::like_literal},
 };
+use chatledger_postgres::{Sql, Time, Tx, sql::like_literal};
 
 macro_rules! columns {
     () => {

@@ -11,8 +11,8 @@ use crate::{
         profile::DEFAULT_LANGUAGE,
         user::{NewUser, User, UserChange, UserFilter, UserKey},
     },
-    postgres::{Sql, Time, sql::like_literal},
 };
+use chatledger_postgres::{Sql, Time, sql::like_literal};
 
 macro_rules! columns {
     () => {

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     auth::Caller,
     domain::{Result, message::Message},
-    postgres::Sql,
 };
+use chatledger_postgres::Sql;
 
 /// News of several sessions at once: `$1` session, `$2` tenant, `$3` end user or NULL, `$4` the seq that is
 /// known; a page of `$5` messages and `$6` bytes each, or, where `$7`, of one that is larger. A session that isn't there, or isn't the

@@ -25,10 +25,10 @@ use crate::{
     auth::Caller,
     domain::Result,
     memory::{self, Memory},
-    postgres::connect::Connector,
     store::Store,
     supervise::supervise,
 };
+use chatledger_postgres::connect::Connector;
 use neighbours::{Announcer, Listener};
 use reader::Reader;
 use sessions::Sessions;

@@ -19,10 +19,8 @@ use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
 use super::sessions::Sessions;
-use crate::{
-    postgres::connect::{self, Connector},
-    store::{LISTEN, Store},
-};
+use crate::store::{LISTEN, Store};
+use chatledger_postgres::connect::{self, Connector};
 
 /// A payload has less than 8,000 bytes ("NOTIFY" in the manual): a server's name and this many ids, of 36
 /// bytes and a comma.

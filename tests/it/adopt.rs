@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use chatledger::store::Scope;
+use chatledger::migrations::Scope;
 
 use crate::{
     harness::{
@@ -151,7 +151,7 @@ async fn a_server_that_met_the_old_tables_before_is_no_hindrance() {
     up.args(["migrate", "up", "--database-url", &database.url()]);
     let output = output_of(up).await;
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("chatledger migrate adopt"), "{errors}");
+    assert!(errors.contains("`migrate adopt`"), "{errors}");
     succeeds(adopt(&database)).await;
     let roles = texts(&client, "SELECT DISTINCT role FROM messages ORDER BY role").await;
     assert_eq!(roles, ["assistant", "user"]);

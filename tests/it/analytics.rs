@@ -372,7 +372,7 @@ async fn users_are_listed_with_how_much_they_chatted() {
 #[tokio::test]
 async fn with_chat_the_users_are_those_whom_sessions_name() {
     let database = TestDatabase::empty().await;
-    let scope = chatledger::store::Scope::Chat;
+    let scope = chatledger::migrations::Scope::Chat;
     database.migrate(scope).await;
     let server = start_with(&database, |options| options.scope = scope).await;
     let (one, two) = (id(), id());

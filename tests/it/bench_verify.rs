@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chatledger::bench::{
+use chatledger_bench::{
     Halt,
     append::{self, Load, Mode},
     progress::Progress,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chatledger::postgres::{Sql, connect::Connector, url::DatabaseUrl};
+use chatledger_postgres::{Sql, connect::Connector, url::DatabaseUrl};
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tonic::Request;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use chatledger::postgres::embedded::find_binaries;
+use chatledger_embedded::find_binaries;
 use nix::sys::signal::Signal;
 use pb::{message_service_client::MessageServiceClient, session_service_client::SessionServiceClient};
 use tonic::{Code, transport::Channel};

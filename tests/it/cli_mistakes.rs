@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatledger::postgres::embedded::{Cluster, Options};
+use chatledger_embedded::{Cluster, Options};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
@@ -121,8 +121,8 @@ async fn a_wrong_password_and_an_unknown_database() {
             .replace("chatledger@", &format!("careful:{password}@"))
     };
     eventually("the rules hold", async || {
-        let url = chatledger::postgres::url::DatabaseUrl::parse(&url("x")).expect("a URL");
-        let connector = chatledger::postgres::connect::Connector::new(&url).expect("a connector");
+        let url = chatledger_postgres::url::DatabaseUrl::parse(&url("x")).expect("a URL");
+        let connector = chatledger_postgres::connect::Connector::new(&url).expect("a connector");
         connector.connect().await.err()
     })
     .await;

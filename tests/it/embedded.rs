@@ -1,6 +1,6 @@
 //! The embedded cluster, with real programs: the ones that are found, or those in `CHATLEDGER_PG_BIN`.
 
-use chatledger::postgres::embedded::{Cluster, EmbeddedError, Options, find_binaries};
+use chatledger_embedded::{Cluster, EmbeddedError, Options, find_binaries};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use std::fs::{self, Permissions};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use chatledger::store::Scope;
+use chatledger::migrations::Scope;
 
 use crate::{
     harness::{process::chatledger, *},

@@ -74,7 +74,7 @@ async fn every_method_refuses_what_is_malformed_as_an_invalid_field() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
     let mut client = Client::connect(server.address).await;
-    let set = FileDescriptorSet::decode(chatledger::api::DESCRIPTORS).expect("descriptors");
+    let set = FileDescriptorSet::decode(chatledger_protocol::DESCRIPTORS).expect("descriptors");
     let mut methods = 0;
     let services = set
         .file
@@ -162,7 +162,7 @@ async fn lists_are_counted_before_anything_is_built_of_them() {
     let profile = "/chatledger.v1.ProfileService/UpdateProfile";
     let many = |element: &[u8]| element.repeat((8 << 20) / element.len() - 8);
     let mask_of = |path: &str| {
-        let set = FileDescriptorSet::decode(chatledger::api::DESCRIPTORS).expect("descriptors");
+        let set = FileDescriptorSet::decode(chatledger_protocol::DESCRIPTORS).expect("descriptors");
         let name = path.rsplit('/').next().expect("a name");
         let request = find(&set, &format!(".chatledger.v1.{name}Request")).expect("a request");
         let mask = request.field.iter().find(|field| field.name() == "update_mask");

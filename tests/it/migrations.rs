@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use chatledger::{migrate, store::Scope};
+use chatledger::migrations::{self, Scope};
 use tokio_postgres::Client;
 
 use crate::harness::{database::migration_files, *};
@@ -51,7 +51,7 @@ async fn versions(client: &Client) -> BTreeMap<&'static str, i64> {
 }
 
 async fn prepare(database: &TestDatabase, scope: Scope) -> anyhow::Result<String> {
-    migrate::prepare(&database.connector(), scope, "english", Duration::from_secs(10)).await
+    migrations::prepare(&database.connector(), scope, "english", Duration::from_secs(10)).await
 }
 
 fn heads(sets: &[&'static str]) -> BTreeMap<&'static str, i64> {

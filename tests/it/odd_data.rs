@@ -241,6 +241,6 @@ async fn a_server_with_nothing_to_migrate_waits_for_nobody() {
         i64::from_be_bytes(*b"chatledg")
     );
     holder.batch_execute(&lock).await.expect("the lock");
-    database.migrate(chatledger::store::Scope::All).await;
+    database.migrate(chatledger::migrations::Scope::All).await;
     holder.batch_execute("COMMIT").await.expect("held until now");
 }

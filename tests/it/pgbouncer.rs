@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use chatledger::postgres::{connect::Connector, url::DatabaseUrl};
+use chatledger_postgres::{connect::Connector, url::DatabaseUrl};
 use nix::unistd::{Uid, User};
 use tempfile::TempDir;
 use tokio_postgres::config::Host;

@@ -1,6 +1,6 @@
 //! `--scope`: what is served and what is in the database, and the way from a part to the whole.
 
-use chatledger::store::Scope;
+use chatledger::migrations::Scope;
 use pb::list_sessions_request::Owner;
 use tonic::Code;
 

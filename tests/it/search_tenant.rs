@@ -137,9 +137,9 @@ async fn an_index_for_another_language_is_not_taken() {
     let database = indexed().await;
     let settings = |config: &'static str| {
         let limits = Arc::new(chatledger::domain::Limits::default());
-        let db = chatledger::postgres::Db::new(
+        let db = chatledger_postgres::Db::new(
             database.connector(),
-            chatledger::postgres::DbOptions {
+            chatledger_postgres::DbOptions {
                 pool_size: 1,
                 wait_timeout: PATIENCE,
                 connect_for: PATIENCE,
@@ -147,7 +147,12 @@ async fn an_index_for_another_language_is_not_taken() {
                 pooled: false,
             },
         );
-        store::Store::new(db.expect("a pool"), limits, store::Scope::All, config)
+        store::Store::new(
+            db.expect("a pool"),
+            limits,
+            chatledger::migrations::Scope::All,
+            config,
+        )
     };
     let caller = chatledger::auth::Caller::local_service(None);
     let search = |query: &str| chatledger::domain::message::Search {

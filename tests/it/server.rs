@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chatledger::store::Scope;
+use chatledger::migrations::Scope;
 use tokio_stream::StreamExt;
 use tonic::{Code, codec::CompressionEncoding};
 use tonic_health::pb::{

@@ -8,8 +8,8 @@ async fn every_statement_can_be_prepared() {
     let client = database.client().await;
     let statements: Vec<_> = chatledger::store::statements()
         .chain(chatledger::ledger::statements())
-        .chain(chatledger::migrate::statements())
-        .chain(chatledger::transfer::statements())
+        .chain(chatledger::migrations::statements())
+        .chain(chatledger_transfer::statements())
         .collect();
     assert!(statements.len() > 40, "only {} statements", statements.len());
     for sql in statements {

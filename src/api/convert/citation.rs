@@ -4,10 +4,7 @@ use uuid::Uuid;
 
 use super::time_to_pb;
 use crate::{
-    api::{
-        page,
-        pb::{self, list_citations_request},
-    },
+    api::page,
     auth::Caller,
     domain::{
         Check, Path,
@@ -15,6 +12,7 @@ use crate::{
         page::Fingerprint,
     },
 };
+use chatledger_protocol::{self as pb, list_citations_request};
 
 pub(super) fn citation(citation: pb::Citation) -> Citation {
     Citation {

@@ -2,7 +2,7 @@
 
 use super::time_to_pb;
 use crate::{
-    api::{page, pb},
+    api::page,
     auth::Caller,
     domain::{
         Check, Path,
@@ -10,6 +10,7 @@ use crate::{
         page::{Fingerprint, NOT_OURS},
     },
 };
+use chatledger_protocol as pb;
 
 pub(in crate::api) fn document_to_pb(document: Document) -> pb::Document {
     let fields = document.fields;

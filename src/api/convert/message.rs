@@ -9,7 +9,7 @@ use super::{
     json_mode, time, time_to_pb,
 };
 use crate::{
-    api::{page, pb},
+    api::page,
     auth::Caller,
     domain::{
         Check, Path,
@@ -20,6 +20,7 @@ use crate::{
         page::Fingerprint,
     },
 };
+use chatledger_protocol as pb;
 
 fn role_to_pb(role: Role) -> pb::Role {
     match role {

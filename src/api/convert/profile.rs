@@ -2,7 +2,7 @@
 
 use super::{Mask, time_to_pb};
 use crate::{
-    api::{page, pb},
+    api::page,
     auth::Caller,
     domain::{
         Check, JsonMode, Path,
@@ -10,6 +10,7 @@ use crate::{
         profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter},
     },
 };
+use chatledger_protocol as pb;
 
 pub(in crate::api) fn profile_to_pb(profile: Profile) -> pb::Profile {
     pb::Profile {

@@ -7,10 +7,7 @@ use uuid::Uuid;
 
 use super::{Mask, TIMESTAMP_SECONDS, id_or_new, json_mode, time_to_pb};
 use crate::{
-    api::{
-        page,
-        pb::{self, list_sessions_request},
-    },
+    api::page,
     auth::Caller,
     domain::{
         Check, Path,
@@ -20,6 +17,7 @@ use crate::{
         },
     },
 };
+use chatledger_protocol::{self as pb, list_sessions_request};
 
 pub(in crate::api) fn session_to_pb(session: Session) -> pb::Session {
     pb::Session {

@@ -4,10 +4,7 @@ use uuid::Uuid;
 
 use super::{Mask, id_or_new, profile::profile_fields, time_to_pb};
 use crate::{
-    api::{
-        page,
-        pb::{self, get_user_request::Key},
-    },
+    api::page,
     auth::Caller,
     domain::{
         Check, Path,
@@ -18,6 +15,7 @@ use crate::{
         },
     },
 };
+use chatledger_protocol::{self as pb, get_user_request::Key};
 
 pub(in crate::api) fn user_to_pb(user: User) -> pb::User {
     pb::User {

@@ -25,7 +25,7 @@ use crate::ledger::{
     decide::{Insertion, Known, Session},
 };
 
-/// How long a connection without an answer is waited for, as in [`DbOptions`](crate::postgres::DbOptions).
+/// How long a connection without an answer is waited for, as in [`DbOptions`](chatledger_postgres::DbOptions).
 pub(super) const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 /// How long a transaction waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -26,11 +26,12 @@ use self::{
 };
 use super::link::Link;
 use crate::{
-    api::{Charges, DESCRIPTORS},
+    api::Charges,
     domain::{Error, Limits},
     fair::Holder,
     memory::{Charge, Memory},
 };
+use chatledger_protocol::DESCRIPTORS;
 
 /// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
 /// KiB, which short messages are encoded into.

@@ -282,10 +282,8 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::{
-        api::{DESCRIPTORS, pb},
-        domain::Limits,
-    };
+    use crate::domain::Limits;
+    use chatledger_protocol::{self as pb, DESCRIPTORS};
 
     const STREAM: &str = "/chatledger.v1.MessageService/StreamAppendMessages";
     const BATCH: &str = "/chatledger.v1.MessageService/BatchAppendMessages";

@@ -6,11 +6,8 @@ use std::{
     time::Duration,
 };
 
-use chatledger::{
-    migrate,
-    postgres::{connect::Connector, url::DatabaseUrl},
-    store::Scope,
-};
+use chatledger::migrations::{self, Scope};
+use chatledger_postgres::{connect::Connector, url::DatabaseUrl};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -59,7 +56,7 @@ impl TestDatabase {
 
     /// Brings its schema up to date, as a booting server does.
     pub async fn migrate(&self, scope: Scope) {
-        migrate::prepare(&self.connector(), scope, "english", Duration::from_secs(10))
+        migrations::prepare(&self.connector(), scope, "english", Duration::from_secs(10))
             .await
             .expect("migrations");
     }
@@ -132,7 +129,7 @@ async fn make_template() -> String {
 /// The UP files of a migration set, in order.
 pub fn migration_files(set: &str) -> Vec<std::path::PathBuf> {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("migrations")
+        .join("../../migrations")
         .join(set);
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .expect("the migrations")

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatledger::postgres::embedded::{Cluster, Options};
+use chatledger_embedded::{Cluster, Options};
 
 use super::cluster::Place;
 

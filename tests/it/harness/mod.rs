@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use chatledger::api::pb;
+pub use chatledger_protocol as pb;
 pub use database::TestDatabase;
 pub use locks::{HeldLock, waiting};
 pub use process::Process;

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use chatledger::postgres::{connect::Connector, url::DatabaseUrl};
+use chatledger_postgres::{connect::Connector, url::DatabaseUrl};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{

@@ -6,11 +6,12 @@ use chatledger::{
     domain::Limits,
     ledger::{Ledger, LedgerOptions},
     memory::{self, Memory},
-    postgres::{Db, DbOptions, connect::Connector},
+    migrations::Scope,
     server::{self, Service},
-    store::{Scope, Store},
+    store::Store,
     watch::{Hub, WatchOptions},
 };
+use chatledger_postgres::{Db, DbOptions, connect::Connector};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 

@@ -71,11 +71,7 @@ async fn a_mistake_in_a_file_is_told_with_its_line() {
     migrate_own(&database, dir.path(), &["up"]).fails_with(&["own V1__a", "line 4", "textt", "42704"]);
     let unmarked = "SELECT 1;\nCREATE INDEX CONCURRENTLY a ON users (name);";
     let dir = own(&[("V1__a.sql", unmarked)]);
-    migrate_own(&database, dir.path(), &["up"]).fails_with(&[
-        "V1__a.sql",
-        "line 2",
-        "chatledger: no-transaction",
-    ]);
+    migrate_own(&database, dir.path(), &["up"]).fails_with(&["V1__a.sql", "line 2", "no-transaction"]);
     let marked = "-- chatledger: no-transaction\nANALYZE users;\n\nANALYZE nowhere;";
     let dir = own(&[("V1__a.sql", marked)]);
     migrate_own(&database, dir.path(), &["up"]).fails_with(&["own V1__a", "nowhere"]);

@@ -143,8 +143,7 @@ async fn a_backup_is_written_before_anything_is_changed() {
 /// As migrations/README.md says, into a database without tables.
 fn restore(database: &TestDatabase, file: &Path) {
     let pg_bin = std::env::var_os("CHATLEDGER_PG_BIN").map(std::path::PathBuf::from);
-    let binaries =
-        chatledger::postgres::embedded::find_binaries(pg_bin.as_deref(), None).expect("PostgreSQL");
+    let binaries = chatledger_embedded::find_binaries(pg_bin.as_deref(), None).expect("PostgreSQL");
     let mut restore = Command::new(binaries.dir.join("pg_restore"));
     restore.args(["--no-owner", "--single-transaction", "-d", &database.url()]);
     let ran = restore.arg(file).output();

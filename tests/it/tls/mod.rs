@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use chatledger::postgres::connect::{Connector, is_unavailable, may_succeed_later};
-use chatledger::postgres::url::DatabaseUrl;
-use chatledger::postgres::{Db, DbOptions, Sql};
+use chatledger_postgres::connect::{Connector, is_unavailable, may_succeed_later};
+use chatledger_postgres::url::DatabaseUrl;
+use chatledger_postgres::{Db, DbOptions, Sql};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 

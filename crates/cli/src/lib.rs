@@ -1,0 +1,63 @@
+//! The program `chatledger`: its commands, one file each, over the service ([`chatledger`]), moving in and out
+//! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
+//! its flags, makes one call, and shows what it answers.
+
+mod bench;
+mod database;
+mod export;
+mod import;
+mod logs;
+mod migrate;
+mod output;
+mod schema;
+mod serve;
+mod signals;
+mod target;
+
+use clap::{Parser, Subcommand};
+
+pub use logs::last_words;
+
+use chatledger::config::ServeConfig;
+
+/// Keeps the users, sessions, messages and citations of RAG chatbots in PostgreSQL, over gRPC.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC
+    Serve(Box<ServeConfig>),
+    /// Copy what other schemas, or an export, hold into the ledger; it can be stopped and run again
+    Import(Box<import::Import>),
+    /// Write a user's or a session's data, or everything, as lines of JSON
+    Export(Box<export::Export>),
+    /// Write the tables as models for other tools: SQL, Prisma, SQLAlchemy
+    Schema(Box<schema::SchemaArgs>),
+    /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
+    #[command(subcommand)]
+    Bench(Box<bench::Bench>),
+    /// Look after the schema: status, up, down, verify and more
+    Migrate(Box<migrate::MigrateArgs>),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever ended it; to be shown as one line.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(config) => serve::run(&config),
+            Command::Import(import) => import::run(&import),
+            Command::Export(export) => export::run(&export),
+            Command::Schema(schema) => schema::run(&schema),
+            Command::Bench(bench) => bench::run(*bench),
+            Command::Migrate(args) => migrate::run(*args),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The log, which can't hurt: whoever logs never waits for stderr, and never hears that it is full or gone. Lines that
+//! can't be written are dropped and counted.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use tokio::time;
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use chatledger::config::LogFormat;
+
+/// How many lines wait to be written: what a busy server says in some seconds at `debug`, in a few MiB.
+const LINES: usize = 16_384;
+
+/// How often it is looked whether lines were dropped.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How long the last words may take: a reader that is there takes them at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Crates that log what goes over the wire, contents and secrets included, below `info`.
+const CAPPED: &[&str] = &[
+    "tokio_postgres",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "tonic",
+    "tower",
+    "rustls",
+    "refinery",
+];
+
+/// The log of this process. Dropped, it writes what waits, for a second at most.
+pub(super) struct Logs {
+    dropped: ErrorCounter,
+    _writing: WorkerGuard,
+}
+
+impl Logs {
+    /// Logs to stderr: what RUST_LOG says, or else `default`. Panics go to the log as well.
+    pub(super) fn start(format: LogFormat, default: &str) -> Logs {
+        let (writer, writing) = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(LINES)
+            .finish(std::io::stderr());
+        let dropped = NonBlocking::error_counter(&writer);
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(writer)
+            .with_ansi(std::io::stderr().is_terminal())
+            // It would tell stderr what can't be written, which panics where stderr is gone.
+            .log_internal_errors(false);
+        let lines = match format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        tracing_subscriber::registry()
+            .with(lines.with_filter(filter_fn(is_discreet)).with_filter(filter))
+            .init();
+        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        Logs {
+            dropped,
+            _writing: writing,
+        }
+    }
+
+    /// Says now and then how many lines were dropped. For ever.
+    pub(super) fn tell_dropped(&self) -> impl Future<Output = ()> + use<> {
+        let counter = self.dropped.clone();
+        async move {
+            let mut told = 0;
+            loop {
+                time::sleep(LOOK).await;
+                let dropped = counter.dropped_lines();
+                if dropped > told {
+                    tracing::warn!(
+                        lines = dropped - told,
+                        "the log could not be written fast enough: lines were dropped"
+                    );
+                    told = dropped;
+                }
+            }
+        }
+    }
+}
+
+/// Whether what is logged there can't quote anybody.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    let root = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() <= Level::INFO || !CAPPED.contains(&root)
+}
+
+/// Says something on stderr at the end of the program, whether or not anybody takes it.
+pub fn last_words(text: String) {
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(LAST_WORDS);
+}

@@ -1,0 +1,51 @@
+//! A real PostgreSQL as a child process, for those who give no database URL.
+//!
+//! [`Cluster::start`] finds PostgreSQL's programs on the machine ([`find_binaries`]), makes a cluster in the data
+//! directory when there is none, and runs `postgres` on a unix socket that only this user can reach. The rest of the
+//! server needs to know nothing of this: it gets a [URL](Cluster::url) like any other.
+//!
+//! ```text
+//! <data directory>/lock           held while a server owns the directory; says where its PostgreSQL listens
+//!                  pg/            the cluster (PGDATA)
+//!                  socket/        elsewhere, when the path would be too long for a socket
+//!                  postgres.log   what PostgreSQL says
+//! ```
+//!
+//! The promises, and what keeps them:
+//! - **PostgreSQL never outlives the server.** Stopped with it, and after kill -9 by the kernel (`child`, the only
+//!   `unsafe` of the library). Where that isn't possible (macOS), or the old one is still ending, the next start waits
+//!   for it (`leftovers`).
+//! - **No half-made cluster.** It is made under another name and renamed (`create`).
+//! - **One owner.** The file `lock` is locked first of all (`place`); a second server is told the owner's URL.
+//! - **Nothing is lost.** fsync stays on; a crash is recovered from by PostgreSQL itself.
+//! - **Nobody else gets in.** No TCP, and a socket in a directory with mode 0700.
+//! - **Root may start it**, although PostgreSQL refuses to run as root (`account`).
+
+mod account;
+mod binaries;
+mod child;
+mod cluster;
+mod create;
+mod error;
+mod leftovers;
+mod place;
+
+pub use child::{Target, die_with_us};
+
+pub use binaries::{Binaries, SUPPORTED, find_binaries};
+pub use cluster::Cluster;
+pub use error::EmbeddedError;
+pub use place::default_data_dir;
+
+use std::path::PathBuf;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory; made if it doesn't exist. See [`default_data_dir`].
+    pub data_dir: PathBuf,
+    /// The directory that holds `postgres` and `initdb`, instead of the places where [`find_binaries`] would look.
+    pub pg_bin: Option<PathBuf>,
+    /// Further settings of PostgreSQL, by name. They go before the defaults, but cannot open the cluster to others.
+    pub settings: Vec<(String, String)>,
+}

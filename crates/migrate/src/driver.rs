@@ -1,0 +1,306 @@
+//! How refinery runs a migration here: in a transaction that waits for locks only briefly, and again and again; or,
+//! where the file is marked, statement by statement without one ([`unwrapped`](super::unwrapped)).
+
+use std::{collections::BTreeSet, fmt, future::Future, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+use futures_util::future::BoxFuture;
+use refinery::Migration;
+use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::Instant;
+use tokio_postgres::{
+    Client,
+    error::{ErrorPosition, SqlState},
+};
+
+use super::{
+    progress::{Event, Listener},
+    script::{Script, line_of},
+    watch::{HeldLock, Watch},
+};
+use chatledger_postgres::connect::describe;
+
+/// How migrations wait for locks. Whoever comes after a waiting ALTER TABLE waits behind it, readers too; so it waits
+/// briefly, makes way, and comes again.
+#[derive(Clone, Debug)]
+pub struct LockPolicy {
+    /// The longest wait for one lock.
+    pub timeout: Duration,
+    /// How often it comes again.
+    pub retries: usize,
+}
+
+impl Default for LockPolicy {
+    fn default() -> Self {
+        LockPolicy {
+            // Others that serve are held up for no longer at a time.
+            timeout: Duration::from_secs(1),
+            // With the pauses between, two or three minutes: longer than transactions of a service last.
+            retries: 30,
+        }
+    }
+}
+
+impl LockPolicy {
+    /// The pauses grow from the first to the last, so that long transactions are outlived.
+    fn pauses(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(5))
+            .with_jitter()
+            .with_max_times(self.retries)
+    }
+
+    /// As PostgreSQL reads it.
+    pub(super) fn setting(&self) -> String {
+        format!("{}ms", self.timeout.as_millis().max(1))
+    }
+}
+
+/// Why a migration failed, in one line, with the line of the file where that is known.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    message: String,
+    is_lock: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    /// `text` is what was run; `first_line` the file's line where it begins.
+    pub(super) fn new(error: &tokio_postgres::Error, text: &str, first_line: usize) -> Failure {
+        let mut message = describe(error);
+        if let Some(db) = error.as_db_error() {
+            if let Some(ErrorPosition::Original(position)) = db.position() {
+                let at = usize::try_from(*position).unwrap_or(1).saturating_sub(1);
+                let offset = text
+                    .char_indices()
+                    .nth(at)
+                    .map_or(text.len(), |(offset, _)| offset);
+                message = format!("line {}: {message}", line_of(text, offset) + first_line - 1);
+            }
+            if error.code() == Some(&SqlState::DUPLICATE_TABLE) {
+                message = format!(
+                    "{message}; where the tables are another tool's, `migrate adopt` converts them and \
+                     `import` copies them; where they are ours already, `migrate stamp` records that"
+                );
+            }
+            if let Some(hint) = db.hint() {
+                message = format!("{message}; hint: {hint}");
+            }
+        }
+        Failure {
+            message: message.replace('\n', " "),
+            is_lock: matches!(
+                error.code(),
+                Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED)
+            ),
+        }
+    }
+
+    /// One that we found out ourselves.
+    pub(super) fn because(message: String) -> Failure {
+        Failure {
+            message,
+            is_lock: false,
+        }
+    }
+
+    /// One that another attempt may not meet.
+    pub(super) fn try_again(mut self) -> Failure {
+        self.is_lock = true;
+        self
+    }
+
+    fn of(error: tokio_postgres::Error) -> Failure {
+        Failure::new(&error, "", 1)
+    }
+}
+
+/// What refinery runs migrations by.
+pub struct Driver<'a> {
+    pub(super) client: &'a Client,
+    pub(super) locks: &'a LockPolicy,
+    pub(super) listener: &'a Listener,
+    /// Sees what the client is doing, from another connection; needed without a transaction, and for rehearsals.
+    pub(super) watch: Option<&'a Watch>,
+    /// What the last migration failed with: refinery's own errors say less.
+    pub failure: Option<Failure>,
+    /// The locks that were seen, on relations that others can see.
+    pub seen: BTreeSet<HeldLock>,
+}
+
+impl<'a> Driver<'a> {
+    /// Over a connection that does nothing else meanwhile.
+    pub fn new(
+        client: &'a Client,
+        locks: &'a LockPolicy,
+        listener: &'a Listener,
+        watch: Option<&'a Watch>,
+    ) -> Self {
+        Driver {
+            client,
+            locks,
+            listener,
+            watch,
+            failure: None,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Runs some texts in one transaction.
+    pub async fn run_in_transaction(&mut self, texts: &[&str]) -> Result<(), Failure> {
+        let (driver, listener) = (&*self, self.listener);
+        let seen = retried(driver.locks, listener, || {
+            Box::pin(driver.try_in_transaction(texts))
+        })
+        .await?;
+        self.seen.extend(seen);
+        Ok(())
+    }
+
+    async fn try_in_transaction(&self, texts: &[&str]) -> Result<BTreeSet<HeldLock>, Failure> {
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = '{}'; SET LOCAL statement_timeout = 0",
+            self.locks.setting()
+        );
+        self.client.batch_execute(&begin).await.map_err(Failure::of)?;
+        let work = async {
+            for text in texts {
+                let run = self.client.batch_execute(text);
+                run.await.map_err(|error| Failure::new(&error, text, 1))?;
+            }
+            Ok(match self.watch {
+                Some(watch) => watch.locks().await,
+                None => BTreeSet::new(),
+            })
+        };
+        match ticking(work, self.listener, None).await {
+            Ok(seen) => {
+                self.client.batch_execute("COMMIT").await.map_err(Failure::of)?;
+                Ok(seen)
+            }
+            Err(failure) => {
+                // Its own failure would hide the first one, and the connection is no good any more then.
+                let _ = self.client.batch_execute("ROLLBACK").await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Runs `attempt`, and again where it couldn't get a lock.
+pub(super) async fn retried<'a, T>(
+    policy: &LockPolicy,
+    listener: &Listener,
+    attempt: impl FnMut() -> BoxFuture<'a, Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
+    let mut count = 0;
+    let result = attempt
+        .retry(policy.pauses())
+        .when(|failure: &Failure| failure.is_lock)
+        .notify(|failure, pause| {
+            count += 1;
+            listener(&Event::Retrying {
+                reason: failure.message.clone(),
+                pause,
+            });
+        })
+        .await;
+    result.map_err(|mut failure| {
+        if failure.is_lock {
+            failure.message = format!(
+                "{}: others held a lock that it needs, at each of {} attempts; try again when no long transaction \
+                 runs, or with a longer --lock-timeout",
+                failure.message,
+                count + 1
+            );
+        }
+        failure
+    })
+}
+
+/// How often the listener hears that something is still going on.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs something, and tells the listener now and then that it goes on, and how far it is.
+pub(super) async fn ticking<T>(
+    work: impl Future<Output = T>,
+    listener: &Listener,
+    watch: Option<&Watch>,
+) -> T {
+    let began = Instant::now();
+    tokio::pin!(work);
+    loop {
+        match tokio::time::timeout(TICK, &mut work).await {
+            Ok(result) => return result,
+            Err(_) => {
+                let detail = match watch {
+                    Some(watch) => watch.progress().await,
+                    None => None,
+                };
+                let elapsed = began.elapsed();
+                listener(&Event::Running { elapsed, detail });
+            }
+        }
+    }
+}
+
+impl AsyncTransaction for Driver<'_> {
+    type Error = Failure;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &mut self,
+        queries: T,
+    ) -> Result<usize, Failure> {
+        let texts: Vec<&str> = queries.collect();
+        let result = match texts.split_first() {
+            // A migration's text, and then what records it.
+            Some((text, record)) if !Script::new(*text).in_transaction => {
+                let ran = self.run_unwrapped(text).await;
+                match ran {
+                    Ok(()) => self.run_in_transaction(record).await,
+                    Err(failure) => Err(failure),
+                }
+            }
+            _ => self.run_in_transaction(&texts).await,
+        };
+        match result {
+            Ok(()) => Ok(texts.len()),
+            Err(failure) => {
+                self.failure = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for Driver<'_> {
+    async fn query(&mut self, query: &str) -> Result<Vec<Migration>, Failure> {
+        let rows = self.client.query_typed(query, &[]).await.map_err(Failure::of)?;
+        let migrations = rows.iter().map(|row| {
+            // What somebody has written by hand is no reason to stop: only version, name and checksum count.
+            let applied_on: Option<String> = row.get(2);
+            let applied_on = OffsetDateTime::parse(&applied_on.unwrap_or_default(), &Rfc3339);
+            let checksum: Option<String> = row.get(3);
+            Migration::applied(
+                row.get(0),
+                row.get::<_, Option<String>>(1).unwrap_or_default(),
+                applied_on.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                checksum
+                    .and_then(|checksum| checksum.parse().ok())
+                    .unwrap_or_default(),
+            )
+        });
+        Ok(migrations.collect())
+    }
+}
+
+impl AsyncMigrate for Driver<'_> {}

@@ -1,0 +1,199 @@
+//! The pending migrations on a copy of the database: how long each takes, what it locks, and whether the schema is
+//! right afterwards and the server's own statements run.
+
+use std::{error::Error, time::Instant};
+
+use bytes::BytesMut;
+use serde::Serialize;
+use tokio_postgres::{
+    Client,
+    error::SqlState,
+    types::{IsNull, ToSql, Type, to_sql_checked},
+};
+
+use super::{
+    Change, Migrator, Settings, Until, Verdict,
+    change::Session,
+    connect,
+    dump::Programs,
+    explain,
+    progress::{Event, Listener},
+    scratch,
+};
+use chatledger_postgres::{
+    Sql,
+    connect::{Connector, describe},
+};
+
+/// Where the copy comes from.
+pub enum Copy {
+    /// A database that is one already, such as a branch of a hosted PostgreSQL. It is left as it is afterwards.
+    Branch(Connector),
+    /// Made by pg_dump in a scratch database, and dropped.
+    Dump(Programs),
+}
+
+/// The answer of `migrate rehearse`.
+#[derive(Debug, Serialize)]
+pub struct Rehearsal {
+    /// How long the copying took, in milliseconds; `None` for a branch.
+    pub copied_in_milliseconds: Option<u128>,
+    /// What was applied to the copy.
+    pub changes: Vec<Change>,
+    /// What `verify` says of it.
+    pub verify: Verdict,
+    /// How many of the server's statements ran.
+    pub statements_run: usize,
+    /// Those that didn't, and why.
+    pub statements_failed: Vec<String>,
+}
+
+impl Rehearsal {
+    /// Whether `up` can be expected to go well.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.verify.is_clean() && self.statements_failed.is_empty()
+    }
+}
+
+impl Migrator {
+    /// Rehearses. `place` is where scratch databases are made, if not on the same server.
+    ///
+    /// # Errors
+    /// A copy that can't be made; a migration that fails on it.
+    pub async fn rehearse(
+        &self,
+        copy: &Copy,
+        place: Option<&Connector>,
+        listener: &Listener,
+    ) -> anyhow::Result<Rehearsal> {
+        let live = self.connector.url();
+        match copy {
+            Copy::Branch(branch) => {
+                anyhow::ensure!(
+                    branch.url().display() != live.display(),
+                    "--branch-url: is the database itself; give the URL of a copy"
+                );
+                let place = place.unwrap_or(branch);
+                Box::pin(self.on(branch, place, None, listener)).await
+            }
+            Copy::Dump(programs) => {
+                let place = place.unwrap_or(&self.connector);
+                let client = self.connect().await?;
+                scratch::with(
+                    self.settings.program.name,
+                    place,
+                    &client,
+                    self.settings.patience,
+                    async |scratch| {
+                        listener(&Event::Began("copy by pg_dump".to_owned()));
+                        let began = Instant::now();
+                        make_room(&connect(scratch, self.settings.patience).await?).await?;
+                        programs.copy(live, scratch.url()).await?;
+                        let elapsed = began.elapsed();
+                        listener(&Event::Done(elapsed));
+                        Box::pin(self.on(scratch, place, Some(elapsed.as_millis()), listener)).await
+                    },
+                )
+                .await
+            }
+        }
+    }
+
+    async fn on(
+        &self,
+        copy: &Connector,
+        place: &Connector,
+        copied_in_milliseconds: Option<u128>,
+        listener: &Listener,
+    ) -> anyhow::Result<Rehearsal> {
+        let mut settings = self.settings.clone();
+        settings.pooled = false;
+        let migrator = Migrator {
+            connector: copy.clone(),
+            settings,
+            sets: self.sets.clone(),
+        };
+        let session = Session::open(&migrator, listener, true).await?;
+        let changes = session.up(Until::Head, None).await?;
+        let client = session.close().await?;
+        let verify = migrator.verify(Some(place), listener).await?;
+        listener(&Event::Began("run the server's statements".to_owned()));
+        let began = Instant::now();
+        let (statements_run, statements_failed) = run_statements(&client, &self.settings).await?;
+        listener(&Event::Done(began.elapsed()));
+        Ok(Rehearsal {
+            copied_in_milliseconds,
+            changes,
+            verify,
+            statements_run,
+            statements_failed,
+        })
+    }
+}
+
+/// A dump brings its own schema `public` where that isn't as it was made.
+async fn make_room(client: &Client) -> anyhow::Result<()> {
+    let rows = client
+        .query_typed("SELECT quote_ident(coalesce(current_schema(), 'public'))", &[])
+        .await
+        .map_err(explain)?;
+    let schema: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+    if schema == "public" {
+        return Ok(());
+    }
+    let drop = format!("DROP SCHEMA IF EXISTS {schema}");
+    client.batch_execute(&drop).await.map_err(explain)
+}
+
+/// Runs every statement of the server, with NULL for every parameter, and takes back what it did. What fails since
+/// NULL isn't allowed was understood; what needs a table of another scope isn't served.
+async fn run_statements(client: &Client, settings: &Settings) -> anyhow::Result<(usize, Vec<String>)> {
+    let (mut run, mut failed) = (0, Vec::new());
+    let is_whole = settings.scope.len() == settings.program.sets.len();
+    for sql in (settings.program.statements)() {
+        client
+            .batch_execute("BEGIN; SET LOCAL lock_timeout = '1s'")
+            .await
+            .map_err(explain)?;
+        let result = run_statement(client, sql).await;
+        client.batch_execute("ROLLBACK").await.map_err(explain)?;
+        match result {
+            Ok(()) => run += 1,
+            Err(error) if error.code().is_some_and(is_about_null) => run += 1,
+            Err(error) if !is_whole && error.code() == Some(&SqlState::UNDEFINED_TABLE) => {}
+            Err(error) => {
+                let text = sql.text.split_whitespace().take(12).collect::<Vec<_>>().join(" ");
+                failed.push(format!("{}: {text} ...", describe(&error)));
+            }
+        }
+    }
+    Ok((run, failed))
+}
+
+async fn run_statement(client: &Client, sql: &Sql) -> Result<(), tokio_postgres::Error> {
+    let statement = client.prepare_typed(sql.text, sql.params).await?;
+    let params: Vec<&(dyn ToSql + Sync)> = sql.params.iter().map(|_| &Null as &(dyn ToSql + Sync)).collect();
+    client.query(&statement, &params).await.map(drop)
+}
+
+/// Bad data (class 22) and constraints (23).
+fn is_about_null(code: &SqlState) -> bool {
+    code.code().starts_with("22") || code.code().starts_with("23")
+}
+
+/// NULL of any type.
+#[derive(Debug)]
+struct Null;
+
+impl ToSql for Null {
+    fn to_sql(&self, _: &Type, _: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        Ok(IsNull::Yes)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}

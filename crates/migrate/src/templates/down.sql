@@ -1,0 +1,10 @@
+-- The way back of: {description}
+--
+-- Takes back just what the other file has made, in reverse order:
+--
+--   ALTER TABLE messages DROP COLUMN language;   -- and what was stored in it
+--
+-- An index is dropped as it was built, in a file whose first line is
+--
+--   -- {program}: no-transaction
+--   DROP INDEX CONCURRENTLY IF EXISTS messages_language_idx;

@@ -1,0 +1,451 @@
+//! The pool: a connection when one is to be had, statements run on it, and what becomes of it afterwards.
+//!
+//! Two kinds of endpoint are served by one switch: directly, statements are prepared once a connection;
+//! behind a transaction pooler (PgBouncer, Neon's `-pooler` hosts) they are sent with their types, since
+//! nothing may be kept in a session there.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use backon::Retryable;
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{self, Instant},
+};
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
+
+use super::{
+    Conn, Sql, Tx,
+    connect::{self, Connector},
+    connecting::Connecting,
+};
+use crate::progress::{Attempt, Progress};
+
+/// The parameters of a statement.
+pub type Params<'a> = [&'a (dyn ToSql + Sync)];
+
+/// How the pool behaves.
+#[derive(Clone, Debug)]
+pub struct DbOptions {
+    /// The most connections.
+    pub pool_size: usize,
+    /// How long a request waits for a connection when all are in use.
+    pub wait_timeout: Duration,
+    /// How long a request goes on trying to connect while the database is away or waking up.
+    pub connect_for: Duration,
+    /// Whether the endpoint is a transaction pooler.
+    pub pooled: bool,
+    /// How long a statement of background work may take: that of lanes and watches, which nobody's deadline ends. Past it
+    /// the connection is dropped, and the work done again on another.
+    pub attempt_limit: Duration,
+}
+
+impl DbOptions {
+    /// Longer than a lock is waited for, and than the largest batch takes on a slow disk; with another attempt after it, a
+    /// connection that has fallen silent holds nobody up for more than some 10 seconds.
+    pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
+}
+
+/// Why a statement has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// All connections are in use.
+    #[error("all connections are in use")]
+    Busy,
+    /// There is no connection to be had; the log says why.
+    #[error("the database can't be reached: {0}")]
+    Unavailable(String),
+    /// The database answers, and has no connection left.
+    #[error("the database has no connection left")]
+    Full,
+    /// The statement failed.
+    #[error(transparent)]
+    Sql(#[from] tokio_postgres::Error),
+    /// The statement failed, and did nothing, since its connection was no longer what it had been. It isn't used again.
+    #[error(transparent)]
+    Stale(tokio_postgres::Error),
+}
+
+impl DbError {
+    /// Whether the database was out of reach, before the statement or while it ran.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            DbError::Busy => false,
+            DbError::Unavailable(_) | DbError::Full | DbError::Stale(_) => true,
+            DbError::Sql(error) => connect::is_unavailable(error),
+        }
+    }
+}
+
+/// An answer that says UNAVAILABLE must leave before the caller stops listening.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+
+/// Connecting takes a few milliseconds on a network nearby, and with TLS some more: the last attempt before
+/// a deadline begins as late as that allows.
+const LAST_ATTEMPT: Duration = Duration::from_millis(50);
+
+/// A connection that has been unused for this long is closed: a serverless database then has none.
+const MAX_IDLE: Duration = Duration::from_mins(5);
+/// A connection is not used for longer than this, so that a fleet follows a moved DNS name.
+const MAX_AGE: Duration = Duration::from_mins(30);
+
+/// Prepared statements are planned once a connection, not each time: planning the append statement takes
+/// longer than running it for one message, and PostgreSQL by itself would do so for ever, since it expects
+/// fewer elements in arrays that it doesn't see. Every prepared statement finds its rows by keys, whatever
+/// its parameters are.
+const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
+
+/// A failure to connect within less time than this says more about the caller's patience than about the database.
+const EVIDENCE: Duration = Duration::from_secs(1);
+
+/// Searches and reports have this part of the pool, so that short reads find a connection beside them.
+const HEAVY_PART: usize = 4;
+
+/// What [`Db::another`]'s work asks for is always found by an index. A plan that was made while a table was
+/// small must not read it from one end to the other when it has grown.
+const BY_INDEX: &str = "SET enable_seqscan = off";
+
+/// The database.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+    pub(super) connector: Connector,
+    options: Arc<DbOptions>,
+    /// Whether the database answered when it was last asked.
+    reachable: Arc<watch::Sender<bool>>,
+    /// How long a statement may take, where nobody's deadline ends it: that of background work.
+    pub(super) limit: Option<Duration>,
+    /// What background work asks of the database, by which health sees that it gets nowhere.
+    progress: Progress,
+    /// Whether what is asked here is part of that.
+    is_followed: bool,
+    /// Of searches and reports.
+    heavy: Arc<Semaphore>,
+    /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
+    siblings: Arc<Mutex<Vec<Pool>>>,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// A pool that connects when it is first used.
+    ///
+    /// # Errors
+    /// A pool size of 0.
+    pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
+        let pool = Self::pool_of(&connector, &options, PLAN_ONCE.to_owned())?;
+        let heavy = options.pool_size.div_ceil(HEAVY_PART);
+        Ok(Db {
+            siblings: Arc::new(Mutex::new(vec![pool.clone()])),
+            pool,
+            connector,
+            options: Arc::new(options),
+            reachable: Arc::new(watch::Sender::new(true)),
+            limit: None,
+            progress: Progress::default(),
+            is_followed: false,
+            heavy: Arc::new(Semaphore::new(heavy)),
+        })
+    }
+
+    /// Another pool to the same database, for work that must not wait for other work's connections, and
+    /// whose statements find all their rows by indexes.
+    ///
+    /// # Errors
+    /// A pool size of 0.
+    pub fn another(&self, pool_size: usize) -> anyhow::Result<Self> {
+        let options = DbOptions {
+            pool_size,
+            ..DbOptions::clone(&self.options)
+        };
+        let settings = format!("{PLAN_ONCE}; {BY_INDEX}");
+        let pool = Self::pool_of(&self.connector, &options, settings)?;
+        self.siblings().push(pool.clone());
+        Ok(Db {
+            pool,
+            limit: Some(options.attempt_limit),
+            is_followed: true,
+            options: Arc::new(options),
+            ..self.clone()
+        })
+    }
+
+    /// The same pool, for work that may wait for somebody else's locks: that says nothing about the database.
+    #[must_use]
+    pub fn unfollowed(&self) -> Self {
+        Db {
+            is_followed: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same pool, for work that no caller's deadline ends.
+    #[must_use]
+    pub fn limited(&self) -> Self {
+        Db {
+            limit: Some(self.options.attempt_limit),
+            ..self.clone()
+        }
+    }
+
+    /// How long a statement of background work may take.
+    #[must_use]
+    pub fn attempt_limit(&self) -> Duration {
+        self.options.attempt_limit
+    }
+
+    /// What background work is asking of the database.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        self.is_followed.then(|| self.progress.begin())
+    }
+
+    pub(super) fn is_pooled(&self) -> bool {
+        self.options.pooled
+    }
+
+    /// A connection broke, or is silent: the database may be away. Whatever has befallen one connection has mostly
+    /// befallen all, and the work that is run again must not find that out one by one.
+    pub(super) fn lost(&self) {
+        self.reachable.send_replace(false);
+        self.close_idle();
+    }
+
+    /// Closes this pool's connections that nobody uses.
+    pub fn close_own_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
+    /// Closes the connections that nobody uses, of all pools to this database.
+    pub fn close_idle(&self) {
+        for pool in self.siblings().iter() {
+            pool.retain(|_, _| false);
+        }
+    }
+
+    fn siblings(&self) -> MutexGuard<'_, Vec<Pool>> {
+        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pool_of(connector: &Connector, options: &DbOptions, settings: String) -> anyhow::Result<Pool> {
+        anyhow::ensure!(
+            options.pool_size > 0,
+            "the pool must have at least one connection"
+        );
+        let config = ManagerConfig {
+            // No query before a use: a closed connection is known as closed, and a read is run again.
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let connecting = Connecting {
+            connector: connector.clone(),
+            // Behind a pooler nothing may be set in a session, and nothing is prepared.
+            settings: if options.pooled { String::new() } else { settings },
+        };
+        let manager = Manager::from_connect(connector.config().clone(), connecting, config);
+        Ok(Pool::builder(manager)
+            .max_size(options.pool_size)
+            .runtime(Runtime::Tokio1)
+            .build()?)
+    }
+
+    /// Tells of every change between "the database answers" and "it doesn't".
+    #[must_use]
+    pub fn reachable(&self) -> watch::Receiver<bool> {
+        self.reachable.subscribe()
+    }
+
+    /// Says that the database answers again, after somebody has tried.
+    pub fn set_reachable(&self) {
+        self.reachable
+            .send_if_modified(|reachable| !std::mem::replace(reachable, true));
+    }
+
+    /// Closes the connections that have been unused for long, or are old.
+    pub fn prune(&self) {
+        self.pool
+            .retain(|_, metrics| metrics.last_used() < MAX_IDLE && metrics.age() < MAX_AGE);
+    }
+
+    /// A connection. While the database is away or waking up, connecting is tried again, with growing
+    /// pauses, until shortly before the deadline.
+    ///
+    /// # Errors
+    /// [`DbError::Busy`] or [`DbError::Unavailable`].
+    pub async fn connection(&self, deadline: Option<Instant>) -> Result<Conn, DbError> {
+        let _attempt = self.attempt();
+        let began = Instant::now();
+        let answer_by = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(began);
+            // Of a short time, only a small part is set aside.
+            began + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
+        });
+        let patience = answer_by.map_or(self.options.connect_for, |answer_by| {
+            answer_by
+                .saturating_duration_since(began)
+                .min(self.options.connect_for)
+        });
+        let end = began + patience;
+        let last_chance = began + patience.saturating_sub(LAST_ATTEMPT.min(patience / 2));
+        let attempt = || async {
+            // An attempt that has begun may go through all hosts, each of which has its own time.
+            let end = if self.connector.is_bounded() {
+                answer_by
+            } else {
+                Some(end)
+            };
+            let timeouts = Timeouts {
+                wait: Some(self.options.wait_timeout.min(patience)),
+                create: end.map(|end| end.saturating_duration_since(Instant::now())),
+                recycle: Some(self.options.wait_timeout),
+            };
+            let found = self.pool.timeout_get(&timeouts).await;
+            match &found {
+                // It answers; and what is idle elsewhere makes room.
+                Err(PoolError::Backend(error)) if is_full(error) => self.close_idle(),
+                // Said at once, and not when patience has run out: health looks for itself then.
+                Err(PoolError::Backend(error)) if connect::is_unavailable(error) => {
+                    self.reachable.send_replace(false);
+                }
+                _ => {}
+            }
+            found
+        };
+        let found = attempt
+            .retry(connect::pauses())
+            // A pause that the deadline cuts short is followed by an attempt like any other.
+            .sleep(move |pause| time::sleep_until(last_chance.min(Instant::now() + pause)))
+            .when(|error| {
+                let passing = matches!(error, PoolError::Backend(error) if connect::may_succeed_later(error));
+                passing && Instant::now() < last_chance
+            })
+            .await;
+        match found {
+            Ok(object) => {
+                self.set_reachable();
+                Ok(Conn::new(object, self.clone()))
+            }
+            Err(PoolError::Timeout(TimeoutType::Wait)) if *self.reachable.borrow() => Err(DbError::Busy),
+            // The others aren't at work, they are trying to connect as well.
+            Err(PoolError::Timeout(TimeoutType::Wait)) => {
+                Err(DbError::Unavailable("others are waiting for it".to_owned()))
+            }
+            Err(PoolError::Backend(error)) if is_full(&error) => {
+                tracing::warn!(
+                    reason = connect::describe(&error),
+                    "can't connect to the database"
+                );
+                Err(DbError::Full)
+            }
+            Err(error) => {
+                if patience >= EVIDENCE {
+                    self.reachable.send_replace(false);
+                }
+                let reason = match error {
+                    PoolError::Backend(error) => connect::describe(&error),
+                    error => error.to_string(),
+                };
+                tracing::warn!(reason, "can't connect to the database");
+                Err(DbError::Unavailable(reason))
+            }
+        }
+    }
+
+    /// Runs one statement that only reads. Where the connection turns out to be broken, it is run again on
+    /// another.
+    ///
+    /// # Errors
+    /// As [`Db::connection`] and [`Conn::query`].
+    pub async fn read(
+        &self,
+        deadline: Option<Instant>,
+        sql: &Sql,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, DbError> {
+        match self.write(deadline, sql, params).await {
+            Err(DbError::Sql(error)) if connect::is_unavailable(&error) => {
+                self.write(deadline, sql, params).await
+            }
+            result => result,
+        }
+    }
+
+    /// Runs one statement that writes, in a transaction of its own, once.
+    ///
+    /// # Errors
+    /// As [`Db::connection`] and [`Conn::query`]. After a lost connection it isn't known whether the
+    /// statement took effect.
+    pub async fn write(
+        &self,
+        deadline: Option<Instant>,
+        sql: &Sql,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, DbError> {
+        // A connection is given back before another is asked for.
+        let attempt = async || {
+            let conn = self.connection(deadline).await?;
+            conn.query(sql, params).await.map_err(|error| conn.explain(error))
+        };
+        match attempt().await {
+            Err(DbError::Stale(_)) => attempt().await,
+            result => result,
+        }
+    }
+
+    /// As [`Db::read`], for a statement whose best plan depends on its parameters: it is planned for them.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub async fn read_planned(
+        &self,
+        deadline: Option<Instant>,
+        sql: &Sql,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, DbError> {
+        let until = Instant::now() + self.options.wait_timeout;
+        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        let _share = time::timeout_at(until, self.heavy.acquire())
+            .await
+            .map_err(|_| DbError::Busy)?;
+        let attempt = async || {
+            let conn = self.connection(deadline).await?;
+            conn.query_planned(sql, params)
+                .await
+                .map_err(|error| conn.explain(error))
+        };
+        match attempt().await {
+            Err(DbError::Stale(_)) => attempt().await,
+            Err(DbError::Sql(error)) if connect::is_unavailable(&error) => attempt().await,
+            result => result,
+        }
+    }
+
+    /// Begins a transaction: READ COMMITTED, with a limit on waiting for locks.
+    ///
+    /// # Errors
+    /// As [`Db::connection`] and [`Conn::query`].
+    pub async fn begin(&self, deadline: Option<Instant>) -> Result<Tx, DbError> {
+        Ok(Tx::begin(self.connection(deadline).await?).await?)
+    }
+}
+
+/// Whether the database answered that it has no connection left.
+fn is_full(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+}

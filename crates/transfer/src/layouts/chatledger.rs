@@ -1,0 +1,126 @@
+//! `chatledger`: our own tables. The rows come as records already; an export is nothing but these.
+
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{NOTHING, Plan, Rows, Tables};
+use crate::{
+    record::{Kind, Record, parse_as},
+    row::Origin,
+};
+
+/// What to export.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// Everything.
+    All,
+    /// A user, with the profile and the sessions.
+    User(Uuid),
+    /// A session.
+    Session(Uuid),
+}
+
+/// The statements over those of our tables that the scope has. The ids are UUIDs, whose text needs no quoting.
+#[must_use]
+pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
+    let has_chat = tables.has("chat_sessions");
+    let password = if passwords {
+        "t.hashed_password"
+    } else {
+        "NULL::text"
+    };
+    let mut before = Vec::new();
+    if matches!(part, Part::All) && has_chat {
+        before.push(rows(
+            Kind::Document,
+            "t.id, t.title, t.source_uri, t.mime_type, t.content_hash, t.metadata, t.created_at, t.updated_at",
+            "documents t WHERE tenant_id = 'default' ORDER BY t.id COLLATE \"C\"",
+            |_, row, _| parse(row, Record::Document),
+        ));
+    }
+    let of_user = match part {
+        Part::All => Some(String::new()),
+        Part::User(id) => Some(format!(" AND t.id = '{id}'")),
+        Part::Session(_) => None,
+    };
+    if let Some(of_user) = of_user.filter(|_| tables.has("users")) {
+        before.push(rows(
+            Kind::User,
+            &format!(
+                "t.id, t.email, t.external_id, t.name, {password} AS hashed_password, t.is_active, t.created_at,
+                t.updated_at"
+            ),
+            &format!("users t WHERE t.tenant_id = 'default'{of_user} ORDER BY t.id"),
+            |_, row, _| parse(row, Record::User),
+        ));
+        before.push(rows(
+            Kind::Profile,
+            "p.*",
+            &format!(
+                "user_profiles p JOIN users t ON t.id = p.user_id WHERE t.tenant_id = 'default'{of_user} ORDER BY t.id"
+            ),
+            |_, row, _| parse(row, Record::Profile),
+        ));
+    }
+    let which = match part {
+        Part::All => String::new(),
+        Part::User(id) => format!(" AND s.user_id = '{id}'"),
+        Part::Session(id) => format!(" AND s.id = '{id}'"),
+    };
+    Plan {
+        before,
+        chats: has_chat.then(|| (sessions(&which), messages(&which))),
+        count: if has_chat {
+            format!(
+                "SELECT count(*) FROM messages m JOIN chat_sessions s ON s.id = m.session_id
+                WHERE s.tenant_id = 'default'{which}"
+            )
+        } else {
+            NOTHING.to_owned()
+        },
+        lost_citations: None,
+    }
+}
+
+fn sessions(which: &str) -> Rows {
+    rows(
+        Kind::Session,
+        "s.id, s.user_id, s.title, s.metadata, s.created_at, s.updated_at",
+        &format!("chat_sessions s WHERE s.tenant_id = 'default'{which} ORDER BY s.id"),
+        |_, row, _| parse(row, Record::Session),
+    )
+}
+
+fn messages(which: &str) -> Rows {
+    rows(
+        Kind::Message,
+        "m.session_id, coalesce(m.given_id, m.id) AS id, m.seq, m.role, m.content, m.selected_text, m.metadata,
+        translate(encode(m.payload, 'base64'), E'\\n', '') AS payload, m.created_at, m.deleted_at,
+        coalesce((SELECT json_agg(json_build_object('citation_index', c.citation_index, 'document_id', c.document_id,
+                'chunk_id', nullif(c.chunk_id, ''), 'score', CASE WHEN c.score NOT IN ('NaN', 'Infinity', '-Infinity')
+                THEN c.score ELSE 0 END) ORDER BY c.citation_index)
+            FROM message_citations c WHERE c.message_id = m.id), '[]') AS citations",
+        &format!(
+            "messages m JOIN chat_sessions s ON s.id = m.session_id
+            WHERE s.tenant_id = 'default'{which} ORDER BY m.session_id, m.seq"
+        ),
+        |_, row, _| parse(row, |message| Record::Message(Box::new(message))),
+    )
+}
+
+fn rows(
+    kind: Kind,
+    columns: &str,
+    from: &str,
+    read: fn(&Origin, &str, Option<&str>) -> Result<Record, String>,
+) -> Rows {
+    Rows {
+        sql: format!("SELECT row_to_json(r)::text, NULL::text, false FROM (SELECT {columns} FROM {from}) r"),
+        read,
+        kind,
+    }
+}
+
+fn parse<T: DeserializeOwned>(row: &str, record: fn(T) -> Record) -> Result<Record, String> {
+    parse_as(row).map(record)
+}

@@ -1,0 +1,192 @@
+//! The service's schema as sets of migrations, embedded from `migrations/`, and which of them a server serves.
+
+use std::time::Duration;
+
+use chatledger_migrate::{
+    LateConstraint, Program,
+    sets::{SetDescription, SetName},
+};
+use chatledger_postgres::{Sql, connect::Connector};
+use clap::ValueEnum;
+
+use crate::{ledger, store};
+
+/// Which migration sets are installed and served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Sessions, messages, citations, documents and analytics; user ids are the application's own.
+    Chat,
+    /// Users and profiles.
+    Auth,
+}
+
+impl Scope {
+    /// Whether users and profiles are kept.
+    #[must_use]
+    pub fn has_auth(self) -> bool {
+        self != Scope::Chat
+    }
+
+    /// Whether sessions and what is in them are kept.
+    #[must_use]
+    pub fn has_chat(self) -> bool {
+        self != Scope::Auth
+    }
+
+    /// The sets that it has, in the order in which they are installed.
+    #[must_use]
+    pub fn sets(self) -> Vec<SetName> {
+        let has = |set: &SetName| {
+            if *set == AUTH {
+                self.has_auth()
+            } else if *set == CHAT || *set == SEARCH {
+                self.has_chat()
+            } else {
+                // The foreign key between the two, where both are kept; and a team's own, always.
+                *set != LINK || self == Scope::All
+            }
+        };
+        SETS.into_iter().filter(has).collect()
+    }
+}
+
+mod auth {
+    refinery::embed_migrations!("migrations/auth");
+}
+mod chat {
+    refinery::embed_migrations!("migrations/chat");
+}
+mod link {
+    refinery::embed_migrations!("migrations/link");
+}
+mod search {
+    refinery::embed_migrations!("migrations/search");
+}
+
+// The ways back, a constant a set, by build.rs.
+include!(concat!(env!("OUT_DIR"), "/downs.rs"));
+
+macro_rules! version_of {
+    ($table:literal) => {
+        Some(Sql {
+            text: concat!("SELECT coalesce(max(version), 0)::bigint FROM ", $table),
+            params: &[],
+        })
+    };
+}
+
+/// Users and profiles.
+pub const AUTH: SetName = SetName(&SetDescription {
+    name: "auth",
+    table: "chatledger_auth_migrations",
+    is_optional: false,
+    stands_on: &[],
+    runner: Some(auth::migrations::runner),
+    downs: AUTH_DOWNS,
+    version: version_of!("chatledger_auth_migrations"),
+});
+
+/// Sessions, messages, citations and documents.
+pub const CHAT: SetName = SetName(&SetDescription {
+    name: "chat",
+    table: "chatledger_chat_migrations",
+    is_optional: false,
+    stands_on: &[],
+    runner: Some(chat::migrations::runner),
+    downs: CHAT_DOWNS,
+    version: version_of!("chatledger_chat_migrations"),
+});
+
+/// The foreign key from sessions to users, where both are kept.
+pub const LINK: SetName = SetName(&SetDescription {
+    name: "link",
+    table: "chatledger_link_migrations",
+    is_optional: false,
+    stands_on: &["auth", "chat"],
+    runner: Some(link::migrations::runner),
+    downs: LINK_DOWNS,
+    version: version_of!("chatledger_link_migrations"),
+});
+
+/// The index for searching the messages of a whole tenant; opt-in.
+pub const SEARCH: SetName = SetName(&SetDescription {
+    name: "search",
+    table: "chatledger_search_migrations",
+    is_optional: true,
+    stands_on: &["chat"],
+    runner: Some(search::migrations::runner),
+    downs: SEARCH_DOWNS,
+    version: None,
+});
+
+/// The team's own, from `--migrations-dir`.
+const OWN: SetName = SetName(&SetDescription {
+    name: "own",
+    table: "chatledger_own_migrations",
+    is_optional: false,
+    stands_on: &["auth", "chat"],
+    runner: None,
+    downs: &[],
+    version: None,
+});
+
+const SETS: [SetName; 5] = [AUTH, CHAT, LINK, SEARCH, OWN];
+
+/// What migrating this program's database is about.
+pub static PROGRAM: Program = Program {
+    name: "chatledger",
+    sets: &SETS,
+    late: Some(LateConstraint {
+        set: LINK,
+        table: "chat_sessions",
+        name: "chat_sessions_user_fkey",
+        exceptions: "SELECT count(*) FROM chat_sessions s WHERE user_id IS NOT NULL
+            AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)",
+        what: "sessions name users who don't exist; the foreign key waits until none does",
+    }),
+    statements: || store::statements().chain(ledger::statements()).collect(),
+};
+
+/// Brings the schema of a scope up to date, checks that the text search configuration exists, and answers the server's
+/// version, such as `15.18`.
+///
+/// # Errors
+/// As [`Migrator::boot`](chatledger_migrate::Migrator::boot).
+pub async fn prepare(
+    connector: &Connector,
+    scope: Scope,
+    search_config: &str,
+    patience: Duration,
+) -> anyhow::Result<String> {
+    chatledger_migrate::prepare(connector, &PROGRAM, scope.sets(), search_config, patience).await
+}
+
+/// How far the sets are, for the test that prepares all statements.
+pub fn statements() -> impl Iterator<Item = &'static Sql> {
+    SETS.into_iter().filter_map(|set| set.0.version.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use chatledger_migrate::sets::{Set, Step};
+
+    use super::*;
+
+    #[test]
+    fn every_embedded_migration_has_a_way_back_and_is_well_formed() {
+        for name in SETS {
+            let set = Set::embedded(name);
+            assert_eq!(set.steps.is_empty(), name == OWN);
+            for step in &set.steps {
+                assert_eq!(step.up.check(), Ok(()), "{step}");
+                let down = step.down.as_ref().expect("build.rs has found it");
+                assert_eq!(down.check(), Ok(()), "{step}");
+            }
+            // No gaps, so that the count is the version.
+            let versions: Vec<i64> = set.steps.iter().map(Step::version).collect();
+            assert_eq!(versions, (1..).take(versions.len()).collect::<Vec<_>>(), "{name}");
+        }
+    }
+}
