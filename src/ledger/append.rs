@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -20,12 +19,12 @@ const MAX_ATTEMPTS: usize = 8;
 /// Appends units to their sessions, in the order given, and answers each. Units of one session get their
 /// seqs in that order. Ids that are given twice, in this call, an earlier one or one on another server, are
 /// stored once.
-pub(super) async fn append<D: Database>(db: &D, units: &[&Unit], deadline: Option<Instant>) -> Vec<Outcome> {
-    let mut outcomes = append_free(db, units, deadline).await;
+pub(super) async fn append<D: Database>(db: &D, units: &[&Unit]) -> Vec<Outcome> {
+    let mut outcomes = append_free(db, units).await;
     let skipped: Vec<usize> = (0..units.len()).filter(|&u| outcomes[u].is_none()).collect();
     if !skipped.is_empty() {
         let waiting: Vec<&Unit> = skipped.iter().map(|&u| units[u]).collect();
-        let waited = run(db, &waiting, deadline, Held::Wait).await;
+        let waited = run(db, &waiting, Held::Wait).await;
         for (u, outcome) in skipped.into_iter().zip(waited) {
             outcomes[u] = outcome;
         }
@@ -39,20 +38,11 @@ pub(super) async fn append<D: Database>(db: &D, units: &[&Unit], deadline: Optio
 
 /// As [`append`], without waiting for sessions that somebody else has locked: their units, and those of
 /// sessions that don't exist, are skipped and answered `None`.
-pub(super) async fn append_free<D: Database>(
-    db: &D,
-    units: &[&Unit],
-    deadline: Option<Instant>,
-) -> Vec<Option<Outcome>> {
-    run(db, units, deadline, Held::Skip).await
+pub(super) async fn append_free<D: Database>(db: &D, units: &[&Unit]) -> Vec<Option<Outcome>> {
+    run(db, units, Held::Skip).await
 }
 
-async fn run<D: Database>(
-    db: &D,
-    units: &[&Unit],
-    deadline: Option<Instant>,
-    held: Held,
-) -> Vec<Option<Outcome>> {
+async fn run<D: Database>(db: &D, units: &[&Unit], held: Held) -> Vec<Option<Outcome>> {
     if units.is_empty() {
         return Vec::new();
     }
@@ -60,29 +50,29 @@ async fn run<D: Database>(
     let mut attempt = 1;
     loop {
         let result = if slowly {
-            append_slowly(db, units, deadline, held).await
+            append_slowly(db, units, held).await
         } else {
-            append_fast(db, units, deadline).await
+            append_fast(db, units).await
         };
         let failure = match result {
             Ok(outcomes) => return outcomes,
             Err(failure) => failure,
         };
         match failure.remedy() {
-            Remedy::Divide if units.len() > 1 => return divided(db, units, deadline, held).await,
+            Remedy::Divide if units.len() > 1 => return divided(db, units, held).await,
             Remedy::Blocked if units.len() > 1 && held == Held::Skip => {
-                return divided(db, units, deadline, held).await;
+                return divided(db, units, held).await;
             }
             // Nobody interferes as often as that: a unit is in its own way.
             Remedy::Slowly if attempt == MAX_ATTEMPTS && units.len() > 1 => {
-                return divided(db, units, deadline, held).await;
+                return divided(db, units, held).await;
             }
             Remedy::Divide | Remedy::Blocked | Remedy::GiveUp => return fail_all(units, failure),
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, failure),
             Remedy::Slowly | Remedy::Again => slowly = true,
             Remedy::RaiseLastSeq => {
                 let session_ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
-                if let Err(failure) = db.raise_last_seq(&session_ids, deadline).await {
+                if let Err(failure) = db.raise_last_seq(&session_ids).await {
                     return fail_all(units, failure);
                 }
             }
@@ -101,12 +91,8 @@ fn fast_path_suits(units: &[&Unit]) -> bool {
     })
 }
 
-async fn append_fast<D: Database>(
-    db: &D,
-    units: &[&Unit],
-    deadline: Option<Instant>,
-) -> Result<Vec<Option<Outcome>>, D::Failure> {
-    let appended = db.append(units, deadline).await?;
+async fn append_fast<D: Database>(db: &D, units: &[&Unit]) -> Result<Vec<Option<Outcome>>, D::Failure> {
+    let appended = db.append(units).await?;
     let outcomes = units.iter().map(|unit| {
         let row_ids = unit.messages.iter().map(|message| message.id);
         appended.receipts(unit, row_ids).map(Ok)
@@ -118,10 +104,9 @@ async fn append_fast<D: Database>(
 async fn append_slowly<D: Database>(
     db: &D,
     units: &[&Unit],
-    deadline: Option<Instant>,
     held: Held,
 ) -> Result<Vec<Option<Outcome>>, D::Failure> {
-    let tx = db.begin(deadline).await?;
+    let tx = db.begin().await?;
     let outcomes = append_in(&tx, units, held).await;
     tx.end(outcomes).await
 }
@@ -146,12 +131,11 @@ async fn append_in<T: Transaction>(
 fn divided<'a, D: Database>(
     db: &'a D,
     units: &'a [&'a Unit],
-    deadline: Option<Instant>,
     held: Held,
 ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
     Box::pin(async move {
         let (first, second) = units.split_at(units.len() / 2);
-        let mut outcomes = run(db, first, deadline, held).await;
+        let mut outcomes = run(db, first, held).await;
         // Who comes after a unit that was skipped, or refused for the moment, would overtake it.
         let mut stopped: HashMap<Uuid, Option<Outcome>> = HashMap::new();
         for (unit, outcome) in first.iter().zip(&outcomes) {
@@ -168,7 +152,7 @@ fn divided<'a, D: Database>(
             .copied()
             .filter(|unit| !stopped.contains_key(&unit.session_id))
             .collect();
-        let mut ran = run(db, &free, deadline, held).await.into_iter();
+        let mut ran = run(db, &free, held).await.into_iter();
         outcomes.extend(second.iter().map(|unit| match stopped.get(&unit.session_id) {
             Some(outcome) => outcome.clone(),
             None => ran.next().flatten(),

@@ -81,7 +81,7 @@ impl<D: Database> Aside<D> {
         tokio::select! {
             // What has been stored is answered.
             biased;
-            outcomes = append(&self.db, &units, None) => {
+            outcomes = append(&self.db, &units) => {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
                     ticket.answer(outcome);
                 }

@@ -4,7 +4,6 @@
 use std::{collections::HashMap, fmt::Display, future::Future};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -22,24 +21,13 @@ pub(super) trait Database: Clone + Send + Sync + 'static {
 
     /// Stores units of which nobody has looked up what is stored, in a transaction of its own. Units of sessions that
     /// don't exist, that aren't their callers', or that somebody else has locked, are left out.
-    fn append(
-        &self,
-        units: &[&Unit],
-        deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+    fn append(&self, units: &[&Unit]) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
 
     /// Raises sessions' counters to the last seq that is stored.
-    fn raise_last_seq(
-        &self,
-        session_ids: &[Uuid],
-        deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<(), Self::Failure>> + Send;
+    fn raise_last_seq(&self, session_ids: &[Uuid]) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
     /// Begins a transaction, in which every statement sees what is committed by then.
-    fn begin(
-        &self,
-        deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<Self::Tx, Self::Failure>> + Send;
+    fn begin(&self) -> impl Future<Output = Result<Self::Tx, Self::Failure>> + Send;
 }
 
 /// A transaction. Its locks last until it ends.

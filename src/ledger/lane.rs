@@ -124,7 +124,7 @@ impl<D: Database> Lane<D> {
             .unwrap_or_default();
         let rows: usize = batch.iter().map(|turn| turn.size().rows).sum();
         let units: Vec<&Unit> = batch.iter().map(Turn::unit).collect();
-        let outcomes = append_free(&self.db, &units, None).await;
+        let outcomes = append_free(&self.db, &units).await;
         let mut stored = Vec::with_capacity(batch.len());
         let mut skipped = 0_usize;
         for (turn, outcome) in batch.into_iter().zip(outcomes) {

@@ -244,8 +244,8 @@ fn before(deadline: Instant) -> Instant {
 
 /// Appends units to their sessions, in the order given, past the queue, and answers each. Ids that are given twice,
 /// in this call, an earlier one or one on another server, are stored once.
-pub async fn append(db: &Db, units: &[&Unit], deadline: Option<Instant>) -> Vec<Outcome> {
-    append::append(db, units, deadline).await
+pub async fn append(db: &Db, units: &[&Unit]) -> Vec<Outcome> {
+    append::append(db, units).await
 }
 
 /// Every statement of the append path, for the test that prepares them all.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use tokio::time::Instant;
 use tokio_postgres::{Row, error::SqlState, types::Type};
 use uuid::Uuid;
 
@@ -70,24 +69,20 @@ impl Database for Db {
     type Failure = DbError;
     type Tx = Tx;
 
-    async fn append(&self, units: &[&Unit], deadline: Option<Instant>) -> Result<Appended, DbError> {
+    async fn append(&self, units: &[&Unit]) -> Result<Appended, DbError> {
         let mut batch = Batch::optimistic();
         for unit in units {
             batch.add(unit, unit.messages.iter().map(|message| message.id));
         }
-        Ok(appended(
-            &self.write(deadline, batch.sql(), &batch.params()).await?,
-        ))
+        Ok(appended(&self.write(None, batch.sql(), &batch.params()).await?))
     }
 
-    async fn raise_last_seq(&self, session_ids: &[Uuid], deadline: Option<Instant>) -> Result<(), DbError> {
-        self.write(deadline, &RAISE_LAST_SEQ, &[&session_ids])
-            .await
-            .map(drop)
+    async fn raise_last_seq(&self, session_ids: &[Uuid]) -> Result<(), DbError> {
+        self.write(None, &RAISE_LAST_SEQ, &[&session_ids]).await.map(drop)
     }
 
-    async fn begin(&self, deadline: Option<Instant>) -> Result<Tx, DbError> {
-        Db::begin(self, deadline).await
+    async fn begin(&self) -> Result<Tx, DbError> {
+        Db::begin(self, None).await
     }
 }
 

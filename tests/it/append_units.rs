@@ -47,7 +47,7 @@ fn unit(session: &str, contents: &[&str]) -> Unit {
 
 async fn run(server: &TestServer, units: &[Unit]) -> Vec<Outcome> {
     let borrowed: Vec<&Unit> = units.iter().collect();
-    let outcomes = ledger::append(&server.db, &borrowed, None).await;
+    let outcomes = ledger::append(&server.db, &borrowed).await;
     assert_eq!(outcomes.len(), units.len());
     outcomes
 }

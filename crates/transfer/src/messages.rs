@@ -197,7 +197,7 @@ impl Import {
             return Ok(());
         }
         let borrowed: Vec<&Unit> = units.iter().collect();
-        let outcomes = ledger::append(&self.target.db, &borrowed, None).await;
+        let outcomes = ledger::append(&self.target.db, &borrowed).await;
         for (unit, outcome) in units.iter().zip(outcomes) {
             match outcome {
                 Ok(_) => {

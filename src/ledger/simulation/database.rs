@@ -244,7 +244,7 @@ impl Database for World {
     type Failure = Trouble;
     type Tx = OpenTx;
 
-    async fn append(&self, units: &[&Unit], _: Option<Instant>) -> Result<Appended, Trouble> {
+    async fn append(&self, units: &[&Unit]) -> Result<Appended, Trouble> {
         let tx = self.connected().await?;
         let plan: Vec<_> = units
             .iter()
@@ -267,7 +267,7 @@ impl Database for World {
         self.call(tx, work).await
     }
 
-    async fn raise_last_seq(&self, session_ids: &[Uuid], _: Option<Instant>) -> Result<(), Trouble> {
+    async fn raise_last_seq(&self, session_ids: &[Uuid]) -> Result<(), Trouble> {
         let tx = self.connected().await?;
         let (world, ids) = (self.clone(), session_ids.to_vec());
         let work = async move {
@@ -279,7 +279,7 @@ impl Database for World {
         self.call(tx, work).await
     }
 
-    async fn begin(&self, _: Option<Instant>) -> Result<OpenTx, Trouble> {
+    async fn begin(&self) -> Result<OpenTx, Trouble> {
         let tx = self.connected().await?;
         let open = OpenTx {
             world: self.clone(),
