@@ -85,15 +85,16 @@ def test_closing_what_is_inherited_does_not_hang(chatledger_target: str) -> None
     run(CLOSE, chatledger_target)
 
 
-EXIT = """
+EXIT = r"""
 import atexit, logging
 logging.basicConfig()
 # A server that never answers: all that was appended stays pending, in both processes.
 writer = chatledger.Client("127.0.0.1:9").messages.writer()
 writer.append(session.id, "user", "?")
-print("forking", file=sys.stderr, flush=True)
+# Marks are written whole: the writer's thread logs beside them, and print writes a line's end on its own.
+sys.stderr.write("forking\n")
 in_child(atexit._run_exitfuncs)
-print("forked", file=sys.stderr, flush=True)
+sys.stderr.write("forked\n")
 """
 
 
