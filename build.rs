@@ -1,11 +1,24 @@
-//! Lists the migrations' ways back, which refinery doesn't embed.
+//! The build lists the migrations' ways back, which refinery doesn't embed, and makes Rust of the statements.
 
-use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Where the statements are.
+const STATEMENTS: [&str; 2] = ["src/store/sql", "src/ledger/sql"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=migrations");
+    for directory in ["migrations"].iter().chain(&STATEMENTS) {
+        println!("cargo:rerun-if-changed={directory}");
+    }
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("downs.rs"), downs()?)?;
+    let statements = chatledger_statements::generate(&STATEMENTS.map(Path::new))?;
+    fs::write(out.join("statements.rs"), statements)?;
     Ok(())
 }
 

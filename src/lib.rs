@@ -44,6 +44,7 @@ pub mod ledger;
 pub mod memory;
 pub mod migrations;
 pub mod server;
+pub mod statements;
 pub mod store;
 pub mod supervise;
 pub mod watch;

@@ -9,7 +9,7 @@ use chatledger_migrate::{
 use chatledger_postgres::{Sql, connect::Connector};
 use clap::ValueEnum;
 
-use crate::{ledger, store};
+use crate::statements;
 
 /// Which migration sets are installed and served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -146,7 +146,7 @@ pub static PROGRAM: Program = Program {
             AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)",
         what: "sessions name users who don't exist; the foreign key waits until none does",
     }),
-    statements: || store::statements().chain(ledger::statements()).collect(),
+    statements: || statements::all().map(|statement| &statement.sql).collect(),
 };
 
 /// Brings the schema of a scope up to date, checks that the text search configuration exists, and answers the server's

@@ -51,6 +51,7 @@ pub fn describe(error: &Error) -> Described {
             (Code::Aborted, "SEQUENCE_CONFLICT")
         }
         Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
+        Error::NotForEndUsers => (Code::PermissionDenied, "SCOPE_REQUIRED"),
         Error::ScopeNotServed => (Code::Unimplemented, "SCOPE_NOT_SERVED"),
         Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
         Error::DatabaseUnavailable => (Code::Unavailable, "DATABASE_UNAVAILABLE"),

@@ -1,5 +1,6 @@
-//! Who calls, and whose rows they may see.
+//! The callers: who they are, what they may do ([`Action`] is the table), and how passwords are kept.
 
+mod access;
 mod password;
 
 use std::sync::Arc;
@@ -7,9 +8,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use access::{Action, Reach};
 pub use password::{Passwords, Verdict, is_affordable};
 
-use crate::fair::Holder;
+use crate::{
+    domain::{Error, Result},
+    fair::Holder,
+};
 
 /// Who a request comes from. Every statement of the store filters by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,17 @@ impl Caller {
             deadline,
             holder: Holder::default(),
         }
+    }
+
+    /// Refuses what an end user may not do.
+    ///
+    /// # Errors
+    /// [`Error::NotForEndUsers`].
+    pub fn permit(&self, action: Action) -> Result<()> {
+        if self.end_user.is_some() && action.of_end_user() == Reach::Nothing {
+            return Err(Error::NotForEndUsers);
+        }
+        Ok(())
     }
 
     /// Whether two requests see the same rows.

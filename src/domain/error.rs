@@ -81,6 +81,9 @@ pub enum Error {
     /// Wrong password, unknown email, no password, or inactive: which one is not told.
     #[error("email or password is wrong")]
     InvalidCredentials,
+    /// An end user asks for what only a service may do.
+    #[error("end users can't do this; it takes a service")]
+    NotForEndUsers,
     /// The service belongs to a migration set that this server doesn't serve.
     #[error("this server doesn't serve this service (see --scope)")]
     ScopeNotServed,

@@ -116,14 +116,30 @@ impl NewMessage {
         }
     }
 
-    /// Whether a retry with this message is a retry of `other`: what the contract compares.
+    /// What makes another message the same one.
     #[must_use]
-    pub fn same_payload(&self, other: &NewMessage) -> bool {
-        self.role == other.role
-            && self.content == other.content
-            && self.selected_text == other.selected_text
-            && self.payload == other.payload
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            role: self.role.as_str(),
+            content: &self.content,
+            selected_text: self.selected_text.as_deref(),
+            payload: self.payload.as_deref(),
+        }
     }
+}
+
+/// A message's identity: what a retry with its id must agree in to be the same message. Metadata and citations may have changed
+/// since, and aren't part of it. In SQL it is `identity` of `store/sql/shared.sql`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// The role as it is stored.
+    pub role: &'a str,
+    /// What was said.
+    pub content: &'a str,
+    /// The passage that the person had selected.
+    pub selected_text: Option<&'a str>,
+    /// A framework's own form of the message.
+    pub payload: Option<&'a [u8]>,
 }
 
 /// What a message weighs: the bytes that it holds in memory, about; `payload` and `citations` by theirs. Whatever is

@@ -3,55 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::Unit;
-use crate::domain::message::NewMessage;
-use chatledger_postgres::Sql;
-
-macro_rules! append {
-    ($second_part:literal) => {
-        Sql {
-            text: concat!(include_str!("sql/append.sql"), include_str!($second_part)),
-            params: PARAMS,
-        }
-    };
-}
-
-/// Appends messages with citations.
-pub(super) static APPEND_CITED: Sql = append!("sql/append_cited.sql");
-/// Appends messages without any.
-pub(super) static APPEND_UNCITED: Sql = append!("sql/append_uncited.sql");
-
-const PARAMS: &[Type] = &[
-    Type::UUID_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::UUID_ARRAY,
-    Type::INT8_ARRAY,
-    Type::BOOL_ARRAY,
-    Type::TIMESTAMPTZ_ARRAY,
-    Type::INT8_ARRAY,
-    Type::INT8_ARRAY,
-    Type::UUID_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::BYTEA_ARRAY,
-    Type::TIMESTAMPTZ_ARRAY,
-    Type::UUID_ARRAY,
-    Type::INT8_ARRAY,
-    Type::UUID_ARRAY,
-    Type::TIMESTAMPTZ_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::FLOAT8_ARRAY,
-    Type::INT4_ARRAY,
-    Type::BOOL_ARRAY,
-    Type::BOOL,
-    Type::INT8_ARRAY,
-];
+use crate::{domain::message::NewMessage, statements::append::AppendCited};
 
 /// Units that are stored by one statement. Units of one session must have callers who see alike.
 #[derive(Default)]
@@ -166,46 +121,42 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The statement that stores it.
-    pub(super) fn sql(&self) -> &'static Sql {
-        if self.citations.places.is_empty() {
-            &APPEND_UNCITED
-        } else {
-            &APPEND_CITED
-        }
+    /// Whether any message has citations.
+    pub(super) fn has_citations(&self) -> bool {
+        !self.citations.places.is_empty()
     }
 
-    /// The statement's parameters.
-    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 26] {
-        let (s, m, c) = (&self.sessions, &self.messages, &self.citations);
-        [
-            &s.ids,
-            &s.tenants,
-            &s.users,
-            &s.counts,
-            &s.timed,
-            &s.imported_at,
-            &m.places,
-            &m.numbers,
-            &m.ids,
-            &m.roles,
-            &m.contents,
-            &m.selected,
-            &m.metadata,
-            &m.payloads,
-            &m.imported_at,
-            &m.given_ids,
-            &c.places,
-            &c.messages,
-            &c.imported_at,
-            &c.documents,
-            &c.chunks,
-            &c.scores,
-            &c.indexes,
-            &s.given,
-            &self.optimistic,
-            &s.cited,
-        ]
+    /// The statement that stores it.
+    pub(super) fn append(&self) -> AppendCited<'_> {
+        let (sessions, messages, citations) = (&self.sessions, &self.messages, &self.citations);
+        AppendCited {
+            session_ids: &sessions.ids,
+            tenants: &sessions.tenants,
+            users: &sessions.users,
+            counts: &sessions.counts,
+            cited: &sessions.cited,
+            timed: &sessions.timed,
+            sessions_imported_at: &sessions.imported_at,
+            given: &sessions.given,
+            optimistic: self.optimistic,
+            places: &messages.places,
+            numbers: &messages.numbers,
+            ids: &messages.ids,
+            roles: &messages.roles,
+            contents: &messages.contents,
+            selected_texts: &messages.selected,
+            metadata: &messages.metadata,
+            payloads: &messages.payloads,
+            imported_at: &messages.imported_at,
+            given_ids: &messages.given_ids,
+            citation_places: &citations.places,
+            citation_messages: &citations.messages,
+            citations_imported_at: &citations.imported_at,
+            document_ids: &citations.documents,
+            chunk_ids: &citations.chunks,
+            scores: &citations.scores,
+            indexes: &citations.indexes,
+        }
     }
 }
 

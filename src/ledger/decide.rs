@@ -187,7 +187,7 @@ impl Deciding<'_, '_> {
                     created_at: stored.created_at,
                 });
             } else if let Some(&place) = self.accepted.get(&(unit.session_id, message.id)) {
-                if !message.same_payload(&self.units[place.0].messages[place.1]) {
+                if message.identity() != self.units[place.0].messages[place.1].identity() {
                     return Err(REUSED);
                 }
                 repeated.push(Repeated::Earlier(place));

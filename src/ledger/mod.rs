@@ -43,7 +43,7 @@ use crate::{
     watch::Hub,
 };
 use aside::Aside;
-use chatledger_postgres::{Db, Sql};
+use chatledger_postgres::Db;
 use database::Database;
 use lane::{Backlog, Lane};
 use queue::{Queued, Room, RoomLease, Size, enqueue};
@@ -246,9 +246,4 @@ fn before(deadline: Instant) -> Instant {
 /// in this call, an earlier one or one on another server, are stored once.
 pub async fn append(db: &Db, units: &[&Unit]) -> Vec<Outcome> {
     append::append(db, units).await
-}
-
-/// Every statement of the append path, for the test that prepares them all.
-pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    statements::ALL.into_iter()
 }

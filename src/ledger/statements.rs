@@ -2,68 +2,65 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Row, error::SqlState, types::Type};
+use tokio_postgres::{Row, error::SqlState};
 use uuid::Uuid;
 
 use super::{
     Unit,
-    batch::{APPEND_CITED, APPEND_UNCITED, Batch},
+    batch::Batch,
     database::{Appended, AppendedRow, Database, Failure, Held, Remedy, Transaction},
     decide::{Insertion, Known, Place, Session, Stored},
 };
-use crate::{domain::Error, store::is_refusal};
-use chatledger_postgres::{Db, DbError, Sql, Time, Tx};
+use crate::{
+    domain::{Error, message::Identity},
+    statements::{
+        CallerFree, Viewer,
+        append::{AppendUncited, KnownMessageRow, Lock, LockFree, Lookup, RaiseLastSeq},
+        read_all,
+    },
+    store::is_refusal,
+};
+use chatledger_postgres::{Db, DbError, Sql, Tx, db::Params};
 
-/// In id order, as every statement that locks sessions does. Whose they are is looked at afterwards: one
-/// batch may hold units of different callers.
-macro_rules! lock {
-    ($locked:literal) => {
-        Sql {
-            text: concat!(
-                "SELECT id, tenant_id, user_id, last_seq FROM chat_sessions WHERE id = ANY($1)
-                ORDER BY id FOR NO KEY UPDATE",
-                $locked
-            ),
-            params: &[Type::UUID_ARRAY],
-        }
-    };
+/// What statements of the append path are run on: a transaction, or whichever connection is free.
+trait Connection {
+    async fn rows(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError>;
 }
 
-static LOCK: Sql = lock!("");
-static LOCK_FREE: Sql = lock!(" SKIP LOCKED");
+impl Connection for Db {
+    async fn rows(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
+        self.write(None, sql, params).await
+    }
+}
 
-static LOOKUP: Sql = Sql {
-    text: include_str!("sql/lookup.sql"),
-    params: &[
-        Type::UUID_ARRAY,
-        Type::UUID_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::BYTEA_ARRAY,
-    ],
-};
+impl Connection for Tx {
+    async fn rows(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
+        self.query(sql, params).await
+    }
+}
 
-/// Where a seq was given by hand that the counter hadn't reached. The rows lock, so the counter can't move
-/// meanwhile.
-static RAISE_LAST_SEQ: Sql = Sql {
-    text: "WITH locked AS (
-            SELECT id FROM chat_sessions WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
-        UPDATE chat_sessions s SET last_seq = greatest(
-            s.last_seq, (SELECT max(seq) FROM messages m WHERE m.session_id = s.id))
-        FROM locked WHERE s.id = locked.id",
-    params: &[Type::UUID_ARRAY],
-};
+async fn run<S: CallerFree>(on: &impl Connection, statement: &S) -> Result<Vec<S::Row>, DbError> {
+    let params = statement.params(&Viewer::NOBODY);
+    let rows = on.rows(S::DESCRIPTION.begin(), &params).await?;
+    Ok(read_all(statement, rows)?)
+}
 
-/// All of them, for the test that prepares them.
-pub(super) static ALL: [&Sql; 6] = [
-    &APPEND_CITED,
-    &APPEND_UNCITED,
-    &LOCK,
-    &LOCK_FREE,
-    &LOOKUP,
-    &RAISE_LAST_SEQ,
-];
+/// Stores a batch.
+async fn store(on: &impl Connection, batch: &Batch<'_>) -> Result<Appended, DbError> {
+    let append = batch.append();
+    let rows = if batch.has_citations() {
+        run(on, &append).await?
+    } else {
+        run(on, &AppendUncited(append)).await?
+    };
+    let rows = rows.into_iter().map(|row| AppendedRow {
+        id: row.id,
+        session_id: row.session_id,
+        seq: row.seq,
+        created_at: row.created_at,
+    });
+    Ok(rows.collect())
+}
 
 impl Database for Db {
     type Failure = DbError;
@@ -74,11 +71,11 @@ impl Database for Db {
         for unit in units {
             batch.add(unit, unit.messages.iter().map(|message| message.id));
         }
-        Ok(appended(&self.write(None, batch.sql(), &batch.params()).await?))
+        store(self, &batch).await
     }
 
     async fn raise_last_seq(&self, session_ids: &[Uuid]) -> Result<(), DbError> {
-        self.write(None, &RAISE_LAST_SEQ, &[&session_ids]).await.map(drop)
+        run(self, &RaiseLastSeq { session_ids }).await.map(drop)
     }
 
     async fn begin(&self) -> Result<Tx, DbError> {
@@ -90,21 +87,23 @@ impl Transaction for Tx {
     type Failure = DbError;
 
     async fn lock(&self, units: &[&Unit], held: Held) -> Result<HashMap<Uuid, Session>, DbError> {
-        let mut ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let sql = match held {
-            Held::Skip => &LOCK_FREE,
-            Held::Wait => &LOCK,
+        let mut session_ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
+        session_ids.sort_unstable();
+        session_ids.dedup();
+        let lock = Lock {
+            session_ids: &session_ids,
         };
-        let rows = self.query(sql, &[&ids]).await?;
-        let sessions = rows.iter().map(|row| {
+        let rows = match held {
+            Held::Skip => run(self, &LockFree(lock)).await?,
+            Held::Wait => run(self, &lock).await?,
+        };
+        let sessions = rows.into_iter().map(|row| {
             let session = Session {
-                tenant: row.get(1),
-                user_id: row.get(2),
-                last_seq: row.get(3),
+                tenant: row.tenant_id,
+                user_id: row.user_id,
+                last_seq: row.last_seq,
             };
-            (row.get(0), session)
+            (row.id, session)
         });
         Ok(sessions.collect())
     }
@@ -117,22 +116,25 @@ impl Transaction for Tx {
             .enumerate()
             .flat_map(|(u, unit)| (0..unit.messages.len()).map(move |m| (u, m)))
             .collect();
-        let messages = || places.iter().map(|&(u, m)| &units[u].messages[m]);
-        let sessions: Vec<Uuid> = places.iter().map(|&(u, _)| units[u].session_id).collect();
-        let ids: Vec<Uuid> = messages().map(|message| message.id).collect();
-        let roles: Vec<&str> = messages().map(|message| message.role.as_str()).collect();
-        let contents: Vec<&str> = messages().map(|message| message.content.as_str()).collect();
-        let selected: Vec<Option<&str>> = messages()
-            .map(|message| message.selected_text.as_deref())
+        let identities: Vec<Identity<'_>> = places
+            .iter()
+            .map(|&(u, m)| units[u].messages[m].identity())
             .collect();
-        let payloads: Vec<Option<&[u8]>> = messages().map(|message| message.payload.as_deref()).collect();
-        let rows = self
-            .query(
-                &LOOKUP,
-                &[&sessions, &ids, &roles, &contents, &selected, &payloads],
-            )
-            .await?;
-        Ok(known(&places, &rows))
+        let session_ids: Vec<Uuid> = places.iter().map(|&(u, _)| units[u].session_id).collect();
+        let ids: Vec<Uuid> = places.iter().map(|&(u, m)| units[u].messages[m].id).collect();
+        let roles: Vec<&str> = identities.iter().map(|of| of.role).collect();
+        let contents: Vec<&str> = identities.iter().map(|of| of.content).collect();
+        let selected_texts: Vec<Option<&str>> = identities.iter().map(|of| of.selected_text).collect();
+        let payloads: Vec<Option<&[u8]>> = identities.iter().map(|of| of.payload).collect();
+        let lookup = Lookup {
+            session_ids: &session_ids,
+            ids: &ids,
+            roles: &roles,
+            contents: &contents,
+            selected_texts: &selected_texts,
+            payloads: &payloads,
+        };
+        Ok(known(&places, run(self, &lookup).await?))
     }
 
     async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<Appended, DbError> {
@@ -140,7 +142,7 @@ impl Transaction for Tx {
         for insertion in insertions {
             batch.add(insertion.unit, insertion.row_ids.iter().copied());
         }
-        Ok(appended(&self.query(batch.sql(), &batch.params()).await?))
+        store(self, &batch).await
     }
 
     async fn end<T: Send>(self, result: Result<T, DbError>) -> Result<T, DbError> {
@@ -148,38 +150,27 @@ impl Transaction for Tx {
     }
 }
 
-/// The rows that appending answers.
-fn appended(rows: &[Row]) -> Appended {
-    let rows = rows.iter().map(|row| AppendedRow {
-        id: row.get(0),
-        session_id: row.get(1),
-        seq: row.get(2),
-        created_at: row.get::<_, Time>(3).0,
-    });
-    rows.collect()
-}
-
-/// The rows that [`LOOKUP`] answers about the messages at these places.
-fn known(places: &[Place], rows: &[Row]) -> Known {
+/// What the look-up says about the messages at these places.
+fn known(places: &[Place], rows: Vec<KnownMessageRow>) -> Known {
     let mut known = Known::default();
     for row in rows {
-        let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+        let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
         let Some(&place) = places.get(place) else { continue };
-        known.spare.insert(place, row.get(6));
-        match row.get::<_, Option<bool>>(1) {
-            Some(true) => {
+        known.spare.insert(place, row.row_id);
+        match (row.here, row.seq, row.created_at) {
+            (Some(true), Some(seq), Some(created_at)) => {
                 let stored = Stored {
-                    seq: row.get(2),
-                    created_at: row.get::<_, Time>(3).0,
-                    deleted: row.get(4),
-                    same: row.get(5),
+                    seq,
+                    created_at,
+                    deleted: row.deleted,
+                    same: row.same,
                 };
                 known.stored.insert(place, stored);
             }
-            Some(false) => {
+            (Some(false), ..) => {
                 known.elsewhere.insert(place);
             }
-            None => {}
+            _ => {}
         }
     }
     known

@@ -27,6 +27,13 @@ impl From<DbError> for Error {
     }
 }
 
+/// A row that isn't as its statement says: the test of all statements should have found that.
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Error {
+        from_sql(&error)
+    }
+}
+
 fn from_sql(error: &tokio_postgres::Error) -> Error {
     if connect::is_unavailable(error) {
         tracing::warn!(error = describe(error), "lost the database");

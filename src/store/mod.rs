@@ -1,8 +1,7 @@
-//! The rows: one file a resource, with its SQL, the functions that run it and the rows they return.
+//! The rows: one file a resource, with the functions that run its statements (`sql/`) and make domain types of their rows.
 //!
-//! Every statement takes the caller's tenant as `$1` and, where rows belong to users, the caller's end user
-//! as `$2` (NULL: the caller is a service and sees every user's), and filters by them. Appends are in
-//! [`ledger`](crate::ledger).
+//! Rows can be reached through a [`Caller`] only: [`Store::run`] binds the tenant and the end user of whoever calls, and
+//! refuses what an end user may not do. Appends are in [`ledger`](crate::ledger).
 
 mod analytics;
 mod citation;
@@ -18,17 +17,17 @@ mod watch;
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
-
 use crate::{
     auth::Caller,
-    domain::{JsonMode, Limits, Result},
+    domain::{Error, JsonMode, Limits, Result},
     migrations::Scope,
+    statements::{CallerFree, Mode, Statement, Viewer, read_all},
 };
-use chatledger_postgres::{Db, Sql, db::Params};
+use chatledger_postgres::{Db, DbError, Tx};
 
 pub(crate) use error::{internal, is_refusal};
-pub use watch::{Asked, LISTEN, News, PageSize};
+pub(crate) use search::RegConfig;
+pub use watch::{LISTEN, News, NewsRequest, PageSize};
 
 /// Everything that is stored.
 #[derive(Clone, Debug)]
@@ -64,71 +63,95 @@ impl Store {
         &self.db
     }
 
-    async fn read(&self, caller: &Caller, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>> {
-        Ok(self.db.read(caller.deadline, sql, params).await?)
+    /// Runs a statement for a caller.
+    async fn run<S: Statement>(&self, caller: &Caller, statement: &S) -> Result<Vec<S::Row>> {
+        self.run_or(caller, statement, Error::from).await
     }
 
-    /// For statements whose filters decide how the rows are best found.
-    async fn read_planned(&self, caller: &Caller, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>> {
-        Ok(self.db.read_planned(caller.deadline, sql, params).await?)
+    /// The first row of a statement, where it answers one or none.
+    async fn first<S: Statement>(&self, caller: &Caller, statement: &S) -> Result<Option<S::Row>> {
+        Ok(self.run(caller, statement).await?.into_iter().next())
     }
 
-    async fn write(&self, caller: &Caller, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>> {
-        Ok(self.db.write(caller.deadline, sql, params).await?)
+    /// Runs a statement for a caller, where its failures have a meaning of their own.
+    async fn run_or<S: Statement>(
+        &self,
+        caller: &Caller,
+        statement: &S,
+        failed: impl FnOnce(DbError) -> Error,
+    ) -> Result<Vec<S::Row>> {
+        caller.permit(S::DESCRIPTION.action)?;
+        let viewer = Viewer::from(caller);
+        let params = statement.params(&viewer);
+        let sql = S::DESCRIPTION.begin();
+        let rows = match S::DESCRIPTION.mode {
+            Mode::Read => self.db.read(caller.deadline, sql, &params).await,
+            Mode::ReadPlanned => self.db.read_planned(caller.deadline, sql, &params).await,
+            Mode::Write => self.db.write(caller.deadline, sql, &params).await,
+        };
+        Ok(read_all(statement, rows.map_err(failed)?)?)
+    }
+
+    /// Runs a statement of the server's own work, which binds nobody.
+    async fn run_for_nobody<S: CallerFree>(&self, statement: &S) -> Result<Vec<S::Row>> {
+        let params = statement.params(&Viewer::NOBODY);
+        let sql = S::DESCRIPTION.begin();
+        let rows = match S::DESCRIPTION.mode {
+            Mode::Write => self.db.write(None, sql, &params).await?,
+            Mode::Read | Mode::ReadPlanned => self.db.read(None, sql, &params).await?,
+        };
+        Ok(read_all(statement, rows)?)
+    }
+
+    /// Does some work in a transaction for a caller; it is committed if the work succeeds.
+    async fn transaction<T>(
+        &self,
+        caller: &Caller,
+        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.db
+            .transaction(caller.deadline, async |tx| {
+                work(&Transaction { tx, caller }).await
+            })
+            .await
     }
 }
 
-/// Every statement of the store, for the test that prepares them all.
-pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    [
-        user::ALL,
-        profile::ALL,
-        session::ALL,
-        message::ALL,
-        search::ALL,
-        citation::ALL,
-        document::ALL,
-        removal::ALL,
-        analytics::ALL,
-        watch::ALL,
-    ]
-    .into_iter()
-    .flatten()
-    .copied()
+/// A transaction in which statements are run for its caller.
+struct Transaction<'a> {
+    tx: &'a Tx,
+    caller: &'a Caller,
 }
 
-/// SQL for a JSONB column after an update: `$value` (text or NULL, which keeps it), and whether to replace.
-macro_rules! merged_json {
-    ($column:literal, $value:literal, $replace:literal) => {
-        concat!(
-            "CASE WHEN ",
-            $value,
-            "::text IS NULL THEN ",
-            $column,
-            " WHEN ",
-            $replace,
-            "::boolean THEN ",
-            $value,
-            "::jsonb",
-            " ELSE (",
-            $column,
-            " || ",
-            $value,
-            "::jsonb) - ARRAY(",
-            "SELECT key FROM jsonb_each(",
-            $value,
-            "::jsonb) WHERE value = 'null') END"
-        )
-    };
-}
-pub(crate) use merged_json;
+impl Transaction<'_> {
+    /// Runs a statement.
+    async fn run<S: Statement>(&self, statement: &S) -> Result<Vec<S::Row>> {
+        self.caller.permit(S::DESCRIPTION.action)?;
+        let viewer = Viewer::from(self.caller);
+        let rows = self
+            .tx
+            .query(S::DESCRIPTION.begin(), &statement.params(&viewer))
+            .await?;
+        Ok(read_all(statement, rows)?)
+    }
 
-/// The flag that [`merged_json`] takes.
+    /// The first row of a statement, where it answers one or none.
+    async fn first<S: Statement>(&self, statement: &S) -> Result<Option<S::Row>> {
+        Ok(self.run(statement).await?.into_iter().next())
+    }
+}
+
+/// The flag of a statement that merges or replaces JSON.
 fn replaces(mode: JsonMode) -> bool {
     mode == JsonMode::Replace
 }
 
-/// The first row, where a statement answers one or none.
-fn first(rows: Vec<Row>) -> Option<Row> {
-    rows.into_iter().next()
+/// A number of rows or bytes as SQL has it.
+fn sql_count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A number of rows that SQL has counted.
+fn row_count(count: i64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -1,186 +1,33 @@
-//! `users`.
+//! Users.
 
-use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::{Store, first};
+use super::Store;
 use crate::{
     auth::Caller,
     domain::{
         Error, Resource, Result,
-        profile::DEFAULT_LANGUAGE,
+        profile::{DEFAULT_LANGUAGE, ProfileFields},
         user::{NewUser, User, UserChange, UserFilter, UserKey},
     },
+    statements::user::{
+        ByEmail, ByExternalId, ById, CredentialsOf, IdInUse, Insert, List, Repeated, ReplaceHash,
+        SetPassword, Update, UserRow,
+    },
 };
-use chatledger_postgres::{Sql, Time, sql::like_literal};
+use chatledger_postgres::sql::like_literal;
 
-macro_rules! columns {
-    () => {
-        "id, email, external_id, coalesce(name, ''), is_active, created_at, updated_at"
-    };
-}
-
-/// Both rows or none. `$13`: with a profile.
-static INSERT: Sql = Sql {
-    text: concat!(
-        "WITH new_user AS (INSERT INTO users (tenant_id, id, email, external_id, name, hashed_password)
-            VALUES ($1, $2, $3, $4, $5, $6) RETURNING *),
-        new_profile AS (INSERT INTO user_profiles (user_id, software_background, hardware_background,
-            learning_goals, experience_level, preferred_language, preferences)
-            SELECT id, $7, $8, $9, $10, $11, $12::text::jsonb FROM new_user WHERE $13)
-        SELECT ",
-        columns!(),
-        " FROM new_user"
-    ),
-    params: &[
-        Type::TEXT,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::BOOL,
-    ],
-};
-
-static BY_ID: Sql = Sql {
-    text: concat!(
-        "SELECT ",
-        columns!(),
-        " FROM users WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND id = $3"
-    ),
-    params: &[Type::TEXT, Type::UUID, Type::UUID],
-};
-
-static BY_EMAIL: Sql = Sql {
-    text: concat!(
-        "SELECT ",
-        columns!(),
-        " FROM users
-        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND lower(email) = lower($3)"
-    ),
-    params: &[Type::TEXT, Type::UUID, Type::TEXT],
-};
-
-static BY_EXTERNAL_ID: Sql = Sql {
-    text: concat!(
-        "SELECT ",
-        columns!(),
-        " FROM users
-        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND external_id = $3"
-    ),
-    params: &[Type::TEXT, Type::UUID, Type::TEXT],
-};
-
-/// The user that a creation repeats, if this is one: same id, same email.
-static REPEATED: Sql = Sql {
-    text: concat!(
-        "SELECT ",
-        columns!(),
-        " FROM users WHERE tenant_id = $1 AND id = $2 AND lower(email) = lower($3)"
-    ),
-    params: &[Type::TEXT, Type::UUID, Type::TEXT],
-};
-
-/// Whether an id is in use, in whichever tenant.
-static ID_IN_USE: Sql = Sql {
-    text: "SELECT FROM users WHERE id = $1",
-    params: &[Type::UUID],
-};
-
-static UPDATE: Sql = Sql {
-    text: concat!(
-        "UPDATE users SET email = coalesce($4, email),
-            external_id = CASE WHEN $5 THEN $6 ELSE external_id END,
-            name = coalesce($7, name), is_active = coalesce($8, is_active), updated_at = now()
-        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND id = $3
-        RETURNING ",
-        columns!()
-    ),
-    params: &[
-        Type::TEXT,
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::BOOL,
-        Type::TEXT,
-        Type::TEXT,
-        Type::BOOL,
-    ],
-};
-
-/// `$3` is the first id that may be on the page.
-static LIST: Sql = Sql {
-    text: concat!(
-        "SELECT ",
-        columns!(),
-        " FROM users
-        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND id >= $3
-            AND ($4::text IS NULL OR lower(email) LIKE lower($4)) AND ($5::boolean IS NULL OR is_active = $5)
-        ORDER BY id LIMIT $6"
-    ),
-    params: &[
-        Type::TEXT,
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::BOOL,
-        Type::INT8,
-    ],
-};
-
-static SET_PASSWORD: Sql = Sql {
-    text: "UPDATE users SET hashed_password = $4, updated_at = now()
-        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND id = $3 RETURNING id",
-    params: &[Type::TEXT, Type::UUID, Type::UUID, Type::TEXT],
-};
-
-static CREDENTIALS: Sql = Sql {
-    text: concat!(
-        "SELECT ",
-        columns!(),
-        ", hashed_password FROM users
-        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND lower(email) = lower($3)"
-    ),
-    params: &[Type::TEXT, Type::UUID, Type::TEXT],
-};
-
-/// Only while the hash is the one that was verified.
-static REPLACE_HASH: Sql = Sql {
-    text: "UPDATE users SET hashed_password = $4
-        WHERE tenant_id = $1 AND id = $2 AND hashed_password = $3",
-    params: &[Type::TEXT, Type::UUID, Type::TEXT, Type::TEXT],
-};
-
-pub(super) static ALL: &[&Sql] = &[
-    &INSERT,
-    &BY_ID,
-    &BY_EMAIL,
-    &BY_EXTERNAL_ID,
-    &REPEATED,
-    &ID_IN_USE,
-    &UPDATE,
-    &LIST,
-    &SET_PASSWORD,
-    &CREDENTIALS,
-    &REPLACE_HASH,
-];
-
-fn user(row: &Row) -> User {
-    User {
-        id: row.get(0),
-        email: row.get(1),
-        external_id: row.get(2),
-        name: row.get(3),
-        is_active: row.get(4),
-        created_at: row.get::<_, Time>(5).0,
-        updated_at: row.get::<_, Time>(6).0,
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> User {
+        User {
+            id: row.id,
+            email: row.email,
+            external_id: row.external_id,
+            name: row.name,
+            is_active: row.is_active,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
     }
 }
 
@@ -203,48 +50,38 @@ pub struct Credentials {
 impl Store {
     /// Creates a user, or answers the one whom the same request created before.
     pub async fn create_user(&self, caller: &Caller, new: &NewUser, hash: Option<&str>) -> Result<User> {
-        let none = crate::domain::profile::ProfileFields::default();
+        let none = ProfileFields::default();
         let profile = new.profile.as_ref().unwrap_or(&none);
-        let language = profile.preferred_language.as_deref().unwrap_or(DEFAULT_LANGUAGE);
         let preferences = profile.preferences.clone().unwrap_or_default();
-        let tenant = caller.tenant.as_ref();
-        let inserted = self
-            .write(
-                caller,
-                &INSERT,
-                &[
-                    &tenant,
-                    &new.id,
-                    &new.email,
-                    &new.external_id,
-                    &new.name,
-                    &hash,
-                    &profile.software_background,
-                    &profile.hardware_background,
-                    &profile.learning_goals,
-                    &profile.experience_level,
-                    &language,
-                    &preferences.as_str(),
-                    &new.profile.is_some(),
-                ],
-            )
-            .await;
-        match inserted {
-            Ok(rows) => rows.first().map(user).ok_or(Error::Internal),
+        let insert = Insert {
+            id: new.id,
+            email: &new.email,
+            external_id: new.external_id.as_deref(),
+            name: new.name.as_deref(),
+            hashed_password: hash,
+            with_profile: new.profile.is_some(),
+            software_background: profile.software_background.as_deref(),
+            hardware_background: profile.hardware_background.as_deref(),
+            learning_goals: profile.learning_goals.as_deref(),
+            experience_level: profile.experience_level.as_deref(),
+            preferred_language: profile.preferred_language.as_deref().unwrap_or(DEFAULT_LANGUAGE),
+            preferences: preferences.as_str(),
+        };
+        match self.first(caller, &insert).await {
+            Ok(row) => row.map(User::from).ok_or(Error::Internal),
             // Which of several constraints is named is Postgres' choice: look for the repetition first.
             Err(taken @ (Error::EmailTaken | Error::ExternalIdTaken | Error::IdTaken(_))) => {
-                let rows = self
-                    .read(caller, &REPEATED, &[&tenant, &new.id, &new.email])
-                    .await?;
-                if let Some(row) = rows.first() {
-                    return Ok(user(row));
+                let repeated = Repeated {
+                    id: new.id,
+                    email: &new.email,
+                };
+                if let Some(row) = self.first(caller, &repeated).await? {
+                    return Ok(row.into());
                 }
-                let id_in_use = !self.read(caller, &ID_IN_USE, &[&new.id]).await?.is_empty();
-                Err(if id_in_use {
-                    Error::IdTaken(Resource::User)
-                } else {
-                    taken
-                })
+                match self.first(caller, &IdInUse { id: new.id }).await? {
+                    Some(()) => Err(Error::IdTaken(Resource::User)),
+                    None => Err(taken),
+                }
             }
             Err(error) => Err(error),
         }
@@ -252,44 +89,26 @@ impl Store {
 
     /// One user.
     pub async fn user(&self, caller: &Caller, key: &UserKey) -> Result<User> {
-        let tenant = caller.tenant.as_ref();
-        let rows = match key {
-            UserKey::Id(id) => {
-                self.read(caller, &BY_ID, &[&tenant, &caller.end_user, id])
-                    .await?
-            }
-            UserKey::Email(email) => {
-                self.read(caller, &BY_EMAIL, &[&tenant, &caller.end_user, email])
-                    .await?
-            }
-            UserKey::ExternalId(id) => {
-                self.read(caller, &BY_EXTERNAL_ID, &[&tenant, &caller.end_user, id])
-                    .await?
-            }
+        let row = match key {
+            UserKey::Id(id) => self.first(caller, &ById { id: *id }).await?,
+            UserKey::Email(email) => self.first(caller, &ByEmail { email }).await?,
+            UserKey::ExternalId(external_id) => self.first(caller, &ByExternalId { external_id }).await?,
         };
-        rows.first().map(user).ok_or(Error::NotFound(Resource::User))
+        row.map(User::from).ok_or(Error::NotFound(Resource::User))
     }
 
     /// Changes a user.
     pub async fn update_user(&self, caller: &Caller, id: Uuid, change: &UserChange) -> Result<User> {
-        let external_id = change.external_id.as_ref();
-        let rows = self
-            .write(
-                caller,
-                &UPDATE,
-                &[
-                    &caller.tenant.as_ref(),
-                    &caller.end_user,
-                    &id,
-                    &change.email,
-                    &external_id.is_some(),
-                    &external_id.cloned().flatten(),
-                    &change.name,
-                    &change.is_active,
-                ],
-            )
-            .await?;
-        rows.first().map(user).ok_or(Error::NotFound(Resource::User))
+        let update = Update {
+            id,
+            email: change.email.as_deref(),
+            with_external_id: change.external_id.is_some(),
+            external_id: change.external_id.as_ref().and_then(Option::as_deref),
+            name: change.name.as_deref(),
+            is_active: change.is_active,
+        };
+        let row = self.first(caller, &update).await?;
+        row.map(User::from).ok_or(Error::NotFound(Resource::User))
     }
 
     /// One more user than the page holds, if there are as many.
@@ -301,54 +120,37 @@ impl Store {
             .email_prefix
             .as_ref()
             .map(|prefix| like_literal(prefix) + "%");
-        let rows = self
-            .read_planned(
-                caller,
-                &LIST,
-                &[
-                    &caller.tenant.as_ref(),
-                    &caller.end_user,
-                    &first_id,
-                    &prefix,
-                    &filter.is_active,
-                    &filter.page.fetch(),
-                ],
-            )
-            .await?;
-        Ok(rows.iter().map(user).collect())
+        let list = List {
+            first_id,
+            email_prefix: prefix.as_deref(),
+            is_active: filter.is_active,
+            limit: filter.page.fetch(),
+        };
+        let rows = self.run(caller, &list).await?;
+        Ok(rows.into_iter().map(User::from).collect())
     }
 
     /// Stores the hash of a new password.
     pub async fn set_password(&self, caller: &Caller, id: Uuid, hash: &str) -> Result<()> {
-        let rows = self
-            .write(
-                caller,
-                &SET_PASSWORD,
-                &[&caller.tenant.as_ref(), &caller.end_user, &id, &hash],
-            )
-            .await?;
-        first(rows).map(drop).ok_or(Error::NotFound(Resource::User))
+        let set = SetPassword {
+            id,
+            hashed_password: hash,
+        };
+        let found = self.first(caller, &set).await?;
+        found.map(drop).ok_or(Error::NotFound(Resource::User))
     }
 
     /// What a password is verified against.
     pub async fn credentials(&self, caller: &Caller, email: &str) -> Result<Option<Credentials>> {
-        let rows = self
-            .read(
-                caller,
-                &CREDENTIALS,
-                &[&caller.tenant.as_ref(), &caller.end_user, &email],
-            )
-            .await?;
-        Ok(rows.first().map(|row| Credentials {
-            user: user(row),
-            hash: row.get(7),
+        let row = self.first(caller, &CredentialsOf { email }).await?;
+        Ok(row.map(|row| Credentials {
+            user: row.user.into(),
+            hash: row.hashed_password,
         }))
     }
 
     /// Replaces a hash by a newer kind of the same password.
     pub async fn replace_hash(&self, caller: &Caller, id: Uuid, old: &str, new: &str) -> Result<()> {
-        self.write(caller, &REPLACE_HASH, &[&caller.tenant.as_ref(), &id, &old, &new])
-            .await
-            .map(drop)
+        self.run(caller, &ReplaceHash { id, old, new }).await.map(drop)
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{self, Instant};
 
 use super::sessions::{Sessions, Watched};
-use crate::store::{Asked, PageSize, Store};
+use crate::store::{NewsRequest, PageSize, Store};
 
 /// How many messages are read of a session at a time.
 const ROWS: usize = 64;
@@ -57,9 +57,9 @@ impl Reader {
     }
 
     async fn read(&self, woken: &[(Arc<Watched>, i64)]) {
-        let asked: Vec<Asked> = woken
+        let asked: Vec<NewsRequest> = woken
             .iter()
-            .map(|(watched, known)| Asked {
+            .map(|(watched, known)| NewsRequest {
                 caller: watched.caller.clone(),
                 session_id: watched.session_id,
                 known: *known,

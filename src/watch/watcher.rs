@@ -17,7 +17,7 @@ use crate::{
     auth::Caller,
     domain::{Error, Resource, Result, message::Message},
     memory::{Charge, LARGEST_MESSAGE, Memory},
-    store::{Asked, PageSize, Store},
+    store::{NewsRequest, PageSize, Store},
 };
 
 /// What a watch reads by itself at a time, and holds while its client takes it: some messages of usual size for a
@@ -56,7 +56,7 @@ pub struct Watcher {
     /// How long a look at the table is waited for when a heartbeat is due. Then the watch ends.
     look_within: Duration,
     /// What is asked of the table. All up to `known` has been told, or is at hand.
-    asked: Asked,
+    asked: NewsRequest,
     /// The last seq that the client has been told, or doesn't want.
     passed: i64,
     at_hand: AtHand,
@@ -97,7 +97,7 @@ impl Watcher {
             subscription: hub.sessions.subscribe(caller.clone(), session_id),
             heartbeat: hub.options.heartbeat,
             look_within: hub.options.safety_poll + LOOK_MARGIN,
-            asked: Asked {
+            asked: NewsRequest {
                 caller,
                 session_id,
                 known: after_seq,

@@ -35,6 +35,7 @@ mod harness;
 mod health;
 mod import;
 mod intake;
+mod isolation;
 mod json_fields;
 mod killed;
 mod list_messages;

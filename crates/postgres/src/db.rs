@@ -436,6 +436,20 @@ impl Db {
         }
     }
 
+    /// Does some work in a transaction ([`Db::begin`]), which is committed if the work succeeds.
+    ///
+    /// # Errors
+    /// As [`Db::begin`]; the work's; and the COMMIT's, after which it isn't known whether it took effect.
+    pub async fn transaction<T, E: From<DbError>>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl AsyncFnOnce(&Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let tx = self.begin(deadline).await?;
+        let result = work(&tx).await;
+        tx.end(result).await
+    }
+
     /// Begins a transaction: READ COMMITTED, with a limit on waiting for locks.
     ///
     /// # Errors

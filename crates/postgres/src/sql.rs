@@ -25,6 +25,12 @@ impl Time {
     const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 }
 
+impl From<Time> for Timestamp {
+    fn from(time: Time) -> Timestamp {
+        time.0
+    }
+}
+
 impl<'a> FromSql<'a> for Time {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         // On the wire, a signed number of microseconds, most significant byte first.

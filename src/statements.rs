@@ -1,0 +1,159 @@
+//! The statements: text with parameters by name, in `store/sql` and `ledger/sql`, of which the build makes a struct each
+//! ([`chatledger_statements`](../chatledger_statements/index.html) tells how they are written).
+//!
+//! Each says what is done by it ([`Action`]) and what it binds of its caller ([`Binding`]). [`Store`](crate::store::Store)
+//! runs them for a caller, and nothing else does, but for the few that serve several callers at once.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use crate::auth::{Action, Caller};
+use crate::store::RegConfig;
+use chatledger_postgres::{Sql, Time};
+
+/// A statement with the values of its parameters, but for those of its caller.
+pub(crate) trait Statement {
+    /// What each of its rows is read as.
+    type Row: FromRow;
+    /// What is known of it without its values.
+    const DESCRIPTION: &'static Description;
+    /// All values, in the order of their places.
+    fn params<'p>(&'p self, viewer: &'p Viewer<'p>) -> Vec<&'p (dyn ToSql + Sync)>;
+}
+
+/// A statement that binds nothing of its caller, and so can be run without one.
+pub(crate) trait CallerFree: Statement {}
+
+/// What a statement is, without its values.
+#[derive(Debug)]
+pub struct Description {
+    /// The file and the name in it, such as `session.Get`.
+    pub name: &'static str,
+    /// The text, and the types of its parameters.
+    pub sql: Sql,
+    /// The columns of its rows.
+    pub columns: &'static [(&'static str, Type)],
+    /// How it is run.
+    pub mode: Mode,
+    /// What is done by it, which not everybody may do.
+    pub action: Action,
+    /// What it binds of its caller.
+    pub binding: Binding,
+}
+
+impl Description {
+    /// The text, for whoever runs the statement now. The event by which it can be followed has the name, and no values.
+    pub(crate) fn begin(&'static self) -> &'static Sql {
+        tracing::trace!(statement = self.name, "runs");
+        &self.sql
+    }
+}
+
+/// How a statement is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It only reads, and is run again where the connection turns out to be broken.
+    Read,
+    /// The same, with a plan for its parameters: its filters decide how the rows are best found.
+    ReadPlanned,
+    /// It writes, and is run once.
+    Write,
+}
+
+/// What a statement binds of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Tenant and end user: it sees an end user's own rows only.
+    EndUser,
+    /// Only the tenant, for this reason.
+    Tenant(&'static str),
+    /// Neither, for this reason.
+    Nothing(&'static str),
+}
+
+/// Whose rows a statement is run for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Viewer<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) end_user: Option<Uuid>,
+}
+
+impl Viewer<'_> {
+    /// The viewer of a statement that doesn't look at it.
+    pub(crate) const NOBODY: Viewer<'static> = Viewer {
+        tenant: "",
+        end_user: None,
+    };
+}
+
+impl<'a> From<&'a Caller> for Viewer<'a> {
+    fn from(caller: &'a Caller) -> Self {
+        Viewer {
+            tenant: &caller.tenant,
+            end_user: caller.end_user,
+        }
+    }
+}
+
+/// What is read of a row, or of a part of its columns.
+pub(crate) trait FromRow: Sized {
+    /// Reads the columns from the place `first` on.
+    fn read(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error>;
+}
+
+/// A row of which nobody wants to know more than that it is there.
+impl FromRow for () {
+    fn read(_: &Row, _: usize) -> Result<Self, tokio_postgres::Error> {
+        Ok(())
+    }
+}
+
+macro_rules! one_column {
+    ($($of:ty),*) => { $(
+        impl FromRow for $of {
+            fn read(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
+                row.try_get(first)
+            }
+        }
+    )* };
+}
+one_column!(Uuid, String, i32, u32);
+
+/// Columns that are absent where the first is null, as an outer join makes them.
+fn read_optional<R: FromRow>(row: &Row, first: usize) -> Result<Option<R>, tokio_postgres::Error> {
+    match row.try_get::<_, Option<IsThere>>(first)? {
+        Some(IsThere) => R::read(row, first).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A value of any type, which is not looked at.
+struct IsThere;
+
+impl<'a> tokio_postgres::types::FromSql<'a> for IsThere {
+    fn from_sql(_: &Type, _: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(IsThere)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// The result of a statement: its rows, read.
+pub(crate) fn read_all<S: Statement>(_: &S, rows: Vec<Row>) -> Result<Vec<S::Row>, tokio_postgres::Error> {
+    // Row by row, so that what a row takes is given back as soon as it is read.
+    rows.into_iter().map(|row| S::Row::read(&row, 0)).collect()
+}
+
+include!(concat!(env!("OUT_DIR"), "/statements.rs"));
+
+/// Every statement of the service, for the tests that look at them all.
+pub fn all() -> impl Iterator<Item = &'static Description> {
+    ALL.iter().copied()
+}

@@ -1,0 +1,94 @@
+-- The statements of `chat_sessions`.
+{% from "shared.sql" import merged_json %}
+--: Session
+--:   id uuid
+--:   user_id uuid?
+--:   title text = coalesce(title, '')
+--:   metadata text = metadata::text
+--:   last_seq int8
+--:   created_at timestamptz
+--:   updated_at timestamptz
+--:   last_message_at timestamptz?
+{% macro visible() -%}
+tenant_id = :tenant AND (:end_user::uuid IS NULL OR user_id = :end_user)
+{%- endmacro %}
+{# A page of a list, whose rows are below `:before` and `:before_id`. #}
+{% macro page(owner, time) -%}
+SELECT {{ Session }} FROM chat_sessions
+WHERE {{ visible() }} AND {{ owner }} AND ({{ time }}, id) < (:before, :before_id)
+    AND (:metadata::text IS NULL OR metadata @> :metadata::text::jsonb)
+    AND (:title::text IS NULL OR coalesce(title, '') ILIKE :title)
+ORDER BY {{ time }} DESC, id DESC LIMIT :limit
+{%- endmacro %}
+
+--! Insert(id uuid, user_id uuid?, title text?, metadata text) -> Session
+--? write CreateSession
+-- A new session. One of an end user who names nobody is that user's own.
+INSERT INTO chat_sessions (tenant_id, id, user_id, title, metadata)
+SELECT :tenant, :id, coalesce(:user_id, :end_user), :title, :metadata::text::jsonb
+WHERE :end_user::uuid IS NULL OR coalesce(:user_id, :end_user) = :end_user
+ON CONFLICT (id) DO NOTHING RETURNING {{ Session }}
+
+--! Repeated(id uuid, user_id uuid?) -> Session
+--? read CreateSession
+-- The session that a creation repeats, if this is one: same id, same owner.
+SELECT {{ Session }} FROM chat_sessions
+WHERE {{ visible() }} AND id = :id AND user_id IS NOT DISTINCT FROM coalesce(:user_id, :end_user)
+
+--! Get(id uuid) -> Session
+--? read ReadSession
+-- One session.
+SELECT {{ Session }} FROM chat_sessions WHERE {{ visible() }} AND id = :id
+
+--! Update(id uuid, title text?, metadata text?, replace bool) -> Session
+--? write ChangeSession
+-- A session's change of title and metadata.
+UPDATE chat_sessions SET title = coalesce(:title, title),
+    metadata = {{ merged_json("metadata", ":metadata", ":replace") }}, updated_at = now()
+WHERE {{ visible() }} AND id = :id RETURNING {{ Session }}
+
+--! Claim(user_id uuid, ids uuid[]) -> (id uuid)
+--? write ClaimSessions
+-- Anonymous sessions become a user's. They are locked in id order, as appends lock: no deadlock with them.
+WITH mine AS (
+    SELECT id FROM chat_sessions WHERE tenant_id = :tenant AND (:end_user::uuid IS NULL OR :user_id = :end_user)
+        AND id = ANY(:ids) AND (user_id IS NULL OR user_id = :user_id)
+    ORDER BY id FOR NO KEY UPDATE)
+UPDATE chat_sessions s SET user_id = :user_id,
+    updated_at = CASE WHEN s.user_id IS NULL THEN now() ELSE s.updated_at END
+FROM mine WHERE s.id = mine.id RETURNING s.id
+
+--! ListCreated(user_id uuid, before timestamptz, before_id uuid, metadata text?, title text?, limit int8) -> Session
+--? read ReadSession
+-- A page of a user's sessions, the newest first.
+{{ page("user_id = :user_id", "created_at") }}
+
+--! ListLastActive like ListCreated -> Session
+--? read ReadSession
+-- A page of a user's sessions, the last active first.
+{{ page("user_id = :user_id", "coalesce(last_message_at, created_at)") }}
+
+--! ListAnonymous(before timestamptz, before_id uuid, metadata text?, title text?, limit int8) -> Session
+--? read ReadSession
+-- A page of the sessions that are nobody's, the newest first.
+{{ page("user_id IS NULL", "created_at") }}
+
+--! LockLarge(session_id uuid?, user_id uuid?, more_than int8) -> LargeSession
+--? write ChangeSession
+-- Locks those sessions, of a user or just one, that have more messages than that. In id order, as appends lock.
+SELECT {{ LargeSession }} FROM chat_sessions
+WHERE {{ visible() }} AND (id = :session_id OR user_id = :user_id) AND last_seq > :more_than
+ORDER BY id FOR UPDATE
+--: LargeSession
+--:   id uuid
+--:   last_seq int8
+
+--! DeleteMessages(session_id uuid, after_seq int8, through_seq int8)
+--? write ChangeSession, each tenant's, since the session was locked by LockLarge
+-- Some messages of a session that is locked.
+DELETE FROM messages WHERE session_id = :session_id AND seq > :after_seq AND seq <= :through_seq
+
+--! Delete(id uuid) -> (id uuid)
+--? write ChangeSession
+-- A session's end, with all that is in it.
+DELETE FROM chat_sessions WHERE {{ visible() }} AND id = :id RETURNING id
