@@ -184,7 +184,9 @@ class World:
         program.write_text(f'#!/bin/sh\n{found} exec {shlex.join(chatledger())} "$@"\n')
         program.chmod(0o755)
         os.symlink(ROOT / "proto", directory / "proto")
-        path = f"{bin_dir}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+        # psql and pg_restore of the version that the server has, where one is chosen.
+        chosen = os.environ.get("CHATLEDGER_PG_BIN")
+        path = ":".join(filter(None, [str(bin_dir), chosen, str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]))
         self.env = clean_env(PATH=path, DATABASE_URL=self.target, DATABASE_DIRECT_URL=self.target)
         self.answers = []
 
