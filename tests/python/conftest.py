@@ -1,4 +1,4 @@
-"""Starts the server by the README's own command, with stubs generated as the README says."""
+"""Starts the server by the README's own command, with stubs generated as docs/clients.md says."""
 
 import os
 import pathlib
@@ -14,43 +14,48 @@ import time
 
 import grpc
 import pytest
+from documents import ROOT, document_commands
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-READY = re.compile(r"chatledger \S+ serving on (\S+) \(PostgreSQL \S+, embedded at .+\)")
+READY = re.compile(r"chatledger \S+ serving on (\S+) \(PostgreSQL [^,]+(?:, .+)?\)")
 # What `cargo run` builds: the README's release, or in CI what `cargo test` has built already.
 PROFILE = os.environ.get("CHATLEDGER_CARGO_PROFILE", "release")
 # A first start that has to build the program takes minutes.
 PATIENCE = 900
-
-
-def blocks(language):
-    """The README's code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
-
-
-def line_of_readme(start):
-    """The first line of the README's shell blocks that starts so, without its comment."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return next(line for line in lines if line.startswith(start)).split("  #")[0].strip()
+# The clients in Python, as `pip install ./clients/python` makes them importable.
+PACKAGE = ROOT / "clients/python/src"
 
 
 def cargo_run(command):
-    """A `cargo run --release …` of the README with our profile."""
+    """A `cargo run --release …` of a document with our profile."""
     return [f"--profile={PROFILE}" if word == "--release" else word for word in shlex.split(command)]
+
+
+def chatledger():
+    """The program, as the words that a command begins with."""
+    manifest = ROOT / "Cargo.toml"
+    return ["cargo", "run", f"--profile={PROFILE}", "--quiet", "--manifest-path", str(manifest), "--"]
+
+
+def clean_env(**more):
+    """Our environment without settings of chatledger's, but for where PostgreSQL is."""
+    other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
+    keep = ("CHATLEDGER_PG_BIN",)
+    return {k: v for k, v in os.environ.items() if k in keep or not k.startswith(other)} | more
 
 
 class Server:
     """The program, as a child process."""
 
-    def __init__(self, data_dir):
-        command = cargo_run(line_of_readme("cargo run"))
-        command += ["--listen", "127.0.0.1:0", "--data-dir", str(data_dir)]
-        other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
-        keep = ("CHATLEDGER_PG_BIN",)
-        env = {k: v for k, v in os.environ.items() if k in keep or not k.startswith(other)}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE)
-        self.address = self._wait_until_ready()
+    def __init__(self, command, env=None):
+        # Its log is shown where a test fails.
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env or clean_env(), stdout=subprocess.PIPE)
+        self.ready, self.address = self._wait_until_ready()
+
+    @classmethod
+    def of_readme(cls, data_dir):
+        """By the README's first command."""
+        (command,) = (command for command in document_commands("README.md") if command.startswith("cargo run"))
+        return cls([*cargo_run(command), "--listen", "127.0.0.1:0", "--data-dir", str(data_dir)])
 
     def _wait_until_ready(self):
         end = time.monotonic() + PATIENCE
@@ -58,10 +63,10 @@ class Server:
             if time.monotonic() > end:
                 self.process.kill()
                 pytest.fail("the server did not get ready")
-        line = self.process.stdout.readline().decode()
-        ready = READY.fullmatch(line.strip())
+        line = self.process.stdout.readline().decode().strip()
+        ready = READY.fullmatch(line)
         assert ready, f"not a ready line: {line!r}, exit code {self.process.poll()}"
-        return ready[1]
+        return line, ready[1]
 
     def stop(self):
         """Its exit code after SIGTERM."""
@@ -76,7 +81,7 @@ def stubs():
         os.symlink(ROOT / "proto", pathlib.Path(top, "proto"))
         bin_dir = pathlib.Path(sys.executable).parent
         env = os.environ | {"PATH": f"{bin_dir}:{os.environ['PATH']}"}
-        command = line_of_readme("mkdir -p stubs")
+        (command,) = (c for c in document_commands("docs/clients.md") if c.startswith("mkdir -p stubs"))
         subprocess.run(command, shell=True, check=True, cwd=top, env=env)
         sys.path.insert(0, f"{top}/stubs")
         yield f"{top}/stubs"
@@ -93,7 +98,7 @@ def data_dir():
 
 @pytest.fixture(scope="session")
 def server(data_dir):
-    server = Server(data_dir)
+    server = Server.of_readme(data_dir)
     yield server
     assert server.stop() == 0
 
