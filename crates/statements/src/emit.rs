@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     file::{Answer, Declared, Module, Parameters, RowPart, RowShape, Unbound, find_row},
-    named::number,
+    named::{Numbered, number},
     types::SqlType,
 };
 
@@ -22,7 +22,12 @@ pub(crate) fn module(modules: &[Module]) -> Result<String> {
         for line in &module.docs {
             writeln!(code, "/// {line}")?;
         }
-        writeln!(code, "pub(crate) mod {} {{\nuse super::*;", module.name)?;
+        // A statement has as many flags as it has parameters of that type; the names of all modules are those of one.
+        writeln!(
+            code,
+            "#[allow(clippy::struct_excessive_bools, clippy::wildcard_imports)]\npub(crate) mod {} {{\nuse super::*;",
+            module.name
+        )?;
         for shape in &module.rows {
             row(&mut code, shape, modules).with_context(|| format!("in the row {}", shape.name))?;
         }
@@ -70,7 +75,10 @@ fn row(code: &mut String, shape: &RowShape, modules: &[Module]) -> Result<()> {
     let name = &shape.name;
     let (mut fields, mut readers, mut place) = (String::new(), String::new(), 0);
     for part in &shape.parts {
-        let at = format!("first + {place}");
+        let at = match place {
+            0 => "first".to_owned(),
+            place => format!("first + {place}"),
+        };
         match part {
             RowPart::Column { name, sql_type, .. } => {
                 writeln!(fields, "pub(crate) {name}: {},", sql_type.read())?;
@@ -106,92 +114,113 @@ fn row(code: &mut String, shape: &RowShape, modules: &[Module]) -> Result<()> {
     Ok(())
 }
 
-/// The parameters of a statement, and whether they are those of another.
-fn parameters<'a>(
-    declared: &'a Declared,
-    module: &'a Module,
-) -> Result<(&'a [(String, SqlType)], Option<&'a str>)> {
+/// The parameters of a statement, and the statement whose they are, if it isn't this one.
+struct ParameterList<'a> {
+    list: &'a [(String, SqlType)],
+    like: Option<&'a str>,
+}
+
+fn parameters<'a>(declared: &'a Declared, module: &'a Module) -> Result<ParameterList<'a>> {
     match &declared.parameters {
-        Parameters::Own(list) => Ok((list, None)),
+        Parameters::Own(list) => Ok(ParameterList { list, like: None }),
         Parameters::Like(other) => {
             let of = module
                 .statements
                 .iter()
                 .find(|statement| statement.name == *other);
             match of.map(|statement| &statement.parameters) {
-                Some(Parameters::Own(list)) => Ok((list, Some(other))),
+                Some(Parameters::Own(list)) => Ok(ParameterList {
+                    list,
+                    like: Some(other),
+                }),
                 _ => bail!("there is no statement {other:?} with parameters of its own"),
             }
         }
     }
 }
 
-fn statement(code: &mut String, declared: &Declared, module: &Module, modules: &[Module]) -> Result<()> {
-    let (list, like) = parameters(declared, module)?;
-    let numbered = number(&declared.sql);
+/// What a statement is given at its places: the types, and the Rust expressions of the values.
+fn places(names: &[String], list: &[(String, SqlType)], this: &str) -> Result<(Vec<String>, Vec<String>)> {
     let (mut types, mut values) = (Vec::new(), Vec::new());
-    let this = if like.is_some() { "self.0" } else { "self" };
-    for name in &numbered.names {
-        match name.as_str() {
-            TENANT => {
-                types.push("Type::TEXT".to_owned());
-                values.push("&viewer.tenant".to_owned());
-            }
-            END_USER => {
-                types.push("Type::UUID".to_owned());
-                values.push("&viewer.end_user".to_owned());
-            }
+    for name in names {
+        let (sql_type, value) = match name.as_str() {
+            TENANT => ("Type::TEXT".to_owned(), "&viewer.tenant".to_owned()),
+            END_USER => ("Type::UUID".to_owned(), "&viewer.end_user".to_owned()),
             name => {
                 let found = list.iter().find(|(known, _)| known == name);
                 let (_, sql_type) = found.with_context(|| format!("the parameter :{name} isn't declared"))?;
-                types.push(sql_type.constant());
-                values.push(format!("&{this}.{name}"));
+                (sql_type.constant(), format!("&{this}.{name}"))
             }
-        }
+        };
+        types.push(sql_type);
+        values.push(value);
     }
-    let is_shared = module
-        .statements
-        .iter()
-        .any(|other| matches!(&other.parameters, Parameters::Like(name) if *name == declared.name));
-    if like.is_none() && !is_shared {
-        for (name, _) in list {
-            ensure!(numbered.names.contains(name), "the parameter {name} isn't used");
-        }
-    }
-    let is_borrowed = list.iter().any(|(_, sql_type)| sql_type.is_borrowed());
-    let (generic, anonymous) = if is_borrowed { ("<'a>", "<'_>") } else { ("", "") };
+    Ok((types, values))
+}
+
+/// The struct of a statement, with its parameters as fields.
+fn parameter_struct(
+    code: &mut String,
+    declared: &Declared,
+    parameters: &ParameterList<'_>,
+    lifetime: &str,
+) -> Result<()> {
     let name = &declared.name;
     for line in &declared.docs {
         writeln!(code, "/// {line}")?;
     }
-    match like {
+    match parameters.like {
         Some(other) => writeln!(
             code,
-            "pub(crate) struct {name}{generic}(pub(crate) {other}{generic});"
+            "pub(crate) struct {name}{lifetime}(pub(crate) {other}{lifetime});"
         )?,
-        None if list.is_empty() => writeln!(code, "pub(crate) struct {name};")?,
+        None if parameters.list.is_empty() => writeln!(code, "pub(crate) struct {name};")?,
         None => {
-            writeln!(code, "pub(crate) struct {name}{generic} {{")?;
-            for (name, sql_type) in list {
+            writeln!(code, "pub(crate) struct {name}{lifetime} {{")?;
+            for (name, sql_type) in parameters.list {
                 writeln!(code, "pub(crate) {name}: {},", sql_type.given())?;
             }
             code.push_str("}\n");
         }
     }
+    Ok(())
+}
+
+/// Refuses a parameter that the statement doesn't use, nor any that takes its parameters.
+fn check_use(declared: &Declared, names: &[String], module: &Module) -> Result<()> {
+    let Parameters::Own(list) = &declared.parameters else {
+        return Ok(());
+    };
+    let is_shared = module
+        .statements
+        .iter()
+        .any(|other| matches!(&other.parameters, Parameters::Like(name) if *name == declared.name));
+    for (name, _) in list.iter().filter(|_| !is_shared) {
+        ensure!(names.contains(name), "the parameter {name} isn't used");
+    }
+    Ok(())
+}
+
+fn statement(code: &mut String, declared: &Declared, module: &Module, modules: &[Module]) -> Result<()> {
+    let parameters = parameters(declared, module)?;
+    let Numbered { text, names } = number(&declared.sql);
+    let this = if parameters.like.is_some() {
+        "self.0"
+    } else {
+        "self"
+    };
+    let (types, values) = places(&names, parameters.list, this)?;
+    check_use(declared, &names, module)?;
+    let is_borrowed = parameters.list.iter().any(|(_, sql_type)| sql_type.is_borrowed());
+    let (lifetime, anonymous) = if is_borrowed { ("<'a>", "<'_>") } else { ("", "") };
+    parameter_struct(code, declared, &parameters, lifetime)?;
     let (row, answered) = answer(&declared.answer, modules)?;
-    let described: Vec<String> = answered
+    let columns: Vec<String> = answered
         .iter()
         .map(|(name, sql_type)| format!("({name:?}, {})", sql_type.constant()))
         .collect();
-    let viewer = if numbered
-        .names
-        .iter()
-        .any(|name| name == TENANT || name == END_USER)
-    {
-        "viewer"
-    } else {
-        "_"
-    };
+    let is_caller_free = !names.iter().any(|name| name == TENANT || name == END_USER);
+    let name = &declared.name;
     writeln!(
         code,
         "impl Statement for {name}{anonymous} {{
@@ -207,15 +236,15 @@ fn statement(code: &mut String, declared: &Declared, module: &Module, modules: &
             fn params<'p>(&'p self, {viewer}: &'p Viewer<'p>) -> Vec<&'p (dyn ToSql + Sync)> {{ vec![{values}] }}
         }}",
         module = module.name,
-        text = numbered.text,
         types = types.join(", "),
-        columns = described.join(", "),
+        columns = columns.join(", "),
         mode = mode(&declared.mode)?,
         action = declared.action,
-        binding = binding(declared, &numbered.names)?,
+        binding = binding(declared, &names)?,
+        viewer = if is_caller_free { "_" } else { "viewer" },
         values = values.join(", "),
     )?;
-    if viewer == "_" {
+    if is_caller_free {
         writeln!(code, "impl CallerFree for {name}{anonymous} {{}}")?;
     }
     Ok(())

@@ -22,7 +22,8 @@ pub(crate) fn number(sql: &str) -> Numbered {
                         names.push(name.to_owned());
                         names.len() - 1
                     });
-                    text.push_str(&format!("${}", place + 1));
+                    text.push('$');
+                    text.push_str(&(place + 1).to_string());
                     rest = &rest[1 + name.len()..];
                     continue;
                 }

@@ -170,7 +170,7 @@ async fn the_trials_run_every_statement() {
     let rooms = rooms(&database).await;
     let chats = Rooms::with_scope(&database, Scope::Chat).await;
     let service = || caller(TENANT, None);
-    let ran = recorded(async {
+    let ran = recorded(Box::pin(async {
         for trial in TRIALS {
             let belongings = Belongings::new(&rooms).await;
             let result = (trial.run)(&rooms, &belongings, service()).await;
@@ -199,7 +199,7 @@ async fn the_trials_run_every_statement() {
             .await
             .expect("a list");
         rooms.store.notify("*").await.expect("a notification");
-    })
+    }))
     .await;
     let missing: Vec<&str> = statements::all()
         .map(|statement| statement.name)
