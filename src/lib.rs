@@ -2,7 +2,7 @@
 //!
 //! # How a request flows
 //!
-//! A request walks straight down through these rooms, and its answer straight up:
+//! A request walks straight down through these modules, and its answer straight up:
 //!
 //! 1. [`server`]: the listener and the layers around every RPC: admission, the deadline, and details on
 //!    every error. Also health, reflection and shutdown.
@@ -10,7 +10,7 @@
 //!    that is wrong with it), calls one function, and encodes the answer. Errors become statuses in
 //!    [`api::status`], and only there.
 //! 3. [`domain`]: plain types, which values are allowed, and the one error enum. No prost, no SQL, no tonic.
-//! 4. [`store`]: one file a table, with its SQL beside the functions that run it; or
+//! 4. [`store`]: one file a resource, with the functions that run its [`statements`]; or
 //!    [`ledger`]: the append path, which gives messages their place in a session; or
 //!    [`watch`]: tells of messages as soon as they are committed.
 //! 5. [`chatledger_postgres`]: the pool and its connections, URLs and TLS; a crate of its own, that knows nothing of
@@ -24,8 +24,8 @@
 //!
 //! # The rules of the house
 //!
-//! - SQL lives in `store/`, `ledger/` and `migrations/`, and in the crates of migrations and of moving in and out; parameters
-//!   are always bound. Every statement filters by the [`Caller`](auth::Caller).
+//! - SQL lives in `store/sql/`, `ledger/sql/` and `migrations/`, and in the crates of migrations and of moving in and out;
+//!   parameters are always bound. One function binds the [`Caller`](auth::Caller) of every statement.
 //! - prost's types stay in `api/`, tonic's in `api/` and `server/`.
 //! - There is one error enum, [`domain::Error`], mapped to a status in one function. A constraint is mapped
 //!   to a domain error by its name, in `store/error.rs`.
