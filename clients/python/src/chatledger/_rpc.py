@@ -13,6 +13,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from google.protobuf.message import Message as Protobuf
 
+from ._settings import Settings
+
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R", bound=Protobuf)
@@ -81,15 +83,37 @@ class Listing(Generic[T]):
 
 
 class Runner(Protocol):
-    """What makes calls and waits for them."""
+    """A client as its groups of methods see it: it makes calls and waits for them."""
 
     def run(self, rpc: Rpc[T]) -> T: ...
 
 
 class AsyncRunner(Protocol):
-    """What makes calls and has them awaited."""
+    """An async client as its groups of methods see it: it makes calls and has them awaited."""
 
     async def run(self, rpc: Rpc[T]) -> T: ...
+
+
+class StreamOpener(Protocol):
+    """A client as its writers and watches see it: they don't import it, since it imports them."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def check_usable(self) -> None: ...
+
+    def open_stream(self, method: str, requests: Any, *, watching: bool) -> Any: ...
+
+
+class AsyncStreamOpener(Protocol):
+    """An async client as its writers and watches see it."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def check_usable(self) -> None: ...
+
+    def open_stream(self, method: str, request: bytes | None = None) -> Any: ...
 
 
 class Pager(Generic[T]):

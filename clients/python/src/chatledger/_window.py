@@ -78,6 +78,13 @@ def parse(frame: bytes) -> list[Outcome]:
     ]
 
 
+def too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
+    """The error of messages that stayed unanswered while their writer was flushed or closed."""
+    return errors.DeadlineExceededError(
+        f"{left} messages were not answered within {timeout} s", code="DEADLINE_EXCEEDED"
+    )
+
+
 class Window(Generic[F]):
     """The entries of a writer that aren't answered, each with its future."""
 

@@ -7,20 +7,17 @@ import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from . import errors
 from ._answers import EOF
 from ._ids import Id
+from ._rpc import AsyncStreamOpener
 from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode, parse
+from ._window import METHOD, Outcome, Window, encode, parse, too_late
 from .types import Citation, Receipt, Role
-from .writer import _too_late
-
-if TYPE_CHECKING:
-    from .aio import AsyncClient
 
 _log = logging.getLogger("chatledger")
 
@@ -42,7 +39,7 @@ class AsyncWriter:
     """
 
     def __init__(
-        self, client: AsyncClient, *, max_pending: int, max_pending_bytes: int, timeout: float | None
+        self, client: AsyncStreamOpener, *, max_pending: int, max_pending_bytes: int, timeout: float | None
     ) -> None:
         self._client = client
         self._window: Window[asyncio.Future[Receipt]] = Window(max_pending, max_pending_bytes, timeout)
@@ -98,7 +95,7 @@ class AsyncWriter:
         self._client.check_usable()
         left = await self._wait(timeout)
         if left:
-            raise _too_late(left, timeout)
+            raise too_late(left, timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         """Waits until all is answered, and ends the stream; failures are in the futures.
@@ -117,8 +114,8 @@ class AsyncWriter:
             await self._give_up(_cancelled())
             raise
         if left:
-            await self._give_up(_too_late(left, timeout))
-            raise _too_late(left, timeout)
+            await self._give_up(too_late(left, timeout))
+            raise too_late(left, timeout)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -15,13 +15,10 @@ from . import _convert as convert
 from . import errors
 from ._answers import EOF, answered
 from ._ids import Id
+from ._rpc import AsyncStreamOpener, StreamOpener
 from ._settings import Backoff
 from .types import Message
 from .v1 import message_pb2 as pb
-
-if TYPE_CHECKING:
-    from .aio import AsyncClient
-    from .client import Client
 
 _METHOD = "/chatledger.v1.MessageService/WatchMessages"
 _log = logging.getLogger("chatledger")
@@ -78,7 +75,7 @@ class Watch(_Position):
     can mend, such as :class:`~chatledger.NotFoundError` when the session is deleted.
     """
 
-    def __init__(self, client: Client, session_id: Id, after_seq: int) -> None:
+    def __init__(self, client: StreamOpener, session_id: Id, after_seq: int) -> None:
         super().__init__(session_id, after_seq)
         client.check_usable()
         self._client = client
@@ -138,7 +135,7 @@ class AsyncWatch(_Position):
     is deleted.
     """
 
-    def __init__(self, client: AsyncClient, session_id: Id, after_seq: int) -> None:
+    def __init__(self, client: AsyncStreamOpener, session_id: Id, after_seq: int) -> None:
         super().__init__(session_id, after_seq)
         self._client = client
         self._closed = False

@@ -10,18 +10,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from . import errors
 from ._ids import Id
+from ._rpc import StreamOpener
 from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode, parse
+from ._window import METHOD, Outcome, Window, encode, parse, too_late
 from .types import Citation, Receipt, Role
-
-if TYPE_CHECKING:
-    from .client import Client
 
 _WATCH_INTERVAL = 0.5
 """Seconds between looks at how long the oldest message has waited: timeouts are many times longer."""
@@ -88,7 +86,7 @@ class Writer:
     """
 
     def __init__(
-        self, client: Client, *, max_pending: int, max_pending_bytes: int, timeout: float | None
+        self, client: StreamOpener, *, max_pending: int, max_pending_bytes: int, timeout: float | None
     ) -> None:
         client.check_usable()
         self._client = client
@@ -155,7 +153,7 @@ class Writer:
         self._refuse_in_callback()
         left = self._wait(timeout)
         if left:
-            raise _too_late(left, timeout)
+            raise too_late(left, timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Waits until all is answered, and ends the stream; failures are in the futures.
@@ -174,7 +172,7 @@ class Writer:
         left = self._wait(timeout)
         if left:
             with self._lock:
-                failed = self._window.fail(_too_late(left, timeout))
+                failed = self._window.fail(too_late(left, timeout))
                 self._gave_up.set()
                 if self._call is not None:
                     self._call.cancel()
@@ -185,7 +183,7 @@ class Writer:
             thread.join()
         atexit.unregister(self._tell_what_is_lost)
         if left:
-            raise _too_late(left, timeout)
+            raise too_late(left, timeout)
 
     def _wait(self, timeout: float | None) -> int:
         """Waits for what is pending now; how many were not answered in time."""
@@ -310,12 +308,6 @@ class Writer:
                 patience = self._window.patience()
                 if patience is not None and patience <= 0 and self._call is not None:
                     self._call.cancel()
-
-
-def _too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
-    return errors.DeadlineExceededError(
-        f"{left} messages were not answered within {timeout} s", code="DEADLINE_EXCEEDED"
-    )
 
 
 def _resolve(done: list[tuple[AppendFuture, Outcome]]) -> None:
