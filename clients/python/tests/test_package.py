@@ -39,11 +39,14 @@ def test_the_checkers_see_mistakes(tmp_path: pathlib.Path) -> None:
         "client.messages.append('id', 'robot', 'text')\n"
         "client.sessions.create().missing\n"
         "text: str = client.messages.append('id', 'user').seq\n"
+        "client.messages.append('id', 'user', 'text', payload='text')\n"
+        "client.messages.writer().append('id', 'user', 'text', selected='text')\n"
+        "client.messages.list('id', limit='5')\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", str(program)]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     found = [int(line.split(":")[1]) for line in ran.stdout.splitlines() if ": error: " in line]
-    assert found == [3, 4, 5, 6], ran.stdout
+    assert found == [3, 4, 5, 6, 7, 8, 9], ran.stdout
 
 
 def test_the_generated_code_is_that_of_the_protocol(tmp_path: pathlib.Path) -> None:

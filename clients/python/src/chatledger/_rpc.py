@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, get_type_hints
 
 from google.protobuf.message import Message as Protobuf
 
@@ -18,6 +18,7 @@ from ._settings import Settings
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R", bound=Protobuf)
+F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_PAGE = 500
 """The largest page that the server gives."""
@@ -62,11 +63,12 @@ class Listing(Generic[T]):
 
     page: Callable[[str, int], Rpc[Page[T]]]
     """The call that reads the page of a token, of a size."""
-    page_token: str = ""
     limit: int | None = None
     """How many to give altogether."""
     page_size: int = 0
     """0: the server's default, or the limit where that is given."""
+    page_token: str = ""
+    """Where to begin; empty: at the beginning."""
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("page_size", self.page_size)):
@@ -80,6 +82,14 @@ class Listing(Generic[T]):
         left = MAX_PAGE if self.limit is None else min(self.limit - given, MAX_PAGE)
         size = min(self.page_size, left) if self.page_size else (0 if self.limit is None else left)
         return self.page(token, size)
+
+
+class Paging(TypedDict, total=False):
+    """The fields of a :class:`Listing` that callers give, for functions that take them by name and pass them on."""
+
+    limit: int | None
+    page_size: int
+    page_token: str
 
 
 class Runner(Protocol):
@@ -179,6 +189,30 @@ class AsyncResource:
 
     def __init__(self, runner: AsyncRunner) -> None:
         self._runner = runner
+
+
+def by_name(kind: type, fields: type) -> Callable[[F], F]:
+    """A decorator for a function whose ``**`` arguments are fields of a dataclass: it shows them one by one.
+
+    ``help`` and other tools read them from the signature and the annotations that the function gets here, the type
+    checkers from ``fields``, a TypedDict that has the names and types of those fields.
+    """
+    hints = get_type_hints(fields)
+    named = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(kind).parameters.values()
+        if parameter.name in hints
+    ]
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+        returns = {"return": signature.return_annotation}
+        function.__annotations__ = {p.name: p.annotation for p in own if p.name != "self"} | hints | returns
+        return function
+
+    return decorate
 
 
 def _like(build: Callable[..., Any], method: Callable[..., Any], result: str) -> None:

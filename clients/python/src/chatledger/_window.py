@@ -7,17 +7,15 @@ stores each once. Nothing here waits or locks: that is what the two writers do d
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from . import _convert as convert
 from . import errors
 from ._ids import Id
 from ._settings import check_timeout
-from .types import Citation, Receipt, Role
+from .types import NewMessage, Receipt
 from .v1 import message_pb2 as pb
 
 METHOD = "/chatledger.v1.MessageService/StreamAppendMessages"
@@ -39,31 +37,21 @@ F = TypeVar("F")
 Outcome = Receipt | errors.ChatledgerError
 
 
-def encode(
-    session_id: Id,
-    role: Role,
-    content: str,
-    selected_text: str | None,
-    metadata: Mapping[str, Any] | None,
-    payload: bytes | None,
-    citations: Sequence[Citation],
-    message_id: Id | None,
-    create_time: datetime.datetime | None,
-) -> tuple[bytes, str]:
+def encode(session_id: Id, message: NewMessage) -> tuple[bytes, str]:
     """A frame of this one entry, and its message's id.
 
     Frames put one after the other are one frame with all their entries: that is how protobuf merges messages.
     """
+    fields = convert.new_message_fields(message)
     frame = pb.StreamAppendMessagesRequest()
-    entry = frame.entries.add()
     try:
-        entry.session_id = str(session_id)
-    except ValueError as error:
-        raise convert.culprit(error, type(entry), {"session_id": str(session_id)}) from None
-    given = convert.fill_message(
-        entry.message, role, content, selected_text, metadata, payload, citations, message_id, create_time
-    )
-    return frame.SerializeToString(), given
+        frame.entries.add(session_id=str(session_id), message=fields)
+    except (TypeError, ValueError):
+        # The one that protobuf doesn't take is found by making the two parts by themselves.
+        convert.make(pb.AppendEntry, session_id=str(session_id))
+        convert.make(pb.NewMessage, **fields)
+        raise
+    return frame.SerializeToString(), fields["message_id"]
 
 
 def parse(frame: bytes) -> list[Outcome]:

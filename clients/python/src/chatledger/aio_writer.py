@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
-from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from . import errors
 from ._answers import EOF
 from ._ids import Id
-from ._rpc import AsyncStreamOpener
+from ._rpc import AsyncStreamOpener, by_name
 from ._settings import Backoff
 from ._window import METHOD, Outcome, Window, encode, parse, too_late
-from .types import Citation, Receipt, Role
+from .types import MessageFields, NewMessage, Receipt, Role
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _log = logging.getLogger("chatledger")
 
@@ -50,27 +51,16 @@ class AsyncWriter:
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
+    @by_name(NewMessage, MessageFields)
     async def append(
-        self,
-        session_id: Id,
-        role: Role,
-        content: str = "",
-        *,
-        selected_text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        payload: bytes | None = None,
-        citations: Sequence[Citation] = (),
-        message_id: Id | None = None,
-        create_time: datetime.datetime | None = None,
+        self, session_id: Id, role: Role, content: str = "", **fields: Unpack[MessageFields]
     ) -> asyncio.Future[Receipt]:
         """Appends one message, as ``messages.append`` does, and returns the future of its receipt.
 
         Cancelling that future doesn't take the message back.
         """
         self._client.check_usable()
-        chunk, _ = encode(
-            session_id, role, content, selected_text, metadata, payload, citations, message_id, create_time
-        )
+        chunk, _ = encode(session_id, NewMessage(role, content, **fields))
         while not self._closing and not self._window.has_room(len(chunk)):
             await self._room.wait()
         if self._closing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, TypedDict, final
 
 from ._ids import Id
 
@@ -148,6 +148,20 @@ class NewMessage:
     """None: a new UUIDv7, made before the first attempt."""
     create_time: datetime.datetime | None = None
     """For imports only; not in the future."""
+
+
+class MessageFields(TypedDict, total=False):
+    """The fields of a :class:`NewMessage` behind its content, for functions that take them by name and pass them on.
+
+    The type checkers can't read them from the dataclass; a test holds the two alike.
+    """
+
+    selected_text: str | None
+    metadata: Mapping[str, Any] | None
+    payload: bytes | None
+    citations: Sequence[Citation]
+    message_id: Id | None
+    create_time: datetime.datetime | None
 
 
 @dataclass(slots=True)

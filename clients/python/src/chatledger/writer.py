@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
-import datetime
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from . import errors
 from ._ids import Id
-from ._rpc import StreamOpener
+from ._rpc import StreamOpener, by_name
 from ._settings import Backoff
 from ._window import METHOD, Outcome, Window, encode, parse, too_late
-from .types import Citation, Receipt, Role
+from .types import MessageFields, NewMessage, Receipt, Role
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _WATCH_INTERVAL = 0.5
 """Seconds between looks at how long the oldest message has waited: timeouts are many times longer."""
@@ -104,24 +106,13 @@ class Writer:
         self._call: Any = None
         self._threads: list[threading.Thread] = []
 
+    @by_name(NewMessage, MessageFields)
     def append(
-        self,
-        session_id: Id,
-        role: Role,
-        content: str = "",
-        *,
-        selected_text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        payload: bytes | None = None,
-        citations: Sequence[Citation] = (),
-        message_id: Id | None = None,
-        create_time: datetime.datetime | None = None,
+        self, session_id: Id, role: Role, content: str = "", **fields: Unpack[MessageFields]
     ) -> AppendFuture:
         """Appends one message, as ``messages.append`` does, and returns the future of its receipt."""
         self._client.check_usable()
-        chunk, message_id = encode(
-            session_id, role, content, selected_text, metadata, payload, citations, message_id, create_time
-        )
+        chunk, message_id = encode(session_id, NewMessage(role, content, **fields))
         future = AppendFuture()
         future.message_id = message_id
         size = len(chunk)
