@@ -12,6 +12,7 @@ import pytest
 
 from chatledger import AsyncClient, AsyncWriter, Client, NewMessage, Writer
 from chatledger._rpc import Listing, Paging
+from chatledger._window import BoundFields, Bounds
 from chatledger.types import MessageFields
 
 CLIENT, ACLIENT = Client("127.0.0.1:9"), AsyncClient("127.0.0.1:9")
@@ -25,7 +26,7 @@ def fields_of(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "fields", "others"),
-    [(NewMessage, MessageFields, ["role", "content"]), (Listing, Paging, ["page"])],
+    [(NewMessage, MessageFields, ["role", "content"]), (Listing, Paging, ["page"]), (Bounds, BoundFields, [])],
 )
 def test_fields_by_name_are_those_of_the_dataclass(kind: Any, fields: Any, others: list[str]) -> None:
     known = dict.fromkeys(others)
@@ -84,3 +85,11 @@ def test_an_argument_that_no_append_has_is_refused() -> None:
     for append in (CLIENT.messages.append, CLIENT.messages.writer().append):
         with pytest.raises(TypeError, match="'selected'"):
             append("id", "user", "text", **wrong)
+
+
+@pytest.mark.parametrize("writer", [CLIENT.messages.writer, ACLIENT.messages.writer, Writer, AsyncWriter])
+def test_a_writer_shows_its_bounds(writer: Callable[..., object]) -> None:
+    *_, messages, size, timeout = inspect.signature(writer).parameters.values()
+    assert (messages.name, messages.default) == ("max_pending", 4096)
+    assert (size.name, size.default) == ("max_pending_bytes", 16 << 20)
+    assert (timeout.name, timeout.default) == ("timeout", 120.0)

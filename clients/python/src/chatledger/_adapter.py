@@ -11,7 +11,8 @@ from typing import Any
 from . import _convert as convert
 from . import errors
 from ._ids import Id, session_id_of
-from ._settings import DEFAULT_TIMEOUT, settings
+from ._rpc import MAX_PAGE
+from ._settings import settings
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Receipt, Role
@@ -49,15 +50,7 @@ class Clients:
             # With the timeout that the client has, where with_timeout made it.
             dataclasses.replace(client.settings, timeout=client._timeout)
             if client is not None
-            else settings(
-                target,
-                api_key=api_key,
-                timeout=DEFAULT_TIMEOUT,
-                tls=None,
-                root_certificates=None,
-                private_key=None,
-                certificate_chain=None,
-            )
+            else settings(target, api_key=api_key)
         )
         self._sync = client if isinstance(client, Client) else None
         self._owns_sync = False
@@ -173,13 +166,13 @@ class Chat:
     def messages(self) -> list[Message]:
         """All messages, oldest first; none where there is no session."""
         try:
-            return list(self.clients.sync.messages.list(self.id, page_size=MAX_BATCH, omit_citations=True))
+            return list(self.clients.sync.messages.list(self.id, page_size=MAX_PAGE, omit_citations=True))
         except errors.NotFoundError:
             return []
 
     async def amessages(self) -> list[Message]:
         """All messages, oldest first; none where there is no session."""
-        listing = self.clients.aio.messages.list(self.id, page_size=MAX_BATCH, omit_citations=True)
+        listing = self.clients.aio.messages.list(self.id, page_size=MAX_PAGE, omit_citations=True)
         try:
             return [message async for message in listing]
         except errors.NotFoundError:

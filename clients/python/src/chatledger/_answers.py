@@ -25,5 +25,5 @@ async def answered(answer: Awaitable[T]) -> T:
     finally:
         waiting.cancel()
     if waiting.cancelled():
-        raise errors.ClosedError("the chatledger client is closed")
+        raise errors.closed("client")
     return waiting.result()

@@ -249,7 +249,9 @@ def new_message_fields(m: t.NewMessage) -> dict[str, Any]:
 
     A writer calls this once a message, so it must cost little.
     """
-    check_kind(m.content, str, "content")
+    if not isinstance(m.content, str):
+        # Protobuf would take bytes.
+        raise TypeError(f"content must be a str, not {type(m.content).__name__}")
     return {
         "message_id": new_id(m.message_id),
         "role": role_to(m.role),

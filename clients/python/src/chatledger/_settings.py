@@ -101,12 +101,12 @@ class Settings:
 def settings(
     target: str | None,
     *,
-    api_key: str | None,
-    timeout: float | None,
-    tls: bool | None,
-    root_certificates: bytes | None,
-    private_key: bytes | None,
-    certificate_chain: bytes | None,
+    api_key: str | None = None,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    tls: bool | None = None,
+    root_certificates: bytes | None = None,
+    private_key: bytes | None = None,
+    certificate_chain: bytes | None = None,
 ) -> Settings:
     """Checks the arguments of a client and fills them in from the environment."""
     target = target or os.environ.get("CHATLEDGER_TARGET") or DEFAULT_TARGET

@@ -7,14 +7,18 @@ stores each once. Nothing here waits or locks: that is what the two writers do d
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypedDict, TypeVar
+
+import grpc
 
 from . import _convert as convert
 from . import errors
 from ._ids import Id
-from ._settings import check_timeout
+from ._settings import Backoff, check_timeout
 from .types import NewMessage, Receipt
 from .v1 import message_pb2 as pb
 
@@ -32,6 +36,8 @@ _TRY_ENTRY_AGAIN = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
 # How a stream ends that the writer itself ends, since nothing is answered.
 _OUR_OWN = frozenset({"CANCELLED", "DEADLINE_EXCEEDED"})
+
+_log = logging.getLogger("chatledger")
 
 F = TypeVar("F")
 Outcome = Receipt | errors.ChatledgerError
@@ -66,6 +72,17 @@ def parse(frame: bytes) -> list[Outcome]:
     ]
 
 
+def why_ended(error: Exception) -> errors.ChatledgerError:
+    """The error of a stream that ended by this exception, whatever it is: if it went on, the futures would wait for ever."""
+    if isinstance(error, grpc.RpcError):
+        return errors.of_rpc(error)
+    if isinstance(error, errors.ClosedError):
+        return errors.FailedPreconditionError(str(error), code="FAILED_PRECONDITION")
+    if isinstance(error, errors.ChatledgerError):
+        return error
+    return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
+
+
 def too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
     """The error of messages that stayed unanswered while their writer was flushed or closed."""
     return errors.DeadlineExceededError(
@@ -73,17 +90,40 @@ def too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a writer takes before it is answered, and how long it waits."""
+
+    max_pending: int = 4096
+    """Four times what the server commits at a time, so that it always has more to do."""
+    max_pending_bytes: int = 16 << 20
+    """Those messages of 4 KiB each."""
+    timeout: float | None = 120.0
+    """Seconds: longer than a server's restart, or the failover of its database."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_pending", self.max_pending), ("max_pending_bytes", self.max_pending_bytes)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1: {value}")
+        check_timeout(self.timeout)
+
+
+class BoundFields(TypedDict, total=False):
+    """The fields of :class:`Bounds`, for functions that take them by name and pass them on."""
+
+    max_pending: int
+    max_pending_bytes: int
+    timeout: float | None
+
+
 class Window(Generic[F]):
     """The entries of a writer that aren't answered, each with its future."""
 
-    def __init__(self, max_pending: int, max_pending_bytes: int, timeout: float | None) -> None:
-        if max_pending < 1:
-            raise ValueError(f"max_pending must be at least 1: {max_pending}")
-        if max_pending_bytes < 1:
-            raise ValueError(f"max_pending_bytes must be at least 1: {max_pending_bytes}")
-        self._max_pending = max_pending
-        self._max_bytes = max_pending_bytes
-        self._timeout = check_timeout(timeout)
+    def __init__(self, bounds: Bounds) -> None:
+        self._max_pending = bounds.max_pending
+        self._max_bytes = bounds.max_pending_bytes
+        self._timeout = bounds.timeout
+        self._backoff = Backoff()
         self._waiting: deque[tuple[bytes, F, float]] = deque()
         self._in_flight: deque[tuple[bytes, F, float]] = deque()
         self._refused: deque[tuple[bytes, F, float]] = deque()
@@ -152,6 +192,8 @@ class Window(Generic[F]):
             done.append((entry[1], outcome))
             self._bytes -= len(entry[0])
         self._suspects = max(self._suspects - len(done), 0)
+        if again is None:
+            self._backoff.reset()
         return done, again
 
     def ended(self, error: errors.ChatledgerError | None) -> list[tuple[F, Outcome]]:
@@ -182,6 +224,12 @@ class Window(Generic[F]):
             done.append((late[1], self._last_error or self._late()))
         self._bytes -= sum(len(chunk) for chunk, _, _ in failed)
         return done
+
+    def pause_after(self, error: errors.ChatledgerError | None) -> float:
+        """Seconds to wait before the next stream is opened, when one has ended by this error."""
+        pause = self._backoff.pause(error.retry_after if error else None)
+        _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+        return pause
 
     def _late(self) -> errors.DeadlineExceededError:
         return errors.DeadlineExceededError(

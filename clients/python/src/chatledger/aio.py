@@ -6,7 +6,7 @@ import asyncio
 import builtins
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,11 +16,15 @@ from ._answers import answered
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
-from ._rpc import AsyncResource, Rpc, acall, apages
+from ._rpc import AsyncResource, Rpc, acall, apages, by_name
 from ._settings import Attempts, Settings
+from ._window import BoundFields, Bounds
 from .aio_writer import AsyncWriter
 from .types import Message
 from .watch import AsyncWatch
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -85,13 +89,10 @@ class AsyncMessages(AsyncResource):
         """
         return AsyncWatch(self._client, session_id, after_seq)
 
-    def writer(
-        self, *, max_pending: int = 4096, max_pending_bytes: int = 16 << 20, timeout: float | None = 120.0
-    ) -> AsyncWriter:
+    @by_name(Bounds, BoundFields)
+    def writer(self, **bounds: Unpack[BoundFields]) -> AsyncWriter:
         """A pipelined writer, many times faster than ``append``: see :class:`~chatledger.AsyncWriter`."""
-        return AsyncWriter(
-            self._client, max_pending=max_pending, max_pending_bytes=max_pending_bytes, timeout=timeout
-        )
+        return AsyncWriter(self._client, **bounds)
 
 
 class AsyncCitations(AsyncResource):
@@ -204,7 +205,7 @@ class _Connection:
     def channel(self) -> Any:
         self._settings.check_process()
         if self._closed:
-            raise errors.ClosedError("the chatledger client is closed")
+            raise errors.closed("client")
         loop = asyncio.get_running_loop()
         if self._channel is None:
             self._loop = loop

@@ -13,8 +13,7 @@ from . import errors
 from ._answers import EOF
 from ._ids import Id
 from ._rpc import AsyncStreamOpener, by_name
-from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode, parse, too_late
+from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, too_late, why_ended
 from .types import MessageFields, NewMessage, Receipt, Role
 
 if TYPE_CHECKING:
@@ -39,11 +38,10 @@ class AsyncWriter:
         error. It may have been stored all the same. None: no limit.
     """
 
-    def __init__(
-        self, client: AsyncStreamOpener, *, max_pending: int, max_pending_bytes: int, timeout: float | None
-    ) -> None:
+    @by_name(Bounds, BoundFields)
+    def __init__(self, client: AsyncStreamOpener, **bounds: Unpack[BoundFields]) -> None:
         self._client = client
-        self._window: Window[asyncio.Future[Receipt]] = Window(max_pending, max_pending_bytes, timeout)
+        self._window: Window[asyncio.Future[Receipt]] = Window(Bounds(**bounds))
         # Set when there is something to do, for the sender and the task that opens streams.
         self._work = asyncio.Event()
         # Set when something was answered, and then replaced: for who waits for room.
@@ -64,7 +62,7 @@ class AsyncWriter:
         while not self._closing and not self._window.has_room(len(chunk)):
             await self._room.wait()
         if self._closing:
-            raise errors.ClosedError("the chatledger writer is closed")
+            raise errors.closed("writer")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
         self._window.add(chunk, future)
@@ -144,7 +142,6 @@ class AsyncWriter:
 
     async def _run(self) -> None:
         """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
-        backoff = Backoff()
         while True:
             while not len(self._window) and not self._closing:
                 # No stream without need: a server that went away is asked for again when there is something.
@@ -152,15 +149,14 @@ class AsyncWriter:
                 await self._work.wait()
             if not len(self._window):
                 return
-            error = await self._stream(backoff)
+            error = await self._stream()
             _resolve(self._window.ended(error))
             self._tell()
             if len(self._window):
-                pause = backoff.pause(error.retry_after if error else None)
-                _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+                pause = self._window.pause_after(error)
                 await asyncio.sleep(pause)
 
-    async def _stream(self, backoff: Backoff) -> errors.ChatledgerError | None:
+    async def _stream(self) -> errors.ChatledgerError | None:
         """One stream, until it ends; why it ended."""
         call: Any = None
         sender: asyncio.Task[None] | None = None
@@ -178,16 +174,8 @@ class AsyncWriter:
                     self._work.set()
                 if again is not None:
                     return again
-                backoff.reset()
-        except grpc.RpcError as error:
-            return errors.of_rpc(error)
-        except errors.ClosedError as error:
-            return errors.FailedPreconditionError(str(error), code="FAILED_PRECONDITION")
-        except errors.ChatledgerError as error:
-            return error
         except Exception as error:
-            # Whatever it is: if this task ended with it, the futures would wait for ever.
-            return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
+            return why_ended(error)
         finally:
             if sender is not None:
                 sender.cancel()
@@ -212,7 +200,7 @@ class AsyncWriter:
             if not call.cancelled():
                 raise
             # Not our task was cancelled, but the call, by closing the client.
-            raise errors.ClosedError("the chatledger client is closed") from None
+            raise errors.closed("client") from None
         finally:
             read.cancel()
 

@@ -6,7 +6,7 @@ import builtins
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -14,11 +14,15 @@ from . import errors
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
-from ._rpc import Resource, Rpc, call, pages
+from ._rpc import Resource, Rpc, by_name, call, pages
 from ._settings import Attempts
+from ._window import BoundFields, Bounds
 from .types import Message
 from .watch import Watch
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -82,13 +86,10 @@ class Messages(Resource):
         """
         return Watch(self._client, session_id, after_seq)
 
-    def writer(
-        self, *, max_pending: int = 4096, max_pending_bytes: int = 16 << 20, timeout: float | None = 120.0
-    ) -> Writer:
+    @by_name(Bounds, BoundFields)
+    def writer(self, **bounds: Unpack[BoundFields]) -> Writer:
         """A pipelined writer, many times faster than ``append``: see :class:`~chatledger.Writer`."""
-        return Writer(
-            self._client, max_pending=max_pending, max_pending_bytes=max_pending_bytes, timeout=timeout
-        )
+        return Writer(self._client, **bounds)
 
 
 class Citations(Resource):
@@ -169,7 +170,7 @@ class Client(BaseClient):
         """Raises where the client is closed, or belongs to another process."""
         self._settings.check_process()
         if self._closed:
-            raise errors.ClosedError("the chatledger client is closed")
+            raise errors.closed("client")
 
     def run(self, rpc: Rpc[T]) -> T:
         """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
@@ -198,4 +199,9 @@ class Client(BaseClient):
         """Opens a stream: of requests and answers, or, for a watch, of answers to one request."""
         self.check_usable()
         open_ = self._channel.unary_stream if watching else self._channel.stream_stream
-        return open_(method)(requests, metadata=self._settings.metadata)
+        try:
+            return open_(method)(requests, metadata=self._settings.metadata)
+        except ValueError:
+            # So grpc tells that the channel was closed.
+            self.check_usable()
+            raise

@@ -111,6 +111,11 @@ class ForkedError(RuntimeError):
     """A client or writer was used in a forked process. Make one there: gRPC's threads don't survive a fork."""
 
 
+def closed(what: str) -> ClosedError:
+    """The error of a client or a writer that was closed."""
+    return ClosedError(f"the chatledger {what} is closed")
+
+
 _CLASSES: dict[str, type[ChatledgerError]] = {
     "INVALID_ARGUMENT": InvalidArgumentError,
     # A request above the server's limit.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from . import errors
 from ._adapter import AT_ONCE, Chat, Clients, own_payload, stored, to_json
 from ._ids import Id
+from ._rpc import MAX_PAGE
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Role
@@ -114,7 +115,7 @@ class _Store:
 
     async def keys(self) -> list[str]:
         listing = self.clients.aio.sessions.list(
-            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=500
+            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=MAX_PAGE
         )
         names = [session.metadata["name"] async for session in listing if session.last_message_time is not None]
         found: list[str] = []

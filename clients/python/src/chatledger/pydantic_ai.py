@@ -27,6 +27,7 @@ from pydantic_ai.conversation_store import (
 from . import errors
 from ._adapter import AT_ONCE, Chat, Clients, own_payload, stored, to_json
 from ._ids import NAMESPACE, Id
+from ._rpc import MAX_PAGE
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Role
@@ -144,7 +145,7 @@ class ChatledgerConversationStore(ConversationStore):
 
     async def _sessions(self) -> AsyncIterator[str]:
         listing = self._clients.aio.sessions.list(
-            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=500
+            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=MAX_PAGE
         )
         async for session in listing:
             yield session.id
@@ -230,7 +231,7 @@ class ChatledgerConversationStore(ConversationStore):
 
     async def _entries(self, session_id: str) -> AsyncIterator[tuple[ConversationEntry, str | None]]:
         """A session's entries, newest first, each with its parent's session where that is another one."""
-        listing = self._clients.aio.messages.list(session_id, order="desc", page_size=500, omit_citations=True)
+        listing = self._clients.aio.messages.list(session_id, order="desc", page_size=MAX_PAGE, omit_citations=True)
         async for message in listing:
             if message.metadata.get("kind") == _ENTRY and message.metadata.get("framework") == FRAMEWORK:
                 yield self._entry_from(message)

@@ -16,8 +16,7 @@ import grpc
 from . import errors
 from ._ids import Id
 from ._rpc import StreamOpener, by_name
-from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode, parse, too_late
+from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, too_late, why_ended
 from .types import MessageFields, NewMessage, Receipt, Role
 
 if TYPE_CHECKING:
@@ -87,12 +86,11 @@ class Writer:
         error. It may have been stored all the same. None: no limit.
     """
 
-    def __init__(
-        self, client: StreamOpener, *, max_pending: int, max_pending_bytes: int, timeout: float | None
-    ) -> None:
+    @by_name(Bounds, BoundFields)
+    def __init__(self, client: StreamOpener, **bounds: Unpack[BoundFields]) -> None:
         client.check_usable()
         self._client = client
-        self._window: Window[AppendFuture] = Window(max_pending, max_pending_bytes, timeout)
+        self._window: Window[AppendFuture] = Window(Bounds(**bounds))
         self._lock = threading.Lock()
         # Told when something was answered: the threads that wait for room.
         self._room = threading.Condition(self._lock)
@@ -120,7 +118,7 @@ class Writer:
             while not self._closing and not self._window.has_room(size) and not self._is_own_thread():
                 self._room.wait()
             if self._closing:
-                raise errors.ClosedError("the chatledger writer is closed")
+                raise errors.closed("writer")
             self._window.add(chunk, future)
             if not self._threads:
                 self._start()
@@ -215,7 +213,6 @@ class Writer:
 
     def _run(self) -> None:
         """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
-        backoff = Backoff()
         while True:
             with self._lock:
                 while not len(self._window) and not self._closing:
@@ -224,17 +221,16 @@ class Writer:
                     self._work.wait()
                 if not len(self._window):
                     return
-            error = self._stream(backoff)
+            error = self._stream()
             with self._lock:
                 self._call = None
                 self._resolving = self._window.ended(error)
             self._resolve()
             if len(self._window):
-                pause = backoff.pause(error.retry_after if error else None)
-                _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+                pause = self._window.pause_after(error)
                 self._gave_up.wait(pause)
 
-    def _stream(self, backoff: Backoff) -> errors.ChatledgerError | None:
+    def _stream(self) -> errors.ChatledgerError | None:
         """One stream, until it ends; why it ended."""
         live = [True]
         try:
@@ -249,17 +245,8 @@ class Writer:
                 if again is not None:
                     call.cancel()
                     return again
-                backoff.reset()
-        except grpc.RpcError as error:
-            return errors.of_rpc(error)
-        except (errors.ClosedError, ValueError) as error:
-            # The client was closed under the writer; grpc says so by a ValueError.
-            return errors.FailedPreconditionError(f"the client is closed: {error}", code="FAILED_PRECONDITION")
-        except errors.ChatledgerError as error:
-            return error
         except Exception as error:
-            # Whatever it is: if this thread died of it, the futures would wait for ever.
-            return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
+            return why_ended(error)
         finally:
             with self._lock:
                 live[0] = False
