@@ -19,7 +19,6 @@ import uvicorn
 import chatledger
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
-README = EXAMPLES.parent / "README.md"
 
 
 def run(target: str, name: str, *arguments: str, lines: str = "") -> str:
@@ -105,17 +104,3 @@ def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: 
                 server.communicate(timeout=30)
         finally:
             server.kill()
-
-
-def test_the_first_lines_of_the_readme(chatledger_target: str) -> None:
-    """The blocks of Python that are whole programs, one after the other, as a reader tries them."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.M | re.S)
-    programs = [block for block in blocks if block.startswith("import chatledger")]
-    assert len(programs) >= 3
-    for program in programs:
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env=os.environ | {"CHATLEDGER_TARGET": chatledger_target},
-            check=True,
-            timeout=60,
-        )
