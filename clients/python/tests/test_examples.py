@@ -1,4 +1,4 @@
-"""The examples, run."""
+"""The examples are run as a reader runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
 def run(target: str, name: str, *arguments: str, lines: str = "") -> str:
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         env=os.environ | {"CHATLEDGER_TARGET": target},
         input=lines,
@@ -30,8 +30,8 @@ def run(target: str, name: str, *arguments: str, lines: str = "") -> str:
         text=True,
         timeout=120,
     )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_the_chatbot_cites_its_sources(chatledger_target: str) -> None:
@@ -85,7 +85,7 @@ def test_the_page_follows_a_session(
 
 
 def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: str) -> None:
-    """As the example's first lines start it."""
+    """The page is started by the command in the example's first lines."""
     source = (EXAMPLES / "live_page.py").read_text()
     command = re.search(r"(uvicorn\b.*) --app-dir examples live_page:app", source)
     assert command is not None
@@ -97,7 +97,7 @@ def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: 
             assert server.stderr is not None
             url = next(found[0] for line in server.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
             with httpx.stream("GET", f"{url}/{session_id}/events", timeout=30) as answer:
-                # Kept: the connection is closed with its iterator.
+                # The iterator is kept: the connection is closed with it.
                 lines = answer.iter_lines()
                 assert next(lines) == "id: 1"
                 server.terminate()

@@ -1,4 +1,4 @@
-"""Protobuf's messages from and to the dataclasses: the only place that knows both."""
+"""The conversion between protobuf's messages and the dataclasses: the only place that knows both."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def culprit(error: Exception, kind: type[Protobuf], fields: Mapping[str, Any], w
         try:
             kind(**{name: value})
         except (TypeError, ValueError) as why:
-            made = TypeError if isinstance(why, TypeError) else ValueError
-            return made(f"{within}{name.removesuffix('_json')} can't be sent as {type(value).__name__}: {why}")
+            error_kind = TypeError if isinstance(why, TypeError) else ValueError
+            return error_kind(f"{within}{name.removesuffix('_json')} can't be sent as {type(value).__name__}: {why}")
     return error
 
 
@@ -118,7 +118,7 @@ def new_id(value: Id | None) -> str:
 
 
 def set_given(request: Protobuf, given: Mapping[str, Any], mask: FieldMask) -> None:
-    """Sets the fields that are given, and names them in the mask; None: named and not set, hence cleared."""
+    """Sets the fields that are given, and names them in the mask; one of None is named and not set, hence cleared."""
     for name, value in given.items():
         if not isinstance(value, t.Unset):
             mask.paths.append(name)

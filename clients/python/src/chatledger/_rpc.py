@@ -1,4 +1,4 @@
-"""How a method is described once and offered twice, to be called or to be awaited.
+"""Methods that are described once and offered twice, to be called or to be awaited.
 
 A builder turns arguments into an :class:`Rpc` (one call) or a :class:`Listing` (calls, page by page).
 :func:`call`, :func:`acall`, :func:`pages` and :func:`apages` make methods of it, with its signature and its docstring.
@@ -29,11 +29,11 @@ class Rpc(Generic[T]):
     """One unary call, ready to be made."""
 
     method: str
-    """Its path, ``/chatledger.v1.SessionService/GetSession``."""
+    """The method's path, ``/chatledger.v1.SessionService/GetSession``."""
     request: bytes
     parse: Callable[[bytes], T]
     safe: bool
-    """Whether it may be sent again when nobody knows what became of it."""
+    """Whether the call may be sent again when nobody knows what became of it."""
 
 
 def rpc(
@@ -54,7 +54,7 @@ class Page(Generic[T]):
 
     items: list[T]
     next_page_token: str
-    """Gives the next page; empty at the end."""
+    """The token of the next page; empty at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Listing(Generic[T]):
     page: Callable[[str, int], Rpc[Page[T]]]
     """The call that reads the page of a token, of a size."""
     limit: int | None = None
-    """How many to give altogether."""
+    """The most items that are given altogether."""
     page_size: int = 0
-    """0: the server's default, or the limit where that is given."""
+    """The most items a page; 0: the server's default, or the limit where that is given."""
     page_token: str = ""
-    """Where to begin; empty: at the beginning."""
+    """The token of the first page; empty: the beginning."""
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("page_size", self.page_size)):

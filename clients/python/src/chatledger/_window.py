@@ -1,4 +1,4 @@
-"""What a writer has not had answered yet: the bookkeeping that both writers share.
+"""The entries that a writer has not had answered yet: the bookkeeping that both writers share.
 
 Entries wait in order, are sent in frames, and are answered in the order sent. When a stream breaks, all that
 wasn't answered is sent again on the next one, in the same order, with the same message ids, so that the server
@@ -25,16 +25,16 @@ from .v1 import message_pb2 as pb
 METHOD = "/chatledger.v1.MessageService/StreamAppendMessages"
 
 MAX_FRAME_ENTRIES = 1024
-"""As many as the server commits at a time."""
+"""The most entries in a frame: as many as the server commits at a time."""
 
 MAX_FRAME_BYTES = 1 << 20
-"""Far below what the server takes in a request, unless one entry is larger by itself."""
+"""The most bytes in a frame, unless one entry is larger by itself: far below what the server takes in a request."""
 
-# What the server could do a moment later. A deadline that passed on the server is not among them: the session was
-# locked all the time, and trying on would hold up all the others.
+# The codes of what the server could do a moment later. A deadline that passed on the server is not among them: the
+# session was locked all the time, and trying on would hold up all the others.
 _TRY_ENTRY_AGAIN = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
-# How a stream ends that the writer itself ends, since nothing is answered.
+# The codes of a stream that the writer itself ends, since nothing is answered.
 _OUR_OWN = frozenset({"CANCELLED", "DEADLINE_EXCEEDED"})
 
 _log = logging.getLogger("chatledger")
@@ -72,8 +72,11 @@ def parse(frame: bytes) -> list[Outcome]:
     ]
 
 
-def why_ended(error: Exception) -> errors.ChatledgerError:
-    """The error of a stream that ended by this exception, whatever it is: if it went on, the futures would wait for ever."""
+def stream_error(error: Exception) -> errors.ChatledgerError:
+    """The error of a stream that ended by this exception.
+
+    Any exception has one: if it ended the writer's thread or task, the futures would wait for ever.
+    """
     if isinstance(error, grpc.RpcError):
         return errors.of_rpc(error)
     if isinstance(error, errors.ClosedError):
@@ -83,7 +86,7 @@ def why_ended(error: Exception) -> errors.ChatledgerError:
     return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
 
 
-def too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
+def unanswered_error(left: int, timeout: float | None) -> errors.DeadlineExceededError:
     """The error of messages that stayed unanswered while their writer was flushed or closed."""
     return errors.DeadlineExceededError(
         f"{left} messages were not answered within {timeout} s", code="DEADLINE_EXCEEDED"
@@ -92,14 +95,14 @@ def too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much a writer takes before it is answered, and how long it waits."""
+    """The bounds of a writer: how much it takes before it is answered, and how long it waits."""
 
     max_pending: int = 4096
-    """Four times what the server commits at a time, so that it always has more to do."""
+    """The most messages that are unanswered: four times what the server commits at a time, so that it has more to do."""
     max_pending_bytes: int = 16 << 20
-    """Those messages of 4 KiB each."""
+    """The most bytes that are unanswered: so many messages of 4 KiB each."""
     timeout: float | None = 120.0
-    """Seconds: longer than a server's restart, or the failover of its database."""
+    """Seconds that a message may be unanswered: longer than a server's restart, or the failover of its database."""
 
     def __post_init__(self) -> None:
         for name, value in (("max_pending", self.max_pending), ("max_pending_bytes", self.max_pending_bytes)):
@@ -130,7 +133,7 @@ class Window(Generic[F]):
         self._bytes = 0
         # Entries of which one may have ended a stream: they are sent one by one.
         self._suspects = 0
-        # Why the last stream ended that answered nothing.
+        # The error by which the last stream ended that answered nothing.
         self._last_error: errors.ChatledgerError | None = None
 
     def __len__(self) -> int:
@@ -151,7 +154,10 @@ class Window(Generic[F]):
         return pending == 0 or (pending < self._max_pending and self._bytes + size <= self._max_bytes)
 
     def has_much_room(self) -> bool:
-        """Whether it is worth waking who waits for room: one at a time, they would fill frames one by one."""
+        """Whether half the room is free, so that the appends that wait are woken.
+
+        If they were woken one at a time, they would fill frames one by one.
+        """
         return len(self) <= self._max_pending // 2 and self._bytes <= self._max_bytes // 2
 
     def add(self, chunk: bytes, future: F) -> None:
@@ -176,7 +182,7 @@ class Window(Generic[F]):
         return b"".join(chunks)
 
     def answer(self, outcomes: list[Outcome]) -> tuple[list[tuple[F, Outcome]], errors.ChatledgerError | None]:
-        """The futures of the next entries in flight with their outcomes; where one must be sent again, why."""
+        """The futures of the next entries in flight with their outcomes, and the error of one that must be sent again."""
         done: list[tuple[F, Outcome]] = []
         again: errors.ChatledgerError | None = None
         in_flight = self._in_flight
@@ -197,7 +203,7 @@ class Window(Generic[F]):
         return done, again
 
     def ended(self, error: errors.ChatledgerError | None) -> list[tuple[F, Outcome]]:
-        """After a stream has ended: what fails for good. The rest waits to be sent again, in order."""
+        """The futures that fail for good when a stream has ended. The other entries wait to be sent again, in order."""
         failed: list[tuple[bytes, F, float]] = []
         code = "" if error is None else error.code
         too_large = code in {"INVALID_ARGUMENT", "OUT_OF_RANGE"} or (
@@ -208,9 +214,9 @@ class Window(Generic[F]):
             self._suspects -= 1
         elif too_large:
             self._suspects = max(self._suspects, len(self._in_flight))
-        for left in (self._in_flight, self._refused):
-            self._waiting.extendleft(reversed(left))
-            left.clear()
+        for queue in (self._in_flight, self._refused):
+            self._waiting.extendleft(reversed(queue))
+            queue.clear()
         if error is not None and not too_large and code not in errors.TRANSIENT:
             failed.extend(self._waiting)
             self._waiting.clear()
@@ -221,7 +227,7 @@ class Window(Generic[F]):
         while self._waiting and self._is_late(self._waiting[0]):
             late = self._waiting.popleft()
             failed.append(late)
-            done.append((late[1], self._last_error or self._late()))
+            done.append((late[1], self._last_error or self._timeout_error()))
         self._bytes -= sum(len(chunk) for chunk, _, _ in failed)
         return done
 
@@ -231,16 +237,16 @@ class Window(Generic[F]):
         _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
         return pause
 
-    def _late(self) -> errors.DeadlineExceededError:
+    def _timeout_error(self) -> errors.DeadlineExceededError:
         return errors.DeadlineExceededError(
             f"the server did not answer within {self._timeout} s", code="DEADLINE_EXCEEDED"
         )
 
     def fail(self, error: errors.ChatledgerError) -> list[tuple[F, Outcome]]:
-        """Gives up on everything."""
+        """The futures of all entries, which fail by this error and are forgotten."""
         everything = [*self._refused, *self._in_flight, *self._waiting]
-        for left in (self._refused, self._in_flight, self._waiting):
-            left.clear()
+        for queue in (self._refused, self._in_flight, self._waiting):
+            queue.clear()
         self._bytes = 0
         return [(future, error) for _, future, _ in everything]
 

@@ -13,7 +13,7 @@ from . import errors
 from ._answers import EOF
 from ._ids import Id
 from ._rpc import AsyncStreamOpener, by_name
-from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, too_late, why_ended
+from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, unanswered_error, stream_error
 from .types import MessageFields, NewMessage, Receipt, Role
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class AsyncWriter:
     def __init__(self, client: AsyncStreamOpener, **bounds: Unpack[BoundFields]) -> None:
         self._client = client
         self._window: Window[asyncio.Future[Receipt]] = Window(Bounds(**bounds))
-        # Set when there is something to do, for the sender and the task that opens streams.
+        # The event of the sender and of the task that opens streams: set when there is something to do.
         self._work = asyncio.Event()
-        # Set when something was answered, and then replaced: for who waits for room.
+        # The event of the appends that wait for room: set when something was answered, and then replaced.
         self._room = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -62,7 +62,7 @@ class AsyncWriter:
         while not self._closing and not self._window.has_room(len(chunk)):
             await self._room.wait()
         if self._closing:
-            raise errors.closed("writer")
+            raise errors.closed_error("writer")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
         self._window.add(chunk, future)
@@ -83,7 +83,7 @@ class AsyncWriter:
         self._client.check_usable()
         left = await self._wait(timeout)
         if left:
-            raise too_late(left, timeout)
+            raise unanswered_error(left, timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         """Waits until all is answered, and ends the stream; failures are in the futures.
@@ -95,15 +95,15 @@ class AsyncWriter:
         self._client.settings.check_process()
         self._closing = True
         self._work.set()
-        self._tell()
+        self._wake()
         try:
             left = await self._wait(timeout)
         except asyncio.CancelledError:
-            await self._give_up(_cancelled())
+            await self._give_up(_cancellation_error())
             raise
         if left:
-            await self._give_up(too_late(left, timeout))
-            raise too_late(left, timeout)
+            await self._give_up(unanswered_error(left, timeout))
+            raise unanswered_error(left, timeout)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -111,13 +111,13 @@ class AsyncWriter:
         """Fails what isn't answered, and ends the stream without waiting for the server."""
         self._closing = True
         _resolve(self._window.fail(error))
-        self._tell()
+        self._wake()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _wait(self, timeout: float | None) -> int:
-        """Waits for what is pending now; how many were not answered in time."""
+        """The number of messages pending now that are not answered in time, when they were waited for."""
         pending = self._window.futures()
         if not pending:
             return 0
@@ -130,12 +130,12 @@ class AsyncWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, asyncio.CancelledError):
-            await self._give_up(_cancelled())
+            await self._give_up(_cancellation_error())
         else:
             await self.close()
 
-    def _tell(self) -> None:
-        """Wakes who waits for room."""
+    def _wake(self) -> None:
+        """Wakes the appends that wait for room."""
         if self._closing or self._window.has_much_room():
             self._room.set()
             self._room = asyncio.Event()
@@ -151,13 +151,13 @@ class AsyncWriter:
                 return
             error = await self._stream()
             _resolve(self._window.ended(error))
-            self._tell()
+            self._wake()
             if len(self._window):
                 pause = self._window.pause_after(error)
                 await asyncio.sleep(pause)
 
     async def _stream(self) -> errors.ChatledgerError | None:
-        """One stream, until it ends; why it ended."""
+        """The error by which a stream ended, when it was opened and read until then."""
         call: Any = None
         sender: asyncio.Task[None] | None = None
         try:
@@ -169,13 +169,13 @@ class AsyncWriter:
                     return None
                 done, again = self._window.answer(parse(frame))
                 _resolve(done)
-                self._tell()
+                self._wake()
                 if self._window.is_careful or self._closing:
                     self._work.set()
                 if again is not None:
                     return again
         except Exception as error:
-            return why_ended(error)
+            return stream_error(error)
         finally:
             if sender is not None:
                 sender.cancel()
@@ -199,8 +199,8 @@ class AsyncWriter:
         except asyncio.CancelledError:
             if not call.cancelled():
                 raise
-            # Not our task was cancelled, but the call, by closing the client.
-            raise errors.closed("client") from None
+            # The call was cancelled, by closing the client, and not our task.
+            raise errors.closed_error("client") from None
         finally:
             read.cancel()
 
@@ -226,14 +226,14 @@ _LOOK_AGAIN = 1.0
 """Seconds between looks at whether there is an entry that may have waited too long."""
 
 
-def _cancelled() -> errors.ChatledgerError:
+def _cancellation_error() -> errors.ChatledgerError:
     return errors.ChatledgerError("the writer was cancelled before the server answered", code="CANCELLED")
 
 
 def _resolve(done: list[tuple[asyncio.Future[Receipt], Outcome]]) -> None:
     for future, outcome in done:
         if future.done():
-            # Cancelled by who waited for it; the message is stored or not all the same.
+            # The future was cancelled by the task that waited for it; the message is stored or not all the same.
             continue
         if isinstance(outcome, Receipt):
             future.set_result(outcome)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Users(Resource):
-    """Who chats, and how they sign in."""
+    """The users: who chats, and how they sign in."""
 
     create = call(users.create)
     get = call(users.get)
@@ -40,7 +40,7 @@ class Users(Resource):
 
 
 class Profiles(Resource):
-    """What onboarding asked of a user."""
+    """The profiles: a user's onboarding answers."""
 
     get = call(profiles.get)
     update = call(profiles.update)
@@ -49,7 +49,7 @@ class Profiles(Resource):
 
 
 class Sessions(Resource):
-    """Conversations."""
+    """The sessions: conversations, of a user or anonymous."""
 
     create = call(sessions.create)
     get = call(sessions.get)
@@ -60,7 +60,7 @@ class Sessions(Resource):
 
 
 class Messages(Resource):
-    """What was said, in order."""
+    """The messages of a session, in order."""
 
     append = call(messages.append)
     append_batch = call(messages.append_batch)
@@ -93,7 +93,7 @@ class Messages(Resource):
 
 
 class Citations(Resource):
-    """Which chunks of which documents an answer rests on."""
+    """The citations: which chunks of which documents an answer rests on."""
 
     add = call(citations.add)
     list = pages(citations.list_)
@@ -101,7 +101,7 @@ class Citations(Resource):
 
 
 class Documents(Resource):
-    """What the answers' sources are called."""
+    """The documents: the names of the answers' sources."""
 
     upsert = call(documents.upsert)
     get = call(documents.get)
@@ -110,7 +110,7 @@ class Documents(Resource):
 
 
 class Analytics(Resource):
-    """What a RAG chatbot's team asks of its tables."""
+    """The counts that a RAG chatbot's team asks of its tables."""
 
     top_documents = call(analytics.top_documents)
     user_activity = pages(analytics.user_activity)
@@ -170,7 +170,7 @@ class Client(BaseClient):
         """Raises where the client is closed, or belongs to another process."""
         self._settings.check_process()
         if self._closed:
-            raise errors.closed("client")
+            raise errors.closed_error("client")
 
     def run(self, rpc: Rpc[T]) -> T:
         """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
@@ -188,7 +188,7 @@ class Client(BaseClient):
                     self.check_usable()
                 pause = attempts.pause_after(errors.of_rpc(error))
             except ValueError:
-                # So grpc tells that the channel was closed.
+                # grpc tells by this that the channel was closed.
                 self.check_usable()
                 raise
             time.sleep(pause)
@@ -202,6 +202,6 @@ class Client(BaseClient):
         try:
             return open_(method)(requests, metadata=self._settings.metadata)
         except ValueError:
-            # So grpc tells that the channel was closed.
+            # grpc tells by this that the channel was closed.
             self.check_usable()
             raise

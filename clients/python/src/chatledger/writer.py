@@ -16,7 +16,7 @@ import grpc
 from . import errors
 from ._ids import Id
 from ._rpc import StreamOpener, by_name
-from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, too_late, why_ended
+from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, unanswered_error, stream_error
 from .types import MessageFields, NewMessage, Receipt, Role
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class AppendFuture(Future[Receipt]):
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Waits; what the append failed with, or None."""
+        """Waits for the receipt; returns what the append failed with, or None."""
         self._seen = True
         return super().exception(timeout)
 
@@ -64,7 +64,7 @@ class AppendFuture(Future[Receipt]):
         super().set_exception(exception)
 
     def __del__(self) -> None:
-        # As asyncio does: a failure that nobody has looked at must not pass in silence.
+        # A failure that nobody has looked at must not pass in silence; asyncio logs it, too.
         if self._failure is not None and not self._seen:
             _log.error("append of message %s failed, and nobody asked: %s", self.message_id, self._failure)
 
@@ -92,12 +92,12 @@ class Writer:
         self._client = client
         self._window: Window[AppendFuture] = Window(Bounds(**bounds))
         self._lock = threading.Lock()
-        # Told when something was answered: the threads that wait for room.
+        # The condition of the threads that wait for room: notified when something was answered.
         self._room = threading.Condition(self._lock)
-        # Told when there is something to do: the sender, and the thread that opens streams.
+        # The condition of the sender and of the thread that opens streams: notified when there is something to do.
         self._work = threading.Condition(self._lock)
         self._sender_waits = False
-        # Answered, and their futures not set yet.
+        # The entries that were answered, and whose futures are not set yet.
         self._resolving: list[tuple[AppendFuture, Outcome]] = []
         self._closing = False
         self._gave_up = threading.Event()
@@ -118,7 +118,7 @@ class Writer:
             while not self._closing and not self._window.has_room(size) and not self._is_own_thread():
                 self._room.wait()
             if self._closing:
-                raise errors.closed("writer")
+                raise errors.closed_error("writer")
             self._window.add(chunk, future)
             if not self._threads:
                 self._start()
@@ -142,7 +142,7 @@ class Writer:
         self._refuse_in_callback()
         left = self._wait(timeout)
         if left:
-            raise too_late(left, timeout)
+            raise unanswered_error(left, timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Waits until all is answered, and ends the stream; failures are in the futures.
@@ -151,7 +151,7 @@ class Writer:
         Leaving the ``with`` does the same, also by an exception. In a forked process it raises
         :class:`~chatledger.ForkedError`: the messages are the other process'.
         """
-        # First of all: whoever held the lock when the process forked holds it for ever.
+        # The check comes first: a thread that held the lock when the process forked holds it for ever.
         self._client.settings.check_process()
         self._refuse_in_callback()
         with self._lock:
@@ -161,7 +161,7 @@ class Writer:
         left = self._wait(timeout)
         if left:
             with self._lock:
-                failed = self._window.fail(too_late(left, timeout))
+                failed = self._window.fail(unanswered_error(left, timeout))
                 self._gave_up.set()
                 if self._call is not None:
                     self._call.cancel()
@@ -170,12 +170,12 @@ class Writer:
         self._gave_up.set()
         for thread in self._threads:
             thread.join()
-        atexit.unregister(self._tell_what_is_lost)
+        atexit.unregister(self._log_loss)
         if left:
-            raise too_late(left, timeout)
+            raise unanswered_error(left, timeout)
 
     def _wait(self, timeout: float | None) -> int:
-        """Waits for what is pending now; how many were not answered in time."""
+        """The number of messages pending now that are not answered in time, when they were waited for."""
         with self._lock:
             pending = [*self._window.futures(), *(future for future, _ in self._resolving)]
         return len(concurrent.futures.wait(pending, timeout).not_done)
@@ -188,8 +188,8 @@ class Writer:
         if self._is_own_thread():
             raise RuntimeError("a callback runs in the writer's thread and can't wait for the writer")
 
-    def _tell_what_is_lost(self) -> None:
-        # What a forked process finds here isn't lost: the other process sends it.
+    def _log_loss(self) -> None:
+        # Messages that a forked process finds here aren't lost: the other process sends them.
         if len(self._window) and not self._client.settings.is_forked:
             _log.error("%d messages may not be stored: the chatledger writer was not closed", len(self._window))
 
@@ -200,12 +200,12 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._client.settings.is_forked:
-            # What went wrong in the forked process is on its way already.
+            # The exception of the forked process is on its way already.
             return
         self.close()
 
     def _start(self) -> None:
-        atexit.register(self._tell_what_is_lost)
+        atexit.register(self._log_loss)
         for run in (self._run, self._watch):
             thread = threading.Thread(target=run, name=f"chatledger-writer{run.__name__}", daemon=True)
             self._threads.append(thread)
@@ -231,7 +231,7 @@ class Writer:
                 self._gave_up.wait(pause)
 
     def _stream(self) -> errors.ChatledgerError | None:
-        """One stream, until it ends; why it ended."""
+        """The error by which a stream ended, when it was opened and read until then."""
         live = [True]
         try:
             call = self._client.open_stream(METHOD, self._frames(live), watching=False)
@@ -246,7 +246,7 @@ class Writer:
                     call.cancel()
                     return again
         except Exception as error:
-            return why_ended(error)
+            return stream_error(error)
         finally:
             with self._lock:
                 live[0] = False
