@@ -11,7 +11,7 @@ Compares, with messages of 512 bytes over 64 sessions:
 - ``asyncpg, 16 connections``: the same from 16 tasks;
 - ``writer`` and ``async writer``: this package's.
 
-Each runs for a number of messages after a warm-up, several times; the best and the median are told. The server has a
+Each of them stores a number of messages after a warm-up, several times; the best and the median are told. The server has a
 database of its own in the same PostgreSQL as asyncpg's rows; fsync is on for both.
 """
 

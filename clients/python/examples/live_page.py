@@ -43,7 +43,7 @@ PAGE = """<!doctype html>
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # Here, and not at the top: in the process and the event loop that use it.
+    # The client is made here, in the process and the event loop that use it, and not at the top.
     async with chatledger.AsyncClient() as client:
         app.state.client = client
         yield
@@ -61,7 +61,7 @@ async def page(session_id: uuid.UUID) -> HTMLResponse:
 async def events(session_id: uuid.UUID, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
     client: chatledger.AsyncClient = app.state.client
     try:
-        # Before the stream begins, while there is a status to answer with.
+        # The session is looked up before the stream begins, while there is a status to answer with.
         await client.sessions.get(session_id)
     except chatledger.NotFoundError as error:
         raise HTTPException(404, error.message) from error

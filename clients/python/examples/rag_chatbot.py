@@ -65,7 +65,7 @@ class Bm25:
 
 
 def answer(passages: list[tuple[float, Chunk]], history: list[chatledger.Message]) -> str:
-    """What a model would say, given the passages and the conversation so far."""
+    """The answer that a model would give, by the passages and the conversation so far."""
     if not passages:
         return "The book doesn't say."
     return " ".join(f"{chunk.text} [{number}]" for number, (_, chunk) in enumerate(passages, 1))
@@ -73,7 +73,7 @@ def answer(passages: list[tuple[float, Chunk]], history: list[chatledger.Message
 
 def turn(client: chatledger.Client, session_id: str, index: Bm25, question: str, selected: str | None) -> None:
     client.messages.append(session_id, "user", question, selected_text=selected)
-    # The last 20, oldest first: what fits into a prompt.
+    # The last 20 messages, oldest first, fit into a prompt.
     history = client.messages.last(session_id, 20)
     passages = index.search(f"{question} {selected or ''}", 2)
     citations = [chatledger.Citation(c.document_id, c.chunk_id, round(score, 3)) for score, c in passages]

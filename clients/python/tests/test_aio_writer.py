@@ -175,7 +175,7 @@ async def test_a_cancellation_does_not_wait_for_a_server_that_hangs(inside: bool
 
             task = asyncio.create_task(write())
             await appended.wait()
-            # It waits by now: inside, or in close().
+            # The task waits by now: inside, or in close().
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task], timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""What can't be sent is refused by ValueError or TypeError with the field's name."""
+"""An argument that can't be sent is refused by ValueError or TypeError with the field's name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MESSAGES: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("field", "wrong"), MESSAGES)
 async def test_messages(field: str, wrong: dict[str, Any]) -> None:
     given = {"session_id": uuid7(), "role": "user"} | wrong
-    # Nothing gets as far as a server.
+    # No call gets as far as a server.
     client, aclient = Client("127.0.0.1:9"), AsyncClient("127.0.0.1:9")
     writer, awriter = client.messages.writer(), aclient.messages.writer()
     for append in (client.messages.append, writer.append):

@@ -1,4 +1,4 @@
-"""The examples, run."""
+"""The examples are run as a reader runs them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ import uvicorn
 import chatledger
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
-README = EXAMPLES.parent / "README.md"
 
 
 def run(target: str, name: str, *arguments: str, lines: str = "") -> str:
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         env=os.environ | {"CHATLEDGER_TARGET": target},
         input=lines,
@@ -31,8 +30,8 @@ def run(target: str, name: str, *arguments: str, lines: str = "") -> str:
         text=True,
         timeout=120,
     )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_the_chatbot_cites_its_sources(chatledger_target: str) -> None:
@@ -86,7 +85,7 @@ def test_the_page_follows_a_session(
 
 
 def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: str) -> None:
-    """As the example's first lines start it."""
+    """The page is started by the command in the example's first lines."""
     source = (EXAMPLES / "live_page.py").read_text()
     command = re.search(r"(uvicorn\b.*) --app-dir examples live_page:app", source)
     assert command is not None
@@ -98,24 +97,10 @@ def test_the_page_ends_while_one_is_open(client: chatledger.Client, session_id: 
             assert server.stderr is not None
             url = next(found[0] for line in server.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
             with httpx.stream("GET", f"{url}/{session_id}/events", timeout=30) as answer:
-                # Kept: the connection is closed with its iterator.
+                # The iterator is kept: the connection is closed with it.
                 lines = answer.iter_lines()
                 assert next(lines) == "id: 1"
                 server.terminate()
                 server.communicate(timeout=30)
         finally:
             server.kill()
-
-
-def test_the_first_lines_of_the_readme(chatledger_target: str) -> None:
-    """The blocks of Python that are whole programs, one after the other, as a reader tries them."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.M | re.S)
-    programs = [block for block in blocks if block.startswith("import chatledger")]
-    assert len(programs) >= 3
-    for program in programs:
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env=os.environ | {"CHATLEDGER_TARGET": chatledger_target},
-            check=True,
-            timeout=60,
-        )

@@ -40,9 +40,9 @@ def refused(use):
 def run(program: str, target: str) -> subprocess.CompletedProcess[str]:
     """Runs the program in a process of its own."""
     command = [sys.executable, "-c", BEGIN + program, target]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    return ran
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 CLOSE = """

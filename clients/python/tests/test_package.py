@@ -16,9 +16,9 @@ PROTO = PACKAGE.parents[1] / "proto"
 
 
 def run(*command: str) -> str:
-    ran = subprocess.run([sys.executable, "-m", *command], cwd=PACKAGE, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    result = subprocess.run([sys.executable, "-m", *command], cwd=PACKAGE, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
@@ -39,11 +39,14 @@ def test_the_checkers_see_mistakes(tmp_path: pathlib.Path) -> None:
         "client.messages.append('id', 'robot', 'text')\n"
         "client.sessions.create().missing\n"
         "text: str = client.messages.append('id', 'user').seq\n"
+        "client.messages.append('id', 'user', 'text', payload='text')\n"
+        "client.messages.writer().append('id', 'user', 'text', selected='text')\n"
+        "client.messages.list('id', limit='5')\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", str(program)]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    found = [int(line.split(":")[1]) for line in ran.stdout.splitlines() if ": error: " in line]
-    assert found == [3, 4, 5, 6], ran.stdout
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    found = [int(line.split(":")[1]) for line in result.stdout.splitlines() if ": error: " in line]
+    assert found == [3, 4, 5, 6, 7, 8, 9], result.stdout
 
 
 def test_the_generated_code_is_that_of_the_protocol(tmp_path: pathlib.Path) -> None:
@@ -59,7 +62,7 @@ def test_the_generated_code_is_that_of_the_protocol(tmp_path: pathlib.Path) -> N
 
 
 def plain(file: FileDescriptorProto) -> FileDescriptorProto:
-    """Without the names in JSON, which only one of the two has."""
+    """The description without the names in JSON, which only one of the two has."""
     for message in file.message_type:
         for nested in (message, *message.nested_type):
             for field in nested.field:
@@ -68,7 +71,7 @@ def plain(file: FileDescriptorProto) -> FileDescriptorProto:
 
 
 def test_the_wheel_needs_no_compiler(tmp_path: pathlib.Path) -> None:
-    """Built without network, and with the generated code, types and licences in it."""
+    """The wheel is built without network, and has the generated code, types and licences in it."""
     run("pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), ".")
     (wheel,) = tmp_path.glob("chatledger-*-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()

@@ -1,4 +1,4 @@
-"""What is tried again, and until when."""
+"""The retries: what is tried again, and until when."""
 
 from __future__ import annotations
 

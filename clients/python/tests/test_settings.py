@@ -1,4 +1,4 @@
-"""Where a client connects, with what, and in which process."""
+"""The settings: where a client connects, with what, and in which process."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_key_that_cannot_be_sent_is_refused(given: str) -> None:
 
 
 def test_what_grpc_refuses_itself_is_not_tried_again() -> None:
-    """Nothing gets so far; if something did, a watch would go on for ever."""
+    """No call gets so far; if one did, a watch would go on for ever."""
     broken = dataclasses.replace(made(), api_key="secret\n")
     # An older grpc raises a ValueError.
     with Client.of_settings(broken) as client, pytest.raises((chatledger.UnauthenticatedError, ValueError)) as caught:
@@ -125,7 +125,7 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hangs, ThreadPoolExecutor(1) as pool:
         client = Client(f"127.0.0.1:{hangs.getsockname()[1]}")
         call = pool.submit(client.sessions.create)
-        # It has connected, and gets no answer.
+        # The client has connected, and gets no answer.
         hangs.accept()[0].close()
         client.close()
         assert isinstance(call.exception(60), chatledger.ClosedError)
@@ -159,7 +159,7 @@ writer.close()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_needs_its_own(chatledger_target: str) -> None:
     env = os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "1"}
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", FORK, chatledger_target], capture_output=True, text=True, timeout=60, env=env
     )
-    assert ran.returncode == 0, ran.stderr
+    assert result.returncode == 0, result.stderr

@@ -19,7 +19,7 @@ KEY = "a-secret"
 
 
 class Guard(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers who has the key."""
+    """The answer for callers who have the key."""
 
     def service(self, details: Any) -> Any:
         def answer(request: bytes, context: Any) -> bytes:

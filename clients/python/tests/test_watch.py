@@ -1,4 +1,4 @@
-"""Watching a session, through restarts of the server."""
+"""Watches of a session, through restarts of the server."""
 
 from __future__ import annotations
 

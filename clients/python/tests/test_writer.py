@@ -113,7 +113,7 @@ def test_flush_and_callbacks(client: Client, session_id: str) -> None:
         assert first.done() and first.cancel() is False
         first.add_done_callback(lambda _: followed.put(writer.append(session_id, "assistant", "second")))
         second = followed.get(timeout=PATIENCE)
-        # In the writer's own thread.
+        # The callback runs in the writer's own thread.
         second.add_done_callback(lambda _: followed.put(writer.append(session_id, "user", "third")))
         third = followed.get(timeout=PATIENCE)
         assert third.result(timeout=PATIENCE).seq == 3

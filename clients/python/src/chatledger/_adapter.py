@@ -1,4 +1,4 @@
-"""What the adapters to frameworks share: their clients, the sessions behind string ids, and readable copies."""
+"""The parts that the adapters to frameworks share: their clients, the sessions behind string ids, and readable copies."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import Any
 from . import _convert as convert
 from . import errors
 from ._ids import Id, session_id_of
-from ._settings import DEFAULT_TIMEOUT, settings
+from ._rpc import MAX_PAGE
+from ._settings import settings
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Receipt, Role
 
 AT_ONCE = 16
-"""How many sessions are read at a time: few enough to leave the server to others."""
+"""The number of sessions that are read at a time: few enough to leave the server to others."""
 
 MAX_BATCH = 500
 """The most messages that the server stores all or none of."""
 
 MAX_REQUEST_BYTES = (8 << 20) - 1024
-"""What the server takes as one request, without the room for what isn't messages."""
+"""The most bytes of messages in a request: what the server takes, without the room for what isn't messages."""
 
 MAX_CONTENT_BYTES = 1 << 20
-"""What the server takes as content. The payload has a message whole."""
+"""The most bytes of content that the server takes. The payload has a message whole."""
 
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_JSON_BYTES = 64 << 10
-"""What the server takes as payload and as metadata, unless it is told otherwise."""
+"""The most bytes of payload and of metadata that a server takes by default."""
 
 _NEVER = (1 << 63) - 1
 """A seq that no session has: an append that expects it is checked, and stores nothing."""
@@ -46,23 +47,15 @@ class Clients:
         if client is not None and (target is not None or api_key is not None):
             raise ValueError("give target and api_key, or client")
         self.settings = (
-            # With the timeout that the client has, where with_timeout made it.
+            # The timeout is the one that the client has, where with_timeout made it.
             dataclasses.replace(client.settings, timeout=client._timeout)
             if client is not None
-            else settings(
-                target,
-                api_key=api_key,
-                timeout=DEFAULT_TIMEOUT,
-                tls=None,
-                root_certificates=None,
-                private_key=None,
-                certificate_chain=None,
-            )
+            else settings(target, api_key=api_key)
         )
         self._sync = client if isinstance(client, Client) else None
         self._owns_sync = False
         self._given = client if isinstance(client, AsyncClient) else None
-        # Not by weak references: a client holds its loop, so they would never end.
+        # Weak references wouldn't do: a client holds its loop, so they would never end.
         self._by_loop: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
 
     @property
@@ -118,7 +111,7 @@ class Chat:
         receipts: list[Receipt] = []
         client = self.clients.sync
         steps = steps_of(messages)
-        if (doubtful := doubtful_of(steps)) is not None:
+        if (doubtful := doubtful_message(steps)) is not None:
             try:
                 client.messages.append_batch(self.id, [doubtful], expected_last_seq=_NEVER)
             except (errors.SequenceConflictError, errors.NotFoundError):
@@ -142,7 +135,7 @@ class Chat:
         receipts: list[Receipt] = []
         client = self.clients.aio
         steps = steps_of(messages)
-        if (doubtful := doubtful_of(steps)) is not None:
+        if (doubtful := doubtful_message(steps)) is not None:
             try:
                 await client.messages.append_batch(self.id, [doubtful], expected_last_seq=_NEVER)
             except (errors.SequenceConflictError, errors.NotFoundError):
@@ -173,13 +166,13 @@ class Chat:
     def messages(self) -> list[Message]:
         """All messages, oldest first; none where there is no session."""
         try:
-            return list(self.clients.sync.messages.list(self.id, page_size=MAX_BATCH, omit_citations=True))
+            return list(self.clients.sync.messages.list(self.id, page_size=MAX_PAGE, omit_citations=True))
         except errors.NotFoundError:
             return []
 
     async def amessages(self) -> list[Message]:
         """All messages, oldest first; none where there is no session."""
-        listing = self.clients.aio.messages.list(self.id, page_size=MAX_BATCH, omit_citations=True)
+        listing = self.clients.aio.messages.list(self.id, page_size=MAX_PAGE, omit_citations=True)
         try:
             return [message async for message in listing]
         except errors.NotFoundError:
@@ -216,11 +209,11 @@ class Chat:
 
 
 def steps_of(messages: Sequence[NewMessage]) -> list[list[NewMessage]]:
-    """In steps of what the server stores all or none of: so many messages, in a request of such a size."""
+    """The steps of what the server stores all or none of: so many messages, in a request of such a size."""
     steps: list[list[NewMessage]] = []
     size = 0
     for message in messages:
-        # Six bytes of protobuf around each.
+        # Protobuf puts six bytes around each.
         wanted = convert.new_message_to(message).ByteSize() + 6
         if not steps or len(steps[-1]) == MAX_BATCH or size + wanted > MAX_REQUEST_BYTES:
             steps.append([])
@@ -230,7 +223,7 @@ def steps_of(messages: Sequence[NewMessage]) -> list[list[NewMessage]]:
     return steps
 
 
-def doubtful_of(steps: Sequence[Sequence[NewMessage]]) -> NewMessage | None:
+def doubtful_message(steps: Sequence[Sequence[NewMessage]]) -> NewMessage | None:
     """A message that the server may refuse after earlier steps were stored, so that it should be asked before."""
     later = (message for step in steps[1:] for message in step)
     return next((message for message in later if _is_large(message)), None)
@@ -249,18 +242,20 @@ def to_json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def readable(text: str) -> str:
+def readable_text(text: str) -> str:
     """A text as other languages read it: without what PostgreSQL can't hold, and within what the server takes."""
     data = text.replace("\0", "\ufffd").encode(errors="replace")
     return data[:MAX_CONTENT_BYTES].decode(errors="ignore")
 
 
-def stored(
+def framework_message(
     framework: str, role: Role, text: str, payload: bytes, facts: Mapping[str, Any], message_id: str | None = None
 ) -> NewMessage:
     """A framework's message: the payload whole, its text as content, and what else is known of it as metadata."""
     metadata = {"framework": framework} | {key: value for key, value in facts.items() if value not in (None, [], {})}
-    return NewMessage(role, readable(text), metadata=_clean(metadata), payload=payload, message_id=message_id)
+    return NewMessage(
+        role, readable_text(text), metadata=_clean_metadata(metadata), payload=payload, message_id=message_id
+    )
 
 
 def own_payload(framework: str, message: Message) -> bytes | None:
@@ -270,12 +265,12 @@ def own_payload(framework: str, message: Message) -> bytes | None:
     return message.payload
 
 
-def _clean(value: Any) -> Any:
+def _clean_metadata(value: Any) -> Any:
     """Metadata that PostgreSQL can hold."""
     if isinstance(value, str):
-        return readable(value)
+        return readable_text(value)
     if isinstance(value, Mapping):
-        return {readable(str(key)): _clean(each) for key, each in value.items()}
+        return {readable_text(str(key)): _clean_metadata(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(each) for each in value]
+        return [_clean_metadata(each) for each in value]
     return value

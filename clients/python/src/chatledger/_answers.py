@@ -1,4 +1,4 @@
-"""Waiting for grpc.aio, which tells the end of a call by its channel as it tells the cancellation of our own task."""
+"""Answers of grpc.aio, which tells the end of a call by its channel as it tells the cancellation of our own task."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import grpc.aio
 
 from . import errors
 
-# What a read answers at the end of a stream; grpc has no types of its own.
+# The answer of a read at the end of a stream; grpc has no types of its own.
 EOF: Any = vars(grpc.aio)["EOF"]
 
 T = TypeVar("T")
 
 
-async def answered(answer: Awaitable[T]) -> T:
-    """What a call answers; ClosedError where the call was cancelled, and not the task that waits for it."""
+async def answer_of(answer: Awaitable[T]) -> T:
+    """The answer of a call; raises ClosedError where the call was cancelled, and not the task that waits for it."""
     waiting = asyncio.ensure_future(answer)
     try:
         # Only our own cancellation is raised here.
@@ -25,5 +25,5 @@ async def answered(answer: Awaitable[T]) -> T:
     finally:
         waiting.cancel()
     if waiting.cancelled():
-        raise errors.ClosedError("the chatledger client is closed")
+        raise errors.closed_error("client")
     return waiting.result()

@@ -1,4 +1,4 @@
-"""What both clients are: made of the same arguments, and copied with another timeout."""
+"""The base of both clients: they are made of the same arguments, and copied with another timeout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ C = TypeVar("C", bound="BaseClient")
 
 
 class BaseClient:
-    """What both clients are."""
+    """The arguments, the settings and the views that both clients have."""
 
     def __init__(
         self,
@@ -52,9 +52,9 @@ class BaseClient:
     @classmethod
     def of_settings(cls: type[C], settings: Settings) -> C:
         """A client like another one, of either kind; for adapters."""
-        made = cls.__new__(cls)
-        made._open(settings)
-        return made
+        client = cls.__new__(cls)
+        client._open(settings)
+        return client
 
     @property
     def settings(self) -> Settings:

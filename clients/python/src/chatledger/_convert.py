@@ -1,4 +1,4 @@
-"""Protobuf's messages from and to the dataclasses: the only place that knows both."""
+"""The conversion between protobuf's messages and the dataclasses: the only place that knows both."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def culprit(error: Exception, kind: type[Protobuf], fields: Mapping[str, Any], w
         try:
             kind(**{name: value})
         except (TypeError, ValueError) as why:
-            made = TypeError if isinstance(why, TypeError) else ValueError
-            return made(f"{within}{name.removesuffix('_json')} can't be sent as {type(value).__name__}: {why}")
+            error_kind = TypeError if isinstance(why, TypeError) else ValueError
+            return error_kind(f"{within}{name.removesuffix('_json')} can't be sent as {type(value).__name__}: {why}")
     return error
 
 
@@ -118,7 +118,7 @@ def new_id(value: Id | None) -> str:
 
 
 def set_given(request: Protobuf, given: Mapping[str, Any], mask: FieldMask) -> None:
-    """Sets the fields that are given, and names them in the mask; None: named and not set, hence cleared."""
+    """Sets the fields that are given, and names them in the mask; one of None is named and not set, hence cleared."""
     for name, value in given.items():
         if not isinstance(value, t.Unset):
             mask.paths.append(name)
@@ -244,60 +244,31 @@ def message_from(m: message_pb2.Message) -> t.Message:
     )
 
 
-def fill_message(
-    made: message_pb2.NewMessage,
-    role: str,
-    content: str,
-    selected_text: str | None,
-    metadata: Mapping[str, Any] | None,
-    payload: bytes | None,
-    citations: Iterable[t.Citation],
-    message_id: Id | None,
-    create_time: datetime.datetime | None,
-) -> str:
-    """Fills a message to append, and returns its id: it always has one.
+def new_message_fields(m: t.NewMessage) -> dict[str, Any]:
+    """The fields of a message to append, as protobuf takes them. It always has an id.
 
-    This runs once a message in a writer: in place, and only for what is given.
+    A writer calls this once a message, so it must cost little.
     """
-    if not isinstance(content, str):
-        raise TypeError(f"content must be a str, not {type(content).__name__}")
-    given = new_id(message_id)
-    # Nothing is sent for an empty dict, and an empty list is refused.
-    metadata_json = json_to(metadata, "metadata") if metadata or metadata not in (None, {}) else None
-    made.role = role_to(role)
-    try:
-        made.message_id = given
-        made.content = content
-        if selected_text is not None:
-            made.selected_text = selected_text
-        if metadata_json is not None:
-            made.metadata_json = metadata_json
-        if payload is not None:
-            made.payload = payload
-    except (TypeError, ValueError) as error:
-        fields = {
-            "message_id": given,
-            "content": content,
-            "selected_text": selected_text,
-            "metadata_json": metadata_json,
-            "payload": payload,
-        }
-        raise culprit(error, message_pb2.NewMessage, fields) from None
-    if citations:
-        made.citations.extend(citations_to(citations))
-    if create_time is not None:
-        made.create_time.CopyFrom(time_to(create_time, "create_time"))
-    return given
+    if not isinstance(m.content, str):
+        # Protobuf would take bytes.
+        raise TypeError(f"content must be a str, not {type(m.content).__name__}")
+    return {
+        "message_id": new_id(m.message_id),
+        "role": role_to(m.role),
+        "content": m.content,
+        "selected_text": m.selected_text,
+        # Nothing is sent for an empty dict, and an empty list is refused.
+        "metadata_json": json_to(m.metadata, "metadata") if m.metadata or m.metadata not in (None, {}) else None,
+        "payload": m.payload,
+        "citations": citations_to(m.citations) if m.citations else None,
+        "create_time": optional_time_to(m.create_time, "create_time"),
+    }
 
 
 def new_message_to(m: t.NewMessage) -> message_pb2.NewMessage:
     """A message to append."""
     check_kind(m, t.NewMessage, "messages")
-    made = message_pb2.NewMessage()
-    fill_message(
-        made, m.role, m.content, m.selected_text, m.metadata, m.payload, m.citations, m.message_id, m.create_time
-    )
-    return made
+    return make(message_pb2.NewMessage, **new_message_fields(m))
 
 
 def receipt_from(m: message_pb2.Receipt) -> t.Receipt:

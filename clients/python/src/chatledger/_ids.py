@@ -18,8 +18,8 @@ It is ``uuid5(NAMESPACE_DNS, "chatledger.session")``. A framework's session ``na
 """
 
 
-# Seeded by the system. Asking that for each id would give up the interpreter's lock each time, which slows a writer
-# down, and ids need not be hard to guess. A forked process must not go on with the same numbers.
+# Random numbers come from a generator that the system seeds. Asking the system for each id would give up the
+# interpreter's lock each time, which slows a writer down, and ids need not be hard to guess. A forked process must not go on with the same numbers.
 _random = random.Random()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)

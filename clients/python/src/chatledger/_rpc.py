@@ -1,4 +1,4 @@
-"""How a method is described once and offered twice, to be called or to be awaited.
+"""Methods that are described once and offered twice, to be called or to be awaited.
 
 A builder turns arguments into an :class:`Rpc` (one call) or a :class:`Listing` (calls, page by page).
 :func:`call`, :func:`acall`, :func:`pages` and :func:`apages` make methods of it, with its signature and its docstring.
@@ -9,13 +9,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, get_type_hints
 
 from google.protobuf.message import Message as Protobuf
+
+from ._settings import Settings
 
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R", bound=Protobuf)
+F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_PAGE = 500
 """The largest page that the server gives."""
@@ -26,11 +29,11 @@ class Rpc(Generic[T]):
     """One unary call, ready to be made."""
 
     method: str
-    """Its path, ``/chatledger.v1.SessionService/GetSession``."""
+    """The method's path, ``/chatledger.v1.SessionService/GetSession``."""
     request: bytes
     parse: Callable[[bytes], T]
     safe: bool
-    """Whether it may be sent again when nobody knows what became of it."""
+    """Whether the call may be sent again when nobody knows what became of it."""
 
 
 def rpc(
@@ -51,7 +54,7 @@ class Page(Generic[T]):
 
     items: list[T]
     next_page_token: str
-    """Gives the next page; empty at the end."""
+    """The token of the next page; empty at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,12 @@ class Listing(Generic[T]):
 
     page: Callable[[str, int], Rpc[Page[T]]]
     """The call that reads the page of a token, of a size."""
-    page_token: str = ""
     limit: int | None = None
-    """How many to give altogether."""
+    """The most items that are given altogether."""
     page_size: int = 0
-    """0: the server's default, or the limit where that is given."""
+    """The most items a page; 0: the server's default, or the limit where that is given."""
+    page_token: str = ""
+    """The token of the first page; empty: the beginning."""
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("page_size", self.page_size)):
@@ -80,16 +84,46 @@ class Listing(Generic[T]):
         return self.page(token, size)
 
 
+class Paging(TypedDict, total=False):
+    """The fields of a :class:`Listing` that callers give, for functions that take them by name and pass them on."""
+
+    limit: int | None
+    page_size: int
+    page_token: str
+
+
 class Runner(Protocol):
-    """What makes calls and waits for them."""
+    """A client as its groups of methods see it: it makes calls and waits for them."""
 
     def run(self, rpc: Rpc[T]) -> T: ...
 
 
 class AsyncRunner(Protocol):
-    """What makes calls and has them awaited."""
+    """An async client as its groups of methods see it: it makes calls and has them awaited."""
 
     async def run(self, rpc: Rpc[T]) -> T: ...
+
+
+class StreamOpener(Protocol):
+    """A client as its writers and watches see it: they don't import it, since it imports them."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def check_usable(self) -> None: ...
+
+    def open_stream(self, method: str, requests: Any, *, watching: bool) -> Any: ...
+
+
+class AsyncStreamOpener(Protocol):
+    """An async client as its writers and watches see it."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def check_usable(self) -> None: ...
+
+    def open_stream(self, method: str, request: bytes | None = None) -> Any: ...
 
 
 class Pager(Generic[T]):
@@ -155,6 +189,30 @@ class AsyncResource:
 
     def __init__(self, runner: AsyncRunner) -> None:
         self._runner = runner
+
+
+def by_name(kind: type, fields: type) -> Callable[[F], F]:
+    """A decorator for a function whose ``**`` arguments are fields of a dataclass: it shows them one by one.
+
+    ``help`` and other tools read them from the signature and the annotations that the function gets here, the type
+    checkers from ``fields``, a TypedDict that has the names and types of those fields.
+    """
+    hints = get_type_hints(fields)
+    named = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(kind).parameters.values()
+        if parameter.name in hints
+    ]
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+        returns = {"return": signature.return_annotation}
+        function.__annotations__ = {p.name: p.annotation for p in own if p.name != "self"} | hints | returns
+        return function
+
+    return decorate
 
 
 def _like(build: Callable[..., Any], method: Callable[..., Any], result: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the server is, how to get there, and how patiently: what both clients take."""
+"""The settings of both clients: where the server is, how to get there, and how patiently."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .errors import ChatledgerError, ForkedError
 DEFAULT_PORT = 50051
 
 DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
-"""Where a server listens that isn't told otherwise."""
+"""The address that a server listens on by default."""
 
 HTTPS_PORT = 443
 
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:", "google-c2p:")
-"""How gRPC's own names begin: they are passed on as they are."""
+"""The beginnings of gRPC's own names, which are passed on as they are."""
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s/?#@:\[\]]+)(:(?P<port>[^:]*))?")
 
@@ -50,22 +50,22 @@ _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
-# Counted, since asking for the process' id is a system call, and a writer checks before each message.
+# Forks are counted, since asking for the process' id is a system call, and a writer checks before each message.
 _forks = 0
 
 
-def _forked() -> None:
+def _count_fork() -> None:
     global _forks
     _forks += 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client was made with."""
+    """The arguments that a client was made with, checked and filled in."""
 
     target: str
     """``host:port``, or any other name that gRPC resolves."""
@@ -82,7 +82,7 @@ class Settings:
 
     @property
     def metadata(self) -> Sequence[tuple[str, str]] | None:
-        """What every call sends along."""
+        """The metadata that every call sends along."""
         return None if self.api_key is None else [("authorization", f"Bearer {self.api_key}")]
 
     @property
@@ -101,14 +101,14 @@ class Settings:
 def settings(
     target: str | None,
     *,
-    api_key: str | None,
-    timeout: float | None,
-    tls: bool | None,
-    root_certificates: bytes | None,
-    private_key: bytes | None,
-    certificate_chain: bytes | None,
+    api_key: str | None = None,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    tls: bool | None = None,
+    root_certificates: bytes | None = None,
+    private_key: bytes | None = None,
+    certificate_chain: bytes | None = None,
 ) -> Settings:
-    """Checks the arguments of a client and fills them in from the environment."""
+    """The settings by a client's arguments, filled in from the environment; raises ValueError where they can't be."""
     target = target or os.environ.get("CHATLEDGER_TARGET") or DEFAULT_TARGET
     address, https = _address(target)
     api_key = api_key or os.environ.get("CHATLEDGER_API_KEY") or None
@@ -128,14 +128,14 @@ def settings(
             f"refusing to send api_key to {address} in clear text: "
             "use https:// or tls=True, or say tls=False where the network is trusted"
         )
-    made = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
-    return Settings(address, timeout, made, api_key, _forks)
+    credentials = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
+    return Settings(address, timeout, credentials, api_key, _forks)
 
 
 def _address(target: str) -> tuple[str, bool]:
-    """What gRPC is to connect to, and whether ``https://`` says so.
+    """The address that gRPC is to connect to, and whether the target says ``https://``.
 
-    Never without a port: gRPC would take 443, with TLS or without.
+    It always has a port: gRPC would take 443, with TLS or without.
     """
     if not isinstance(target, str):
         raise TypeError(f"target must be a str, not {type(target).__name__}")
@@ -154,7 +154,7 @@ def _host_and_port(text: str) -> tuple[str, str | None]:
     try:
         return f"[{ipaddress.IPv6Address(text)}]", None
     except ValueError:
-        # Not an address in version 6 without its brackets.
+        # The text isn't an address of version 6 without its brackets.
         found = _HOST_AND_PORT.fullmatch(text)
     return (found["host"], found["port"]) if found else ("", None)
 
@@ -164,7 +164,7 @@ def _is_port(port: str | None) -> bool:
 
 
 def _check_key(api_key: str) -> None:
-    """Refuses what gRPC would refuse at each call, or send without its ends; never shows the key."""
+    """A key that gRPC would refuse at each call, or send without its ends, is refused here, and never shown."""
     if not isinstance(api_key, str):
         raise TypeError(f"api_key must be a str, not {type(api_key).__name__}")
     if not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
@@ -201,7 +201,7 @@ class Backoff:
         return max(pause, at_least or 0.0)
 
     def reset(self) -> None:
-        """After a success."""
+        """The next pause is the first one again: called after a success."""
         self._next = FIRST_PAUSE
 
 
@@ -219,7 +219,7 @@ class Attempts:
 
     def pause_after(self, error: ChatledgerError) -> float:
         """Seconds to wait before the next attempt; raises the error where there is none."""
-        # What was refused for want of room was not done, whatever it was.
+        # A request that was refused for want of room was not done, whatever it was.
         refused = error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None
         if not (refused or self._safe and error.code == "UNAVAILABLE"):
             raise error

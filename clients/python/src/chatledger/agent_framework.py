@@ -11,7 +11,7 @@ from agent_framework import HistoryProvider
 from agent_framework import Message as FrameworkMessage
 
 from . import errors
-from ._adapter import Chat, Clients, own_payload, stored, to_json
+from ._adapter import Chat, Clients, own_payload, framework_message, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -92,7 +92,7 @@ class ChatledgerHistoryProvider(HistoryProvider):
             await chat.aappend([of_message(message) for message in messages])
             return
         while True:
-            # Before the history: what is appended after that is found out by the server.
+            # The seq is read before the history: what is appended after that is found out by the server.
             last_seq = await chat.alast_seq()
             history = [to_message(message) for message in await chat.amessages()]
             new = new_messages(history, messages)
@@ -139,7 +139,7 @@ def new_messages(
 
 
 def _may_replay(messages: Sequence[FrameworkMessage]) -> bool:
-    """Whether any could be known again; otherwise the history needn't be read."""
+    """Whether any of the messages could be known again; otherwise the history needn't be read."""
     return any(_id(message) for message in messages) or any(
         _is_transcript(messages, n) for n in range(1, len(messages))
     )
@@ -160,7 +160,7 @@ def _id(message: FrameworkMessage) -> str | None:
 
 
 def _key(message: FrameworkMessage) -> tuple[str | None, str, str]:
-    """What makes two messages the same: the id and the text, or without an id all contents."""
+    """The key that two equal messages share: the id and the text, or without an id all contents."""
     found = _id(message)
     if found is not None:
         return found, str(message.role), message.text
@@ -174,7 +174,7 @@ def of_message(message: FrameworkMessage) -> NewMessage:
     results = [content for content in contents if content.type == "function_result"]
     text = message.text or "\n".join(str(content.result) for content in results if content.result is not None)
     usage = [content.usage_details for content in contents if content.type == "usage"]
-    return stored(
+    return framework_message(
         FRAMEWORK,
         _ROLES.get(str(message.role), "assistant"),
         text,

@@ -6,27 +6,31 @@ import asyncio
 import builtins
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from . import errors
-from ._answers import answered
+from ._answers import answer_of
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
-from ._rpc import AsyncResource, Rpc, acall, apages
+from ._rpc import AsyncResource, Rpc, acall, apages, by_name
 from ._settings import Attempts, Settings
+from ._window import BoundFields, Bounds
 from .aio_writer import AsyncWriter
 from .types import Message
 from .watch import AsyncWatch
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
 
 class AsyncUsers(AsyncResource):
-    """Who chats, and how they sign in."""
+    """The users: who chats, and how they sign in."""
 
     create = acall(users.create)
     get = acall(users.get)
@@ -38,7 +42,7 @@ class AsyncUsers(AsyncResource):
 
 
 class AsyncProfiles(AsyncResource):
-    """What onboarding asked of a user."""
+    """The profiles: a user's onboarding answers."""
 
     get = acall(profiles.get)
     update = acall(profiles.update)
@@ -47,7 +51,7 @@ class AsyncProfiles(AsyncResource):
 
 
 class AsyncSessions(AsyncResource):
-    """Conversations."""
+    """The sessions: conversations, of a user or anonymous."""
 
     create = acall(sessions.create)
     get = acall(sessions.get)
@@ -58,7 +62,7 @@ class AsyncSessions(AsyncResource):
 
 
 class AsyncMessages(AsyncResource):
-    """What was said, in order."""
+    """The messages of a session, in order."""
 
     append = acall(messages.append)
     append_batch = acall(messages.append_batch)
@@ -85,17 +89,14 @@ class AsyncMessages(AsyncResource):
         """
         return AsyncWatch(self._client, session_id, after_seq)
 
-    def writer(
-        self, *, max_pending: int = 4096, max_pending_bytes: int = 16 << 20, timeout: float | None = 120.0
-    ) -> AsyncWriter:
+    @by_name(Bounds, BoundFields)
+    def writer(self, **bounds: Unpack[BoundFields]) -> AsyncWriter:
         """A pipelined writer, many times faster than ``append``: see :class:`~chatledger.AsyncWriter`."""
-        return AsyncWriter(
-            self._client, max_pending=max_pending, max_pending_bytes=max_pending_bytes, timeout=timeout
-        )
+        return AsyncWriter(self._client, **bounds)
 
 
 class AsyncCitations(AsyncResource):
-    """Which chunks of which documents an answer rests on."""
+    """The citations: which chunks of which documents an answer rests on."""
 
     add = acall(citations.add)
     list = apages(citations.list_)
@@ -103,7 +104,7 @@ class AsyncCitations(AsyncResource):
 
 
 class AsyncDocuments(AsyncResource):
-    """What the answers' sources are called."""
+    """The documents: the names of the answers' sources."""
 
     upsert = acall(documents.upsert)
     get = acall(documents.get)
@@ -112,7 +113,7 @@ class AsyncDocuments(AsyncResource):
 
 
 class AsyncAnalytics(AsyncResource):
-    """What a RAG chatbot's team asks of its tables."""
+    """The counts that a RAG chatbot's team asks of its tables."""
 
     top_documents = acall(analytics.top_documents)
     user_activity = apages(analytics.user_activity)
@@ -128,7 +129,7 @@ class AsyncClient(BaseClient):
     """
 
     def _connect(self) -> None:
-        # Shared with the views of with_timeout.
+        # The views of with_timeout share it.
         self._connection = _Connection(self._settings)
 
     def _bind(self) -> None:
@@ -159,10 +160,10 @@ class AsyncClient(BaseClient):
         """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
         attempts = Attempts(self._timeout, safe=rpc.safe)
         while True:
-            # Each time: the client may have been closed in between.
+            # The method is asked for each time: the client may have been closed in between.
             method = self._connection.method(rpc.method)
             try:
-                answer = await answered(
+                answer = await answer_of(
                     method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
                 )
                 break
@@ -204,7 +205,7 @@ class _Connection:
     def channel(self) -> Any:
         self._settings.check_process()
         if self._closed:
-            raise errors.ClosedError("the chatledger client is closed")
+            raise errors.closed_error("client")
         loop = asyncio.get_running_loop()
         if self._channel is None:
             self._loop = loop
@@ -227,6 +228,6 @@ class _Connection:
 
     async def close(self) -> None:
         self._closed = True
-        # In a forked process the channel is the other process'.
+        # In a forked process the channel belongs to the other process.
         if self._channel is not None and not self._settings.is_forked:
             await self._channel.close()

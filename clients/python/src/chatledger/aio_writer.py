@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
-from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +12,12 @@ import grpc
 from . import errors
 from ._answers import EOF
 from ._ids import Id
-from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode, parse
-from .types import Citation, Receipt, Role
-from .writer import _too_late
+from ._rpc import AsyncStreamOpener, by_name
+from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, unanswered_error, stream_error
+from .types import MessageFields, NewMessage, Receipt, Role
 
 if TYPE_CHECKING:
-    from .aio import AsyncClient
+    from typing_extensions import Unpack
 
 _log = logging.getLogger("chatledger")
 
@@ -41,43 +38,31 @@ class AsyncWriter:
         error. It may have been stored all the same. None: no limit.
     """
 
-    def __init__(
-        self, client: AsyncClient, *, max_pending: int, max_pending_bytes: int, timeout: float | None
-    ) -> None:
+    @by_name(Bounds, BoundFields)
+    def __init__(self, client: AsyncStreamOpener, **bounds: Unpack[BoundFields]) -> None:
         self._client = client
-        self._window: Window[asyncio.Future[Receipt]] = Window(max_pending, max_pending_bytes, timeout)
-        # Set when there is something to do, for the sender and the task that opens streams.
+        self._window: Window[asyncio.Future[Receipt]] = Window(Bounds(**bounds))
+        # The event of the sender and of the task that opens streams: set when there is something to do.
         self._work = asyncio.Event()
-        # Set when something was answered, and then replaced: for who waits for room.
+        # The event of the appends that wait for room: set when something was answered, and then replaced.
         self._room = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
+    @by_name(NewMessage, MessageFields)
     async def append(
-        self,
-        session_id: Id,
-        role: Role,
-        content: str = "",
-        *,
-        selected_text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        payload: bytes | None = None,
-        citations: Sequence[Citation] = (),
-        message_id: Id | None = None,
-        create_time: datetime.datetime | None = None,
+        self, session_id: Id, role: Role, content: str = "", **fields: Unpack[MessageFields]
     ) -> asyncio.Future[Receipt]:
         """Appends one message, as ``messages.append`` does, and returns the future of its receipt.
 
         Cancelling that future doesn't take the message back.
         """
         self._client.check_usable()
-        chunk, _ = encode(
-            session_id, role, content, selected_text, metadata, payload, citations, message_id, create_time
-        )
+        chunk, _ = encode(session_id, NewMessage(role, content, **fields))
         while not self._closing and not self._window.has_room(len(chunk)):
             await self._room.wait()
         if self._closing:
-            raise errors.ClosedError("the chatledger writer is closed")
+            raise errors.closed_error("writer")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
         self._window.add(chunk, future)
@@ -98,7 +83,7 @@ class AsyncWriter:
         self._client.check_usable()
         left = await self._wait(timeout)
         if left:
-            raise _too_late(left, timeout)
+            raise unanswered_error(left, timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         """Waits until all is answered, and ends the stream; failures are in the futures.
@@ -110,15 +95,15 @@ class AsyncWriter:
         self._client.settings.check_process()
         self._closing = True
         self._work.set()
-        self._tell()
+        self._wake()
         try:
             left = await self._wait(timeout)
         except asyncio.CancelledError:
-            await self._give_up(_cancelled())
+            await self._give_up(_cancellation_error())
             raise
         if left:
-            await self._give_up(_too_late(left, timeout))
-            raise _too_late(left, timeout)
+            await self._give_up(unanswered_error(left, timeout))
+            raise unanswered_error(left, timeout)
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -126,13 +111,13 @@ class AsyncWriter:
         """Fails what isn't answered, and ends the stream without waiting for the server."""
         self._closing = True
         _resolve(self._window.fail(error))
-        self._tell()
+        self._wake()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _wait(self, timeout: float | None) -> int:
-        """Waits for what is pending now; how many were not answered in time."""
+        """The number of messages pending now that are not answered in time, when they were waited for."""
         pending = self._window.futures()
         if not pending:
             return 0
@@ -145,19 +130,18 @@ class AsyncWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, asyncio.CancelledError):
-            await self._give_up(_cancelled())
+            await self._give_up(_cancellation_error())
         else:
             await self.close()
 
-    def _tell(self) -> None:
-        """Wakes who waits for room."""
+    def _wake(self) -> None:
+        """Wakes the appends that wait for room."""
         if self._closing or self._window.has_much_room():
             self._room.set()
             self._room = asyncio.Event()
 
     async def _run(self) -> None:
         """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
-        backoff = Backoff()
         while True:
             while not len(self._window) and not self._closing:
                 # No stream without need: a server that went away is asked for again when there is something.
@@ -165,16 +149,15 @@ class AsyncWriter:
                 await self._work.wait()
             if not len(self._window):
                 return
-            error = await self._stream(backoff)
+            error = await self._stream()
             _resolve(self._window.ended(error))
-            self._tell()
+            self._wake()
             if len(self._window):
-                pause = backoff.pause(error.retry_after if error else None)
-                _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+                pause = self._window.pause_after(error)
                 await asyncio.sleep(pause)
 
-    async def _stream(self, backoff: Backoff) -> errors.ChatledgerError | None:
-        """One stream, until it ends; why it ended."""
+    async def _stream(self) -> errors.ChatledgerError | None:
+        """The error by which a stream ended, when it was opened and read until then."""
         call: Any = None
         sender: asyncio.Task[None] | None = None
         try:
@@ -186,21 +169,13 @@ class AsyncWriter:
                     return None
                 done, again = self._window.answer(parse(frame))
                 _resolve(done)
-                self._tell()
+                self._wake()
                 if self._window.is_careful or self._closing:
                     self._work.set()
                 if again is not None:
                     return again
-                backoff.reset()
-        except grpc.RpcError as error:
-            return errors.of_rpc(error)
-        except errors.ClosedError as error:
-            return errors.FailedPreconditionError(str(error), code="FAILED_PRECONDITION")
-        except errors.ChatledgerError as error:
-            return error
         except Exception as error:
-            # Whatever it is: if this task ended with it, the futures would wait for ever.
-            return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
+            return stream_error(error)
         finally:
             if sender is not None:
                 sender.cancel()
@@ -224,8 +199,8 @@ class AsyncWriter:
         except asyncio.CancelledError:
             if not call.cancelled():
                 raise
-            # Not our task was cancelled, but the call, by closing the client.
-            raise errors.ClosedError("the chatledger client is closed") from None
+            # The call was cancelled, by closing the client, and not our task.
+            raise errors.closed_error("client") from None
         finally:
             read.cancel()
 
@@ -251,14 +226,14 @@ _LOOK_AGAIN = 1.0
 """Seconds between looks at whether there is an entry that may have waited too long."""
 
 
-def _cancelled() -> errors.ChatledgerError:
+def _cancellation_error() -> errors.ChatledgerError:
     return errors.ChatledgerError("the writer was cancelled before the server answered", code="CANCELLED")
 
 
 def _resolve(done: list[tuple[asyncio.Future[Receipt], Outcome]]) -> None:
     for future, outcome in done:
         if future.done():
-            # Cancelled by who waited for it; the message is stored or not all the same.
+            # The future was cancelled by the task that waited for it; the message is stored or not all the same.
             continue
         if isinstance(outcome, Receipt):
             future.set_result(outcome)

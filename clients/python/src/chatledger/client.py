@@ -6,7 +6,7 @@ import builtins
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -14,17 +14,21 @@ from . import errors
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
-from ._rpc import Resource, Rpc, call, pages
+from ._rpc import Resource, Rpc, by_name, call, pages
 from ._settings import Attempts
+from ._window import BoundFields, Bounds
 from .types import Message
 from .watch import Watch
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
 
 class Users(Resource):
-    """Who chats, and how they sign in."""
+    """The users: who chats, and how they sign in."""
 
     create = call(users.create)
     get = call(users.get)
@@ -36,7 +40,7 @@ class Users(Resource):
 
 
 class Profiles(Resource):
-    """What onboarding asked of a user."""
+    """The profiles: a user's onboarding answers."""
 
     get = call(profiles.get)
     update = call(profiles.update)
@@ -45,7 +49,7 @@ class Profiles(Resource):
 
 
 class Sessions(Resource):
-    """Conversations."""
+    """The sessions: conversations, of a user or anonymous."""
 
     create = call(sessions.create)
     get = call(sessions.get)
@@ -56,7 +60,7 @@ class Sessions(Resource):
 
 
 class Messages(Resource):
-    """What was said, in order."""
+    """The messages of a session, in order."""
 
     append = call(messages.append)
     append_batch = call(messages.append_batch)
@@ -82,17 +86,14 @@ class Messages(Resource):
         """
         return Watch(self._client, session_id, after_seq)
 
-    def writer(
-        self, *, max_pending: int = 4096, max_pending_bytes: int = 16 << 20, timeout: float | None = 120.0
-    ) -> Writer:
+    @by_name(Bounds, BoundFields)
+    def writer(self, **bounds: Unpack[BoundFields]) -> Writer:
         """A pipelined writer, many times faster than ``append``: see :class:`~chatledger.Writer`."""
-        return Writer(
-            self._client, max_pending=max_pending, max_pending_bytes=max_pending_bytes, timeout=timeout
-        )
+        return Writer(self._client, **bounds)
 
 
 class Citations(Resource):
-    """Which chunks of which documents an answer rests on."""
+    """The citations: which chunks of which documents an answer rests on."""
 
     add = call(citations.add)
     list = pages(citations.list_)
@@ -100,7 +101,7 @@ class Citations(Resource):
 
 
 class Documents(Resource):
-    """What the answers' sources are called."""
+    """The documents: the names of the answers' sources."""
 
     upsert = call(documents.upsert)
     get = call(documents.get)
@@ -109,7 +110,7 @@ class Documents(Resource):
 
 
 class Analytics(Resource):
-    """What a RAG chatbot's team asks of its tables."""
+    """The counts that a RAG chatbot's team asks of its tables."""
 
     top_documents = call(analytics.top_documents)
     user_activity = pages(analytics.user_activity)
@@ -169,7 +170,7 @@ class Client(BaseClient):
         """Raises where the client is closed, or belongs to another process."""
         self._settings.check_process()
         if self._closed:
-            raise errors.ClosedError("the chatledger client is closed")
+            raise errors.closed_error("client")
 
     def run(self, rpc: Rpc[T]) -> T:
         """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
@@ -187,7 +188,7 @@ class Client(BaseClient):
                     self.check_usable()
                 pause = attempts.pause_after(errors.of_rpc(error))
             except ValueError:
-                # So grpc tells that the channel was closed.
+                # grpc tells by this that the channel was closed.
                 self.check_usable()
                 raise
             time.sleep(pause)
@@ -198,4 +199,9 @@ class Client(BaseClient):
         """Opens a stream: of requests and answers, or, for a watch, of answers to one request."""
         self.check_usable()
         open_ = self._channel.unary_stream if watching else self._channel.stream_stream
-        return open_(method)(requests, metadata=self._settings.metadata)
+        try:
+            return open_(method)(requests, metadata=self._settings.metadata)
+        except ValueError:
+            # grpc tells by this that the channel was closed.
+            self.check_usable()
+            raise

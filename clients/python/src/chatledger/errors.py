@@ -1,4 +1,4 @@
-"""What can go wrong: one exception class for each kind, with the server's reason and metadata."""
+"""The errors: one exception class for each kind, with the server's reason and metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FieldViolation:
     """One field of a request that the server refused."""
 
     field: str
-    """Its path, such as ``message.citations[0].score``."""
+    """The field's path, such as ``message.citations[0].score``."""
     description: str
 
 
@@ -34,17 +34,17 @@ class ChatledgerError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        """What went wrong, for people."""
+        """The text of the error, for people."""
         self.code = code
         """The gRPC code's name, such as ``NOT_FOUND``."""
         self.reason = reason
-        """What went wrong, for programs, such as ``SESSION_NOT_FOUND``; empty where the server didn't answer."""
+        """The name of the error, for programs, such as ``SESSION_NOT_FOUND``; empty where the server didn't answer."""
         self.metadata: dict[str, str] = dict(metadata or {})
-        """More about it, such as ``last_seq``."""
+        """Facts about the error, such as ``last_seq``."""
         self.violations: list[FieldViolation] = list(violations)
         """All the fields that are wrong, where that is why."""
         self.retry_after = retry_after
-        """In how many seconds to come back, where the server said so."""
+        """The seconds after which to come back, where the server said so."""
 
     def __str__(self) -> str:
         return f"{self.reason or self.code}: {self.message}"
@@ -111,6 +111,11 @@ class ForkedError(RuntimeError):
     """A client or writer was used in a forked process. Make one there: gRPC's threads don't survive a fork."""
 
 
+def closed_error(what: str) -> ClosedError:
+    """The error of a client or a writer that was closed."""
+    return ClosedError(f"the chatledger {what} is closed")
+
+
 _CLASSES: dict[str, type[ChatledgerError]] = {
     "INVALID_ARGUMENT": InvalidArgumentError,
     # A request above the server's limit.
@@ -128,7 +133,7 @@ _CLASSES: dict[str, type[ChatledgerError]] = {
     "INTERNAL": InternalError,
 }
 
-# What comes from the way, or from a moment: the same request may succeed a little later.
+# The codes of what comes from the way, or from a moment: the same request may succeed a little later.
 TRANSIENT = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
 
 
@@ -142,8 +147,8 @@ def of_code(
     retry_after: float | None = None,
 ) -> ChatledgerError:
     """The exception of a gRPC code's name."""
-    made = _CLASSES.get(code, ChatledgerError)
-    return made(
+    kind = _CLASSES.get(code, ChatledgerError)
+    return kind(
         message, code=code, reason=reason, metadata=metadata, violations=violations, retry_after=retry_after
     )
 
@@ -159,7 +164,7 @@ def of_rpc(error: Any) -> ChatledgerError:
     code = error.code()
     details = error.details() or ""
     if code.name == "INTERNAL" and details == "Invalid metadata":
-        # Said by gRPC here, not by the server; it would say the same each time.
+        # gRPC says this here, and not the server; it would say the same each time.
         return of_code("UNAUTHENTICATED", "the api_key can't be sent: gRPC finds it invalid")
     trailing = error.trailing_metadata() or ()
     status = status_pb2.Status()
@@ -168,7 +173,7 @@ def of_rpc(error: Any) -> ChatledgerError:
             try:
                 status.ParseFromString(value)
             except DecodeError:
-                # Not the server's own; code and text are still there.
+                # The details aren't the server's own; code and text are still there.
                 break
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     retry, retry_after = error_details_pb2.RetryInfo(), None

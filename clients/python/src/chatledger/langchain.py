@@ -17,7 +17,7 @@ from langchain_core.messages import (
     messages_from_dict,
 )
 
-from ._adapter import Chat, Clients, own_payload, stored, to_json
+from ._adapter import Chat, Clients, own_payload, framework_message, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -104,7 +104,7 @@ def of_message(message: BaseMessage) -> NewMessage:
     if message.type == "chat" and given["data"].get("role") in ("user", "system", "tool"):
         role = given["data"]["role"]
     calls = getattr(message, "tool_calls", None) or []
-    return stored(
+    return framework_message(
         FRAMEWORK,
         role,
         message.text if isinstance(message.text, str) else str(message.content),
@@ -145,7 +145,7 @@ def _payload(message: BaseMessage, given: dict[str, Any]) -> bytes:
 
 
 def _not_json(value: Any, path: str) -> str:
-    """Where in a value there is something that JSON doesn't have."""
+    """The path to what JSON doesn't have in a value."""
     if isinstance(value, dict | list | tuple):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             try:

@@ -13,8 +13,9 @@ from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, Messag
 from pydantic import BaseModel, Field, PrivateAttr
 
 from . import errors
-from ._adapter import AT_ONCE, Chat, Clients, own_payload, stored, to_json
+from ._adapter import AT_ONCE, Chat, Clients, own_payload, framework_message, to_json
 from ._ids import Id
+from ._rpc import MAX_PAGE
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Role
@@ -29,7 +30,7 @@ _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "sys
 
 
 class _Store:
-    """What both chat stores do, by key."""
+    """The work of both chat stores, by key."""
 
     def __init__(
         self, target: str | None, api_key: str | None, client: Client | AsyncClient | None, user_id: Id | None
@@ -55,7 +56,7 @@ class _Store:
             last_seq = await chat.alast_seq()
             old = await chat.amessages()
             shared = 0
-            while shared < min(len(old), len(new)) and _same(old[shared], new[shared]):
+            while shared < min(len(old), len(new)) and _is_same(old[shared], new[shared]):
                 shared += 1
             if shared < len(new):
                 try:
@@ -63,7 +64,7 @@ class _Store:
                 except errors.SequenceConflictError:
                     # Somebody has added something: look again.
                     continue
-            # Last, so that nothing is lost where this is cut short.
+            # The deletions come last, so that nothing is lost where this is cut short.
             for message in old[shared:]:
                 await chat.adelete(message)
             return
@@ -114,7 +115,7 @@ class _Store:
 
     async def keys(self) -> list[str]:
         listing = self.clients.aio.sessions.list(
-            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=500
+            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=MAX_PAGE
         )
         names = [session.metadata["name"] async for session in listing if session.last_message_time is not None]
         found: list[str] = []
@@ -317,7 +318,7 @@ def of_message(message: ChatMessage, status: MessageStatus = MessageStatus.ACTIV
     role = str(message.role.value)
     extra = message.additional_kwargs
     calls = [block.tool_name for block in message.blocks if block.block_type == "tool_call"]
-    calls += [name for call in extra.get("tool_calls") or [] if (name := _called(call))]
+    calls += [name for call in extra.get("tool_calls") or [] if (name := _tool_name(call))]
     facts: dict[str, Any] = {
         "type": role,
         "tools": calls,
@@ -326,7 +327,7 @@ def of_message(message: ChatMessage, status: MessageStatus = MessageStatus.ACTIV
         "usage": extra.get("usage"),
         STATUS: None if status == MessageStatus.ACTIVE else status.value,
     }
-    return stored(
+    return framework_message(
         FRAMEWORK,
         _ROLES.get(role, "assistant"),
         message.content or "",
@@ -347,11 +348,11 @@ def _status(message: Message) -> MessageStatus:
     return MessageStatus(message.metadata.get(STATUS, MessageStatus.ACTIVE.value))
 
 
-def _same(old: Message, new: NewMessage) -> bool:
+def _is_same(old: Message, new: NewMessage) -> bool:
     return old.payload == new.payload and old.metadata.get(STATUS) == (new.metadata or {}).get(STATUS)
 
 
-def _called(call: Any) -> str | None:
+def _tool_name(call: Any) -> str | None:
     """The tool's name of a call in a provider's own form: a dict, or an object of its SDK."""
     name = _field(_field(call, "function"), "name") or _field(call, "name")
     return name if isinstance(name, str) else None

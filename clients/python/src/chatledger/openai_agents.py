@@ -10,7 +10,7 @@ from agents.items import TResponseInputItem
 from agents.memory import SessionABC, SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
-from ._adapter import Chat, Clients, own_payload, stored, to_json
+from ._adapter import Chat, Clients, own_payload, framework_message, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -33,7 +33,7 @@ class ChatledgerSession(SessionABC):
     :param session_settings: the SDK's, such as a default ``limit``.
     """
 
-    # Declared here, as the SDK's protocol has it: what __init__ assigns would be of a narrower type.
+    # The attribute is declared here, as the SDK's protocol has it: what __init__ assigns would be of a narrower type.
     session_settings: SessionSettings | None = None
 
     def __init__(
@@ -95,7 +95,7 @@ def of_item(item: TResponseInputItem) -> NewMessage:
     if kind != "message" and role == "assistant":
         # A call has no text of its own; what it was given is in the payload.
         text = "" if "arguments" in given else text
-    return stored(
+    return framework_message(
         FRAMEWORK,
         role,
         text,

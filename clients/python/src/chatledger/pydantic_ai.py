@@ -25,8 +25,9 @@ from pydantic_ai.conversation_store import (
 )
 
 from . import errors
-from ._adapter import AT_ONCE, Chat, Clients, own_payload, stored, to_json
+from ._adapter import AT_ONCE, Chat, Clients, own_payload, framework_message, to_json
 from ._ids import NAMESPACE, Id
+from ._rpc import MAX_PAGE
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Role
@@ -34,7 +35,7 @@ from .types import Message, NewMessage, Role
 FRAMEWORK = "pydantic-ai"
 _RECORD, _ENTRY, _DELETED = "record", "entry", "deleted"
 _MAX_PLACES = 100_000
-"""How many entries the store remembers the session of: some 20 MB."""
+"""The number of entries that the store remembers the session of: some 20 MB."""
 
 _records = TypeAdapter(ConversationRecord)
 _messages = TypeAdapter[ai.ModelMessage](ai.ModelMessage)
@@ -64,7 +65,7 @@ class ChatledgerConversationStore(ConversationStore):
     ) -> None:
         self._clients = Clients(target, client, api_key)
         self._user_id = user_id
-        # Which session an entry is in. Every read of a record fills in those that it points at.
+        # The session that an entry is in. Every read of a record fills in those that it points at.
         self._places: OrderedDict[str, str] = OrderedDict()
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
@@ -96,14 +97,14 @@ class ChatledgerConversationStore(ConversationStore):
         entries = [self._entry_to(entry, chat.id, places) for entry in new_entries]
         elsewhere = {entry: place for entry, place in places.items() if place != chat.id}
         payload = to_json({"record": json.loads(_records.dump_json(record)), "sessions": elsewhere})
-        last = stored(FRAMEWORK, "system", "", payload, {"kind": _RECORD}, _message_id(record.revision))
+        last = framework_message(FRAMEWORK, "system", "", payload, {"kind": _RECORD}, _message_id(record.revision))
         await self._append(chat, [*entries, last], record.conversation_id, expected_revision)
         for entry in new_entries:
             self._remember(entry.id, chat.id)
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Makes a conversation unknown. Its entries stay, since forks may share them."""
-        mark = stored(FRAMEWORK, "system", "", b"{}", {"kind": _DELETED})
+        mark = framework_message(FRAMEWORK, "system", "", b"{}", {"kind": _DELETED})
         await self._append(self._chat(conversation_id), [mark], conversation_id, expected_revision)
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
@@ -144,7 +145,7 @@ class ChatledgerConversationStore(ConversationStore):
 
     async def _sessions(self) -> AsyncIterator[str]:
         listing = self._clients.aio.sessions.list(
-            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=500
+            user_id=self._user_id, metadata_contains={"framework": FRAMEWORK}, page_size=MAX_PAGE
         )
         async for session in listing:
             yield session.id
@@ -178,7 +179,7 @@ class ChatledgerConversationStore(ConversationStore):
         """Appends where the stored record has this revision, and nobody else appends meanwhile."""
         while True:
             last_seq = await chat.alast_seq()
-            # After the seq: what is appended after that is found out by the server.
+            # The record is read after the seq: what is appended after that is found out by the server.
             record = await self._record_of(chat.id)
             if (record.revision if record else None) != expected_revision:
                 raise ConversationConflict(conversation_id)
@@ -186,7 +187,7 @@ class ChatledgerConversationStore(ConversationStore):
                 await chat.aappend(messages, expected_last_seq=last_seq, each_step=True)
                 return
             except errors.SequenceConflictError:
-                # Another save, which the next look finds; or another program's message, which doesn't matter.
+                # This is another save, which the next look finds, or another program's message, which doesn't matter.
                 continue
 
     async def _places_of(
@@ -230,7 +231,7 @@ class ChatledgerConversationStore(ConversationStore):
 
     async def _entries(self, session_id: str) -> AsyncIterator[tuple[ConversationEntry, str | None]]:
         """A session's entries, newest first, each with its parent's session where that is another one."""
-        listing = self._clients.aio.messages.list(session_id, order="desc", page_size=500, omit_citations=True)
+        listing = self._clients.aio.messages.list(session_id, order="desc", page_size=MAX_PAGE, omit_citations=True)
         async for message in listing:
             if message.metadata.get("kind") == _ENTRY and message.metadata.get("framework") == FRAMEWORK:
                 yield self._entry_from(message)
@@ -251,7 +252,7 @@ class ChatledgerConversationStore(ConversationStore):
             "message": json.loads(_messages.dump_json(entry.message)),
         }
         role, text, facts = _read(entry.message)
-        return stored(FRAMEWORK, role, text, to_json(form), {"kind": _ENTRY} | facts, _message_id(entry.id))
+        return framework_message(FRAMEWORK, role, text, to_json(form), {"kind": _ENTRY} | facts, _message_id(entry.id))
 
 
 def _message_id(entry_id: str) -> str:
@@ -263,7 +264,7 @@ def _message_id(entry_id: str) -> str:
 
 
 def _read(message: ai.ModelMessage) -> tuple[Role, str, dict[str, Any]]:
-    """What other languages can read of a message: role, text, and tools and usage as metadata."""
+    """The part of a message that other languages can read: role, text, and tools and usage as metadata."""
     if isinstance(message, ai.ModelResponse):
         usage = {key: value for key, value in vars(message.usage).items() if value}
         facts = {

@@ -1,16 +1,16 @@
-"""What goes in and comes out: plain dataclasses. Times are aware, in UTC; ids are canonical UUIDs as ``str``."""
+"""The values that go in and come out: plain dataclasses. Times are aware, in UTC; ids are canonical UUIDs as ``str``."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, TypedDict, final
 
 from ._ids import Id
 
 Role = Literal["user", "assistant", "system", "tool"]
-"""Who speaks: the person, the model, instructions to the model, or a tool's result."""
+"""The speaker of a message: the person, the model, instructions to the model, or a tool's result."""
 
 JsonObject = dict[str, Any]
 """A JSON object. Values survive, spellings don't: 1e2 reads back as 100."""
@@ -25,7 +25,7 @@ class Unset:
 
 
 UNSET: Final = Unset()
-"""Says "leave it as it is", where ``None`` says "clear it"."""
+"""The value of an argument that says "leave it as it is", where ``None`` says "clear it"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class User:
 
     id: str
     email: str
-    """Unique without regard to case."""
+    """The address, unique without regard to case."""
     external_id: str | None
     """The id that an identity provider gives (a JWT's ``sub``)."""
     name: str
@@ -83,7 +83,7 @@ class Session:
     title: str
     metadata: JsonObject
     last_seq: int
-    """How many messages were ever appended: the seq of the last one."""
+    """The number of messages that were ever appended: the seq of the last one."""
     create_time: datetime.datetime
     update_time: datetime.datetime
     last_message_time: datetime.datetime | None
@@ -115,7 +115,7 @@ class Message:
     id: str
     session_id: str
     seq: int
-    """Its place in the session, from 1."""
+    """The message's place in the session, from 1."""
     role: Role
     content: str
     selected_text: str | None
@@ -124,9 +124,9 @@ class Message:
     payload: bytes | None
     """A framework's own form of the message, byte for byte as it was given."""
     citations: list[Citation]
-    """Its sources, by citation_index."""
+    """The message's sources, by citation_index."""
     create_time: datetime.datetime
-    """Strictly increases with seq within a session, except for imports."""
+    """The time of the append; strictly increases with seq within a session, except for imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,29 +135,43 @@ class NewMessage:
 
     role: Role
     content: str = ""
-    """At most 1 MiB; may be empty."""
+    """The text, at most 1 MiB; may be empty."""
     selected_text: str | None = None
-    """At most 64 KiB."""
+    """The passage that the person had selected, at most 64 KiB."""
     metadata: Mapping[str, Any] | None = None
-    """At most 64 KiB and 32 levels deep."""
+    """A JSON object, at most 64 KiB and 32 levels deep."""
     payload: bytes | None = None
-    """At most 1 MiB."""
+    """A framework's own form of the message, at most 1 MiB."""
     citations: Sequence[Citation] = ()
-    """At most 100."""
+    """The message's sources, at most 100."""
     message_id: Id | None = None
-    """None: a new UUIDv7, made before the first attempt."""
+    """The id; None: a new UUIDv7, made before the first attempt."""
     create_time: datetime.datetime | None = None
-    """For imports only; not in the future."""
+    """The time, for imports only; not in the future."""
+
+
+class MessageFields(TypedDict, total=False):
+    """The fields of a :class:`NewMessage` behind its content, for functions that take them by name and pass them on.
+
+    The type checkers can't read them from the dataclass; a test holds the two alike.
+    """
+
+    selected_text: str | None
+    metadata: Mapping[str, Any] | None
+    payload: bytes | None
+    citations: Sequence[Citation]
+    message_id: Id | None
+    create_time: datetime.datetime | None
 
 
 @dataclass(slots=True)
 class Receipt:
-    """Where an appended message was stored."""
+    """The place where an appended message was stored."""
 
     message_id: str
     session_id: str
     seq: int
-    """Its place in the session, from 1."""
+    """The message's place in the session, from 1."""
     create_time: datetime.datetime
     deduplicated: bool
     """True where the message had been stored by an earlier request."""
@@ -170,14 +184,14 @@ class SearchHit:
     message: Message
     session_title: str
     rank: float
-    """Postgres' ts_rank; higher is better."""
+    """The rank by Postgres' ts_rank; higher is better."""
     snippet: str
     """The best passage, the matched words between ``<b>`` and ``</b>``. The rest is not escaped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is known of one source."""
+    """The facts known of one source."""
 
     id: str
     """The key that citations use, 1 to 512 bytes."""
@@ -203,7 +217,7 @@ class TopDocument:
 
 @dataclass(frozen=True, slots=True)
 class UserActivity:
-    """How much one user chatted."""
+    """The numbers of one user's sessions and messages."""
 
     user_id: str
     email: str

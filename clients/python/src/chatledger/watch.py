@@ -1,4 +1,4 @@
-"""Watching a session: iterators that go on where they were when the connection breaks."""
+"""Watches of a session: iterators that go on where they were when the connection breaks."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from . import _convert as convert
 from . import errors
-from ._answers import EOF, answered
+from ._answers import EOF, answer_of
 from ._ids import Id
+from ._rpc import AsyncStreamOpener, StreamOpener
 from ._settings import Backoff
 from .types import Message
 from .v1 import message_pb2 as pb
-
-if TYPE_CHECKING:
-    from .aio import AsyncClient
-    from .client import Client
 
 _METHOD = "/chatledger.v1.MessageService/WatchMessages"
 _log = logging.getLogger("chatledger")
 
 
 class _Position:
-    """Where a watch is, and what its events and failures mean."""
+    """The place where a watch is, and the meaning of its events and failures."""
 
     def __init__(self, session_id: Id, after_seq: int) -> None:
         self._session_id = str(session_id)
@@ -37,7 +34,7 @@ class _Position:
         """The seq of the last message that was given, or that the server has passed."""
         self.caught_up = False
         """Whether all that was stored when the watch began has been given."""
-        # Whatever can't be sent is refused here, not when the first message is waited for.
+        # A request that can't be sent is refused here, not when the first message is waited for.
         self._request()
         if after_seq < 0:
             raise ValueError(f"after_seq must not be negative: {after_seq}")
@@ -78,7 +75,7 @@ class Watch(_Position):
     can mend, such as :class:`~chatledger.NotFoundError` when the session is deleted.
     """
 
-    def __init__(self, client: Client, session_id: Id, after_seq: int) -> None:
+    def __init__(self, client: StreamOpener, session_id: Id, after_seq: int) -> None:
         super().__init__(session_id, after_seq)
         client.check_usable()
         self._client = client
@@ -100,7 +97,7 @@ class Watch(_Position):
             except grpc.RpcError as failure:
                 error = errors.of_rpc(failure)
             finally:
-                # Also when the loop over us is left: a watch that nobody reads must not go on.
+                # The call ends also when the loop over us is left: a watch that nobody reads must not go on.
                 if self._call is not None:
                     self._call.cancel()
             if not self._closed.is_set():
@@ -138,7 +135,7 @@ class AsyncWatch(_Position):
     is deleted.
     """
 
-    def __init__(self, client: AsyncClient, session_id: Id, after_seq: int) -> None:
+    def __init__(self, client: AsyncStreamOpener, session_id: Id, after_seq: int) -> None:
         super().__init__(session_id, after_seq)
         self._client = client
         self._closed = False
@@ -150,14 +147,14 @@ class AsyncWatch(_Position):
             error = None
             try:
                 self._call = self._client.open_stream(_METHOD, self._request())
-                while (frame := await answered(self._call.read())) is not EOF:
+                while (frame := await answer_of(self._call.read())) is not EOF:
                     message = self._message_of(frame)
                     if message is not None:
                         yield message
             except grpc.RpcError as failure:
                 error = errors.of_rpc(failure)
             except errors.ClosedError:
-                # By our own close() it ends; closing the client is an error.
+                # Our own close() ends the watch; closing the client is an error.
                 if not self._closed:
                     raise
             finally:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
-import datetime
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ import grpc
 
 from . import errors
 from ._ids import Id
-from ._settings import Backoff
-from ._window import METHOD, Outcome, Window, encode, parse
-from .types import Citation, Receipt, Role
+from ._rpc import StreamOpener, by_name
+from ._window import METHOD, BoundFields, Bounds, Outcome, Window, encode, parse, unanswered_error, stream_error
+from .types import MessageFields, NewMessage, Receipt, Role
 
 if TYPE_CHECKING:
-    from .client import Client
+    from typing_extensions import Unpack
 
 _WATCH_INTERVAL = 0.5
 """Seconds between looks at how long the oldest message has waited: timeouts are many times longer."""
@@ -47,7 +46,7 @@ class AppendFuture(Future[Receipt]):
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Waits; what the append failed with, or None."""
+        """Waits for the receipt; returns what the append failed with, or None."""
         self._seen = True
         return super().exception(timeout)
 
@@ -65,7 +64,7 @@ class AppendFuture(Future[Receipt]):
         super().set_exception(exception)
 
     def __del__(self) -> None:
-        # As asyncio does: a failure that nobody has looked at must not pass in silence.
+        # A failure that nobody has looked at must not pass in silence; asyncio logs it, too.
         if self._failure is not None and not self._seen:
             _log.error("append of message %s failed, and nobody asked: %s", self.message_id, self._failure)
 
@@ -87,43 +86,31 @@ class Writer:
         error. It may have been stored all the same. None: no limit.
     """
 
-    def __init__(
-        self, client: Client, *, max_pending: int, max_pending_bytes: int, timeout: float | None
-    ) -> None:
+    @by_name(Bounds, BoundFields)
+    def __init__(self, client: StreamOpener, **bounds: Unpack[BoundFields]) -> None:
         client.check_usable()
         self._client = client
-        self._window: Window[AppendFuture] = Window(max_pending, max_pending_bytes, timeout)
+        self._window: Window[AppendFuture] = Window(Bounds(**bounds))
         self._lock = threading.Lock()
-        # Told when something was answered: the threads that wait for room.
+        # The condition of the threads that wait for room: notified when something was answered.
         self._room = threading.Condition(self._lock)
-        # Told when there is something to do: the sender, and the thread that opens streams.
+        # The condition of the sender and of the thread that opens streams: notified when there is something to do.
         self._work = threading.Condition(self._lock)
         self._sender_waits = False
-        # Answered, and their futures not set yet.
+        # The entries that were answered, and whose futures are not set yet.
         self._resolving: list[tuple[AppendFuture, Outcome]] = []
         self._closing = False
         self._gave_up = threading.Event()
         self._call: Any = None
         self._threads: list[threading.Thread] = []
 
+    @by_name(NewMessage, MessageFields)
     def append(
-        self,
-        session_id: Id,
-        role: Role,
-        content: str = "",
-        *,
-        selected_text: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        payload: bytes | None = None,
-        citations: Sequence[Citation] = (),
-        message_id: Id | None = None,
-        create_time: datetime.datetime | None = None,
+        self, session_id: Id, role: Role, content: str = "", **fields: Unpack[MessageFields]
     ) -> AppendFuture:
         """Appends one message, as ``messages.append`` does, and returns the future of its receipt."""
         self._client.check_usable()
-        chunk, message_id = encode(
-            session_id, role, content, selected_text, metadata, payload, citations, message_id, create_time
-        )
+        chunk, message_id = encode(session_id, NewMessage(role, content, **fields))
         future = AppendFuture()
         future.message_id = message_id
         size = len(chunk)
@@ -131,7 +118,7 @@ class Writer:
             while not self._closing and not self._window.has_room(size) and not self._is_own_thread():
                 self._room.wait()
             if self._closing:
-                raise errors.ClosedError("the chatledger writer is closed")
+                raise errors.closed_error("writer")
             self._window.add(chunk, future)
             if not self._threads:
                 self._start()
@@ -155,7 +142,7 @@ class Writer:
         self._refuse_in_callback()
         left = self._wait(timeout)
         if left:
-            raise _too_late(left, timeout)
+            raise unanswered_error(left, timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Waits until all is answered, and ends the stream; failures are in the futures.
@@ -164,7 +151,7 @@ class Writer:
         Leaving the ``with`` does the same, also by an exception. In a forked process it raises
         :class:`~chatledger.ForkedError`: the messages are the other process'.
         """
-        # First of all: whoever held the lock when the process forked holds it for ever.
+        # The check comes first: a thread that held the lock when the process forked holds it for ever.
         self._client.settings.check_process()
         self._refuse_in_callback()
         with self._lock:
@@ -174,7 +161,7 @@ class Writer:
         left = self._wait(timeout)
         if left:
             with self._lock:
-                failed = self._window.fail(_too_late(left, timeout))
+                failed = self._window.fail(unanswered_error(left, timeout))
                 self._gave_up.set()
                 if self._call is not None:
                     self._call.cancel()
@@ -183,12 +170,12 @@ class Writer:
         self._gave_up.set()
         for thread in self._threads:
             thread.join()
-        atexit.unregister(self._tell_what_is_lost)
+        atexit.unregister(self._log_loss)
         if left:
-            raise _too_late(left, timeout)
+            raise unanswered_error(left, timeout)
 
     def _wait(self, timeout: float | None) -> int:
-        """Waits for what is pending now; how many were not answered in time."""
+        """The number of messages pending now that are not answered in time, when they were waited for."""
         with self._lock:
             pending = [*self._window.futures(), *(future for future, _ in self._resolving)]
         return len(concurrent.futures.wait(pending, timeout).not_done)
@@ -201,8 +188,8 @@ class Writer:
         if self._is_own_thread():
             raise RuntimeError("a callback runs in the writer's thread and can't wait for the writer")
 
-    def _tell_what_is_lost(self) -> None:
-        # What a forked process finds here isn't lost: the other process sends it.
+    def _log_loss(self) -> None:
+        # Messages that a forked process finds here aren't lost: the other process sends them.
         if len(self._window) and not self._client.settings.is_forked:
             _log.error("%d messages may not be stored: the chatledger writer was not closed", len(self._window))
 
@@ -213,12 +200,12 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._client.settings.is_forked:
-            # What went wrong in the forked process is on its way already.
+            # The exception of the forked process is on its way already.
             return
         self.close()
 
     def _start(self) -> None:
-        atexit.register(self._tell_what_is_lost)
+        atexit.register(self._log_loss)
         for run in (self._run, self._watch):
             thread = threading.Thread(target=run, name=f"chatledger-writer{run.__name__}", daemon=True)
             self._threads.append(thread)
@@ -226,7 +213,6 @@ class Writer:
 
     def _run(self) -> None:
         """Opens stream after stream, and reads their answers, until the writer is closed and all is answered."""
-        backoff = Backoff()
         while True:
             with self._lock:
                 while not len(self._window) and not self._closing:
@@ -235,18 +221,17 @@ class Writer:
                     self._work.wait()
                 if not len(self._window):
                     return
-            error = self._stream(backoff)
+            error = self._stream()
             with self._lock:
                 self._call = None
                 self._resolving = self._window.ended(error)
             self._resolve()
             if len(self._window):
-                pause = backoff.pause(error.retry_after if error else None)
-                _log.warning("the writer's stream has ended and is opened again in %.2f s: %s", pause, error)
+                pause = self._window.pause_after(error)
                 self._gave_up.wait(pause)
 
-    def _stream(self, backoff: Backoff) -> errors.ChatledgerError | None:
-        """One stream, until it ends; why it ended."""
+    def _stream(self) -> errors.ChatledgerError | None:
+        """The error by which a stream ended, when it was opened and read until then."""
         live = [True]
         try:
             call = self._client.open_stream(METHOD, self._frames(live), watching=False)
@@ -260,17 +245,8 @@ class Writer:
                 if again is not None:
                     call.cancel()
                     return again
-                backoff.reset()
-        except grpc.RpcError as error:
-            return errors.of_rpc(error)
-        except (errors.ClosedError, ValueError) as error:
-            # The client was closed under the writer; grpc says so by a ValueError.
-            return errors.FailedPreconditionError(f"the client is closed: {error}", code="FAILED_PRECONDITION")
-        except errors.ChatledgerError as error:
-            return error
         except Exception as error:
-            # Whatever it is: if this thread died of it, the futures would wait for ever.
-            return errors.InternalError(f"the stream failed: {error!r}", code="INTERNAL")
+            return stream_error(error)
         finally:
             with self._lock:
                 live[0] = False
@@ -310,12 +286,6 @@ class Writer:
                 patience = self._window.patience()
                 if patience is not None and patience <= 0 and self._call is not None:
                     self._call.cancel()
-
-
-def _too_late(left: int, timeout: float | None) -> errors.DeadlineExceededError:
-    return errors.DeadlineExceededError(
-        f"{left} messages were not answered within {timeout} s", code="DEADLINE_EXCEEDED"
-    )
 
 
 def _resolve(done: list[tuple[AppendFuture, Outcome]]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the adapters share: texts and JSON to try, and many writers with a reader."""
+"""The parts that the tests of the adapters share: texts and JSON to try, and many writers with a reader."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ async def test_a_replay_is_not_stored_again(chatledger_target: str, name: str, l
     await provider.save_messages(name, history[:2])
     await provider.save_messages(name, history)
     assert forms(await provider.get_messages(name)) == forms(history)
-    # Without the beginning, and by the id alone.
+    # The replay lacks the beginning, and is known by the id alone.
     await provider.save_messages(name, [history[1], user("four")])
     await provider.save_messages(name, [history[1]])
     history.append(user("four"))

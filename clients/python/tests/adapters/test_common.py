@@ -1,4 +1,4 @@
-"""What the adapters share: steps, timeouts, event loops."""
+"""The parts that the adapters share: steps, timeouts, event loops."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 import chatledger
 from chatledger import NewMessage
-from chatledger._adapter import MAX_BATCH, MAX_REQUEST_BYTES, Chat, Clients, steps_of, stored, to_json
+from chatledger._adapter import MAX_BATCH, MAX_REQUEST_BYTES, Chat, Clients, steps_of, framework_message, to_json
 
 
 def message(text: str) -> NewMessage:
-    """As the adapters make them: the text is sent twice."""
-    return stored("test", "user", text, to_json({"text": text}), {})
+    """A message as the adapters make it: the text is sent twice."""
+    return framework_message("test", "user", text, to_json({"text": text}), {})
 
 
 @pytest.mark.parametrize("text", ["plain", "\u4e2d\u00e9\U0001f600", "a\0b", "lone \ud800 surrogate"])
@@ -64,7 +64,7 @@ async def test_large_additions(chatledger_target: str, name: str, texts: list[st
     "refused",
     [
         pytest.param(message("x" * (2 << 20)), id="payload"),
-        pytest.param(stored("test", "user", "", b"{}", {"tools": ["x" * 200] * 400}), id="metadata"),
+        pytest.param(framework_message("test", "user", "", b"{}", {"tools": ["x" * 200] * 400}), id="metadata"),
     ],
 )
 async def test_a_message_that_is_too_large_leaves_nothing(
@@ -101,7 +101,7 @@ async def test_an_expectation_holds_for_what_was_read(
     with pytest.raises(chatledger.SequenceConflictError) as conflict:
         await chat.aappend(messages, expected_last_seq=0, each_step=True)
     assert conflict.value.last_seq == MAX_BATCH + 1
-    # Again, and the first step is there already: the second follows what is there now.
+    # The second attempt finds that the first step is there already: the second follows what is there now.
     monkeypatch.setattr(chatledger.AsyncClient, "run", run)
     last_seq = await chat.alast_seq()
     receipts = await chat.aappend(messages, expected_last_seq=last_seq, each_step=True)

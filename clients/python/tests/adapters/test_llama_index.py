@@ -146,7 +146,7 @@ class Function(BaseModel):
 
 
 class ToolCall(BaseModel):
-    """As the OpenAI SDK has it."""
+    """A call as the OpenAI SDK has it."""
 
     id: str
     function: Function

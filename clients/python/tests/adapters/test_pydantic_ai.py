@@ -97,7 +97,7 @@ async def test_runs_are_saved_and_go_on(chatledger_target: str, name: str, ledge
         result = await agent.run(f"turn {turn}", conversation=conversation)
         entries = await store.save(result, scope="ada")
         assert len(entries) == 2
-    # Another process: it has nothing in memory.
+    # This store is like another process: it has nothing in memory.
     other = ChatledgerConversationStore(chatledger_target)
     loaded = await other.load(name, scope="ada")
     assert texts(loaded) == ["turn 0", "hello", "turn 1", "hello", "turn 2", "hello"]
@@ -214,7 +214,7 @@ async def test_lists_entries_and_deletes(chatledger_target: str, name: str) -> N
 
 
 async def test_records_are_as_those_of_the_framework(chatledger_target: str, name: str) -> None:
-    """The same calls to the framework's own store in memory, compared."""
+    """The answers are those of the framework's own store in memory, for the same calls."""
     ours, theirs = ChatledgerConversationStore(chatledger_target), InMemoryConversationStore()
     agent = Agent(TestModel())
     result = await agent.run("hi", conversation=Conversation(conversation_id=name))

@@ -19,7 +19,7 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 
 LANGCHAIN_POSTGRES = "0.0.19"
-"""It needn't be installed: only its tests are run."""
+"""The package needn't be installed: only its tests are run."""
 
 AGENTS_TESTS = [
     "tests/memory/test_session.py",
@@ -37,7 +37,7 @@ AGENTS_TESTS = [
     "tests/test_tool_failure_boundaries.py",
 ]
 
-# By parts of their names: tests of how the SDK's class uses SQLite.
+# The tests of how the SDK's class uses SQLite, by parts of their names.
 AGENTS_LEFT_OUT = [
     # SQLite's connections and threads.
     "close_closes_worker_thread_connections",
@@ -99,6 +99,6 @@ def test_langchain_postgres(chatledger_target: str, tmp_path: pathlib.Path) -> N
     pytest.importorskip("langchain_core")
     folder = fetch("langchain-postgres", LANGCHAIN_POSTGRES, tmp_path)
     tests = ["tests/unit_tests/v1/test_chat_histories.py"]
-    # Not with the package's own configuration, which is for plugins that needn't be here.
+    # The package's own configuration isn't used: it is for plugins that needn't be here.
     options = ["-c", os.devnull, "--rootdir", str(folder), "-o", "asyncio_mode=auto"]
     assert run(tests, folder, "langchain_postgres_plugin", chatledger_target, *options) == 2

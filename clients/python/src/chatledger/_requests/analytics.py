@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from typing import TYPE_CHECKING
 
 from .. import _convert as convert
-from .._rpc import Listing, Page, Rpc, rpc
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
 from ..types import DailyVolume, SessionLengthBucket, TopDocument, UserActivity
 from ..v1 import analytics_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def top_documents(*, since: datetime.datetime | None = None, limit: int = 0) -> Rpc[list[TopDocument]]:
@@ -21,9 +25,8 @@ def top_documents(*, since: datetime.datetime | None = None, limit: int = 0) -> 
     )
 
 
-def user_activity(
-    *, limit: int | None = None, page_size: int = 0, page_token: str = ""
-) -> Listing[UserActivity]:
+@by_name(Listing, Paging)
+def user_activity(**paging: Unpack[Paging]) -> Listing[UserActivity]:
     """Users by id, each with how much they chatted."""
 
     def page(token: str, size: int) -> Rpc[Page[UserActivity]]:
@@ -34,7 +37,7 @@ def user_activity(
             lambda r: Page([convert.user_activity_from(u) for u in r.users], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)
 
 
 def daily_volume(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from .. import _convert as convert
 from .._ids import Id
-from .._rpc import Listing, Page, Rpc, rpc
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
 from ..types import Citation
 from ..v1 import citation_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def add(session_id: Id, message_id: Id, citations: Iterable[Citation]) -> Rpc[list[Citation]]:
@@ -31,14 +35,13 @@ def add(session_id: Id, message_id: Id, citations: Iterable[Citation]) -> Rpc[li
     )
 
 
+@by_name(Listing, Paging)
 def list_(
     session_id: Id | None = None,
     message_id: Id | None = None,
     *,
     document_id: str | None = None,
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[Citation]:
     """Lists the citations of one message, or all that name one document."""
     by_message = session_id is not None and message_id is not None
@@ -59,7 +62,7 @@ def list_(
             lambda r: Page([convert.citation_from(c) for c in r.citations], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)
 
 
 def delete(session_id: Id, message_id: Id, citation_index: int) -> Rpc[None]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _convert as convert
-from .._rpc import Listing, Page, Rpc, rpc
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
 from ..types import Document
 from ..v1 import document_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def upsert(
@@ -49,13 +52,12 @@ def get(document_id: str) -> Rpc[Document]:
     )
 
 
+@by_name(Listing, Paging)
 def list_(
     *,
     title_contains: str | None = None,
     metadata_contains: Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[Document]:
     """Lists documents by id."""
     contains = convert.optional_json_to(metadata_contains, "metadata_contains")
@@ -72,7 +74,7 @@ def list_(
             lambda r: Page([convert.document_from(d) for d in r.documents], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)
 
 
 def delete(document_id: str) -> Rpc[None]:

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _convert as convert
 from .._ids import Id
-from .._rpc import Listing, Page, Rpc, rpc
-from ..types import Citation, Message, NewMessage, Receipt, Role, SearchHit
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
+from ..types import Message, MessageFields, NewMessage, Receipt, Role, SearchHit
 from ..v1 import message_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _ORDERS = {"asc": pb.MESSAGE_ORDER_SEQ_ASC, "desc": pb.MESSAGE_ORDER_SEQ_DESC}
 _FIELDS = {"content": pb.SEARCH_FIELD_CONTENT, "selected_text": pb.SEARCH_FIELD_SELECTED_TEXT}
 
 
+@by_name(NewMessage, MessageFields)
 def append(
-    session_id: Id,
-    role: Role,
-    content: str = "",
-    *,
-    selected_text: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    payload: bytes | None = None,
-    citations: Sequence[Citation] = (),
-    message_id: Id | None = None,
-    create_time: datetime.datetime | None = None,
+    session_id: Id, role: Role, content: str = "", **fields: Unpack[MessageFields]
 ) -> Rpc[Receipt]:
     """Appends one message, once however often it is sent: its id is made here, before the first attempt.
 
     Give a ``message_id`` of your own to send it again in another call, or another process.
     """
-    message = NewMessage(role, content, selected_text, metadata, payload, citations, message_id, create_time)
-    request = convert.make(
-        pb.AppendMessageRequest, session_id=str(session_id), message=convert.new_message_to(message)
-    )
+    message = convert.new_message_to(NewMessage(role, content, **fields))
+    request = convert.make(pb.AppendMessageRequest, session_id=str(session_id), message=message)
     return rpc(
         "MessageService/AppendMessage",
         request,
@@ -74,6 +66,7 @@ def get(session_id: Id, message_id: Id) -> Rpc[Message]:
     )
 
 
+@by_name(Listing, Paging)
 def list_(
     session_id: Id,
     *,
@@ -83,9 +76,7 @@ def list_(
     chronological: bool = False,
     roles: Sequence[Role] = (),
     omit_citations: bool = False,
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[Message]:
     """Reads a session's messages by seq, oldest first.
 
@@ -115,7 +106,7 @@ def list_(
             lambda r: Page([convert.message_from(m) for m in r.messages], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)
 
 
 def update(
@@ -165,6 +156,7 @@ def clear(session_id: Id) -> Rpc[int]:
     )
 
 
+@by_name(Listing, Paging)
 def search(
     query: str,
     *,
@@ -172,9 +164,7 @@ def search(
     session_id: Id | None = None,
     roles: Sequence[Role] = (),
     fields: Sequence[Literal["content", "selected_text"]] = (),
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[SearchHit]:
     """Searches the messages of a session or of a user, best match first.
 
@@ -201,4 +191,4 @@ def search(
             lambda r: Page([convert.hit_from(h) for h in r.hits], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from .. import _convert as convert
 from .._ids import Id
-from .._rpc import Listing, Page, Rpc, rpc
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
 from ..types import UNSET, Profile, Unset
 from ..v1 import profile_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def get(user_id: Id) -> Rpc[Profile]:
@@ -70,13 +73,12 @@ def delete(user_id: Id) -> Rpc[None]:
     return rpc("ProfileService/DeleteProfile", request, pb.DeleteProfileResponse, lambda r: None, safe=False)
 
 
+@by_name(Listing, Paging)
 def list_(
     *,
     experience_level: str | None = None,
     preferences_contain: Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[Profile]:
     """Lists profiles by user id."""
     contain = convert.optional_json_to(preferences_contain, "preferences_contain")
@@ -93,4 +95,4 @@ def list_(
             lambda r: Page([convert.profile_from(p) for p in r.profiles], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)

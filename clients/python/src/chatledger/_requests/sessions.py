@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from .. import _convert as convert
 from .._ids import Id
-from .._rpc import Listing, Page, Rpc, rpc
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
 from ..types import UNSET, Session, Unset
 from ..v1 import session_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _ORDERS = {
     "last_active": pb.SESSION_ORDER_LAST_ACTIVE_DESC,
@@ -53,15 +56,14 @@ def get(session_id: Id) -> Rpc[Session]:
     )
 
 
+@by_name(Listing, Paging)
 def list_(
     *,
     user_id: Id | None = None,
     order_by: Literal["last_active", "created"] | None = None,
     metadata_contains: Mapping[str, Any] | None = None,
     title_contains: str | None = None,
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[Session]:
     """Lists the sessions of a user, last active first, or without ``user_id`` the anonymous ones, newest first."""
     ordered = None if order_by is None else convert.choice(order_by, _ORDERS, "order_by")
@@ -86,7 +88,7 @@ def list_(
             lambda r: Page([convert.session_from(s) for s in r.sessions], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)
 
 
 def update(

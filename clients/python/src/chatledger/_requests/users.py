@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from .. import _convert as convert
 from .._ids import Id
-from .._rpc import Listing, Page, Rpc, rpc
+from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
 from ..types import UNSET, NewProfile, Unset, User
 from ..v1 import user_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def create(
@@ -66,13 +71,12 @@ def delete(user_id: Id) -> Rpc[None]:
     return rpc("UserService/DeleteUser", request, pb.DeleteUserResponse, lambda r: None, safe=False)
 
 
+@by_name(Listing, Paging)
 def list_(
     *,
     email_prefix: str | None = None,
     is_active: bool | None = None,
-    limit: int | None = None,
-    page_size: int = 0,
-    page_token: str = "",
+    **paging: Unpack[Paging],
 ) -> Listing[User]:
     """Lists users by id."""
 
@@ -91,7 +95,7 @@ def list_(
             lambda r: Page([convert.user_from(u) for u in r.users], r.next_page_token),
         )
 
-    return Listing(page, page_token, limit, page_size)
+    return Listing(page, **paging)
 
 
 def set_password(user_id: Id, password: str) -> Rpc[None]:

@@ -31,9 +31,9 @@ START_TIMEOUT = 60.0
 """Seconds until the server must be ready. A first start takes about one; a busy machine's takes longer."""
 
 STOP_TIMEOUT = 30.0
-"""Seconds until it must have ended: longer than its own grace for what is under way."""
+"""Seconds until the server must have ended: longer than its own grace for what is under way."""
 
-_TIED = """
+_LAUNCHER = """
 import os, sys
 try:
     import ctypes, signal
@@ -44,9 +44,9 @@ except (ImportError, OSError, AttributeError):
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Has the system end the program when its parent is killed, and becomes the program.
+"""The launcher of the server: it has the system end the server when its parent is killed, and becomes the server.
 
-A program of its own, since subprocess' preexec_fn runs gRPC's fork handlers, and warns, in a process with threads.
+It is a program of its own, since subprocess' preexec_fn runs gRPC's fork handlers, and warns, in a process with threads.
 """
 
 
@@ -61,9 +61,9 @@ class Server:
         self._command = list(command)
         self._env = dict(env)
         self.log = log
-        """The file that its log goes to."""
+        """The file that the server's log goes to."""
         self.target = ""
-        """Where it answers, as ``host:port``; the same again after :meth:`start`."""
+        """The address that the server answers on, as ``host:port``; the same again after :meth:`start`."""
         self.process: subprocess.Popen[str] | None = None
         """The program; None while it is stopped."""
         self._ended = threading.Event()
@@ -89,7 +89,7 @@ class Server:
         launched: Future[subprocess.Popen[str]] = Future()
         self._ended = ended = threading.Event()
         if sys.platform == "linux" and sys.executable:
-            command = [sys.executable, "-S", "-c", _TIED, str(os.getpid()), *command]
+            command = [sys.executable, "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
 
         def run() -> None:
             try:
@@ -170,7 +170,7 @@ def server(
     :param database_url: a PostgreSQL to use instead; it is left as the test leaves it.
     :param args: more flags of ``chatledger serve``.
     """
-    # Only the flags below count: not what the environment says for some other server.
+    # The flags below are all that counts: the environment may speak of some other server.
     other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
     env = {k: v for k, v in os.environ.items() if k == "CHATLEDGER_PG_BIN" or not k.startswith(other)}
     program = shutil.which(binary or find_binary())

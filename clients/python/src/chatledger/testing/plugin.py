@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def chatledger_server() -> Iterator[Server]:
     """A chatledger server with a database of its own, for the whole test session."""
-    # Here: pytest loads this file in every run, and most don't use it.
+    # The import stands here: pytest loads this file in every run, and most don't use it.
     from . import server
 
     with server() as running:
@@ -23,5 +23,5 @@ def chatledger_server() -> Iterator[Server]:
 
 @pytest.fixture
 def chatledger_target(chatledger_server: Server) -> str:
-    """Where that server answers, as ``host:port``."""
+    """The address of that server, as ``host:port``."""
     return chatledger_server.target
