@@ -35,9 +35,8 @@ pub(super) async fn take(
     let method = path.rsplit('/').next().unwrap_or_default();
     let bytes = match method {
         "GetMessage" | "UpdateMessage" => ONE,
-        // One message at a time, which the watch takes by itself.
-        "WatchMessages" => return Ok(None),
         _ if method.starts_with("List") || method.starts_with("Search") => PAGE,
+        // Streams among them: a watch takes one message at a time, by itself.
         _ => return Ok(None),
     };
     let bytes = bytes.min(memory.largest());

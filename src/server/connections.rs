@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    Service,
+    ServerSetup,
     connection::{Calls, Served, Times},
     link::{Link, Links},
 };
@@ -49,12 +49,12 @@ impl Drop for Placed {
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener, service: &Service, links: Links, times: Times) -> Self {
-        let most = service.max_connections.min(Semaphore::MAX_PERMITS);
+    pub(super) fn new(listener: TcpListener, setup: &ServerSetup, links: Links, times: Times) -> Self {
+        let most = setup.max_connections.min(Semaphore::MAX_PERMITS);
         Connections {
             listener,
             places: Arc::new(Semaphore::new(most)),
-            memory: service.memory.clone(),
+            memory: setup.memory.clone(),
             links,
             times,
             told: None,

@@ -20,7 +20,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
-    Service as ServiceOptions, answer,
+    ServerSetup, answer,
     body::{Timely, holding, panicked},
     intake::{self, Intake},
     link::{Link, OpenCall},
@@ -31,12 +31,6 @@ use crate::{
     fair::{FairPool, Holder, Lease},
     memory::Memory,
 };
-
-/// The RPCs whose responses have no end of their own.
-const STREAMS: [&str; 2] = [
-    "/chatledger.v1.MessageService/StreamAppendMessages",
-    "/chatledger.v1.MessageService/WatchMessages",
-];
 
 /// How long a request waits for others to end, before it is told to come back: longer than connections that take no
 /// answers are let have what it waits for (see `server::link`), and shorter than a lock is waited for.
@@ -80,16 +74,16 @@ impl FrontLayer {
         requests.is_contended() || streams.is_contended() || memory.is_contended()
     }
 
-    pub(super) fn new(service: &ServiceOptions, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(setup: &ServerSetup, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
         FrontLayer(Arc::new(Limits {
             intake: Arc::new(intake),
-            memory: service.memory.clone(),
-            requests: permits(service.max_requests),
-            streams: permits(service.max_streams),
+            memory: setup.memory.clone(),
+            requests: permits(setup.max_requests),
+            streams: permits(setup.max_streams),
             probes: permits(MOST_PROBES),
-            request_timeout: service.request_timeout,
-            max_request_bytes: service.limits.max_request_bytes,
-            read_timeout: service.read_timeout,
+            request_timeout: setup.request_timeout,
+            max_request_bytes: setup.limits.max_request_bytes,
+            read_timeout: setup.read_timeout,
             is_over,
         }))
     }
@@ -176,7 +170,7 @@ impl Limits {
     where
         S: Service<Request<Body>, Response = Response<Body>>,
     {
-        let is_stream = STREAMS.contains(&request.uri().path());
+        let is_stream = self.intake.is_stream(request.uri().path());
         let call = open_call(&request);
         let (permits, refusal) = if is_stream {
             (&self.streams, "the server has as many streams as it can hold")

@@ -11,15 +11,10 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use super::services;
 use crate::migrations::Scope;
 use chatledger_migrate as migrate;
 use chatledger_postgres::Db;
-use chatledger_protocol::{
-    analytics_service_server::SERVICE_NAME as ANALYTICS, citation_service_server::SERVICE_NAME as CITATION,
-    document_service_server::SERVICE_NAME as DOCUMENT, message_service_server::SERVICE_NAME as MESSAGE,
-    profile_service_server::SERVICE_NAME as PROFILE, session_service_server::SERVICE_NAME as SESSION,
-    user_service_server::SERVICE_NAME as USER,
-};
 
 /// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it is
 /// less than the 2 s within which clients are to know.
@@ -62,15 +57,8 @@ impl Health {
     }
 
     async fn set(&self, status: ServingStatus) {
-        let auth: &[&str] = &[USER, PROFILE];
-        let chat: &[&str] = &[SESSION, MESSAGE, CITATION, DOCUMENT, ANALYTICS];
-        let served = [(self.scope.has_auth(), auth), (self.scope.has_chat(), chat)];
-        let names = served
-            .iter()
-            .filter(|(served, _)| *served)
-            .flat_map(|(_, names)| names.iter());
-        for name in std::iter::once(&"").chain(names) {
-            self.reporter.set_service_status(*name, status).await;
+        for name in std::iter::once("").chain(services::names(self.scope)) {
+            self.reporter.set_service_status(name, status).await;
         }
     }
 

@@ -11,7 +11,7 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::Memory,
     migrations::PROGRAM,
-    server::{self, Service},
+    server::{self, ServerSetup},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -67,7 +67,7 @@ async fn stop_asked(mut stop: Stop) {
     tokio::spawn(stop.insisted());
 }
 
-fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service> {
+fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.clone());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
@@ -82,7 +82,7 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
         lanes: config.append_lanes.into(),
         ..LedgerOptions::default()
     };
-    Ok(Service {
+    Ok(ServerSetup {
         ledger: Ledger::start(store.db(), &hub, &ledger)?,
         store,
         hub,

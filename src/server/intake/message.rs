@@ -186,7 +186,7 @@ impl Messages {
                 }
             }
             // A unary call has one; more would be held for nothing.
-            if !self.method.is_stream {
+            if !self.method.client_streams {
                 return found;
             }
         }

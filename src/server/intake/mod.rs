@@ -69,6 +69,13 @@ impl Intake {
         })
     }
 
+    /// Whether a method's client or the server may send for as long as it likes, by the contract. False for a method that
+    /// the contract doesn't have.
+    pub(super) fn is_stream(&self, path: &str) -> bool {
+        let method = self.shapes.method(path);
+        method.is_some_and(|method| method.client_streams || method.server_streams)
+    }
+
     /// Reads a unary call's message; a stream's are read as they are asked for.
     // A status is what a call ends with.
     #[allow(clippy::result_large_err)]
@@ -80,7 +87,7 @@ impl Intake {
         let holder = holder(request.extensions());
         request.extensions_mut().insert(holder);
         let method = self.shapes.method(request.uri().path());
-        let is_stream = method.is_some_and(|method| method.is_stream);
+        let is_stream = method.is_some_and(|method| method.client_streams);
         let bytes = if is_stream { STREAM_BYTES } else { CALL_BYTES };
         let call = self.memory.take_soon(holder, bytes, Some(deadline)).await?;
         let Some(method) = method else {
@@ -117,7 +124,7 @@ impl Intake {
     fn scan(&self, method: Method, message: &[u8]) -> Result<usize, Error> {
         let rules = scan::Rules {
             most_built: (self.max_request_bytes * BUILT).min(self.memory.largest()),
-            own_lists_only: method.is_stream,
+            own_lists_only: method.client_streams,
         };
         scan::scan(&self.shapes, method.input, message, rules)
     }
@@ -160,5 +167,24 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
             status.metadata_mut().insert("grpc-accept-encoding", value);
             Err(status)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_says_which_methods_stream() {
+        let limits = Limits::default();
+        let memory = Memory::new(1 << 20);
+        let intake =
+            Intake::new(&limits, &memory, Duration::from_secs(1)).expect("the contract's descriptors");
+        let streams = |method: &str| intake.is_stream(&format!("/chatledger.v1.MessageService/{method}"));
+        assert!(streams("StreamAppendMessages"));
+        // Only the server sends many.
+        assert!(streams("WatchMessages"));
+        assert!(!streams("AppendMessage"));
+        assert!(!streams("NoSuchMethod"));
     }
 }

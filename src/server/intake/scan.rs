@@ -293,7 +293,7 @@ mod tests {
         let method = shapes.method(path).expect("a method");
         let rules = Rules {
             most_built: 64 << 20,
-            own_lists_only: method.is_stream,
+            own_lists_only: method.client_streams,
         };
         scan(&shapes, method.input, bytes, rules).map_err(|error| error.to_string())
     }

@@ -34,7 +34,9 @@ pub(super) struct Method {
     /// The message.
     pub(super) input: usize,
     /// Whether the client sends many.
-    pub(super) is_stream: bool,
+    pub(super) client_streams: bool,
+    /// Whether the server answers many.
+    pub(super) server_streams: bool,
 }
 
 /// A message.
@@ -112,8 +114,12 @@ impl Shapes {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let input = builder.shape(method.input_type())?;
-                    let is_stream = method.client_streaming();
-                    methods.insert(path, Method { input, is_stream });
+                    let method = Method {
+                        input,
+                        client_streams: method.client_streaming(),
+                        server_streams: method.server_streaming(),
+                    };
+                    methods.insert(path, method);
                 }
             }
         }

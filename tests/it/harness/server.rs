@@ -7,7 +7,7 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::{self, Memory},
     migrations::Scope,
-    server::{self, Service},
+    server::{self, ServerSetup},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -88,7 +88,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
         ..options.watch
     };
     let hub = Hub::start(&store, options.listener, watch).expect("a hub");
-    let service = Service {
+    let service = ServerSetup {
         ledger: Ledger::start(&db, &hub, &options.ledger).expect("lanes"),
         store,
         hub,
