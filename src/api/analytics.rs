@@ -3,7 +3,11 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::{Path, page as pages};
+use crate::domain::{
+    Path,
+    analytics::{DEFAULT_TIME_ZONE, check_time_zone},
+    page as pages,
+};
 
 /// `AnalyticsService`.
 #[derive(Clone, Debug)]
@@ -71,9 +75,8 @@ impl pb::analytics_service_server::AnalyticsService for AnalyticsApi {
         let request = request.into_inner();
         let mut check = self.0.check();
         let since = convert::time(&mut check, &Path::ROOT.field("since"), request.since);
-        let time_zone = request.time_zone.unwrap_or_else(|| "UTC".to_owned());
-        // The longest name in the time zone database has 32 characters.
-        check.required_chars(&Path::ROOT.field("time_zone"), &time_zone, 64);
+        let time_zone = request.time_zone.unwrap_or_else(|| DEFAULT_TIME_ZONE.to_owned());
+        check_time_zone(&mut check, &Path::ROOT.field("time_zone"), &time_zone);
         check.finish(())?;
         let days = self.0.store.daily_volume(&caller, since, &time_zone).await?;
         let days = days.into_iter().map(|day| pb::DailyVolume {

@@ -4,7 +4,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
 use crate::{
-    auth::{Passwords, Verdict},
+    auth::{
+        Passwords,
+        sign_in::{self, HashRenewal, SignIn},
+    },
     domain::{Path, user::check_password},
 };
 
@@ -128,23 +131,14 @@ impl pb::user_service_server::UserService for UserApi {
             check.violation(&Path::ROOT.field("email"), "is required");
         }
         check.finish(())?;
-        // A NUL is in no email, and Postgres takes none.
-        let found = if request.email.contains('\0') {
-            None
-        } else {
+        let found = if sign_in::may_be_stored(&request.email) {
             self.api.store.credentials(&caller, &request.email).await?
+        } else {
+            None
         };
         let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
-        let (verdict, began) = self
-            .passwords
-            .verify(request.password.clone(), hash.clone())
-            .await?;
-        let user = match user {
-            Some(user) if verdict != Verdict::Wrong && user.is_active => user,
-            _ => return Ok(self.passwords.refuse(began).await?),
-        };
-        if let (Verdict::RightButOld, Some(old)) = (verdict, hash) {
-            let new = self.passwords.hash(request.password).await?;
+        let SignIn { user, renewal } = self.passwords.sign_in(user, hash, request.password).await?;
+        if let Some(HashRenewal { old, new }) = renewal {
             self.api.store.replace_hash(&caller, user.id, &old, &new).await?;
         }
         Ok(Response::new(pb::VerifyPasswordResponse {

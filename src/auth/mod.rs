@@ -1,13 +1,14 @@
 //! Who calls, and whose rows they may see.
 
 mod password;
+pub mod sign_in;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use password::{Passwords, Verdict, is_affordable};
+pub use password::{PasswordVerdict, Passwords, is_affordable};
 
 use crate::fair::Holder;
 

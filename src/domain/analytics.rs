@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::{Check, Path};
+
 /// A document and how often it was cited.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopDocument {
@@ -49,4 +51,14 @@ pub struct LengthBucket {
     pub label: String,
     /// How many sessions.
     pub session_count: i64,
+}
+
+/// The time zone of days where none is asked for.
+pub const DEFAULT_TIME_ZONE: &str = "UTC";
+/// The longest name of a time zone, in characters: those in the time zone database have 32 at most.
+const MAX_TIME_ZONE: usize = 64;
+
+/// Checks the name of a time zone. Whether there is such a zone is the database's to say.
+pub fn check_time_zone(check: &mut Check<'_>, at: &Path<'_>, name: &str) {
+    check.required_chars(at, name, MAX_TIME_ZONE);
 }

@@ -46,11 +46,16 @@ impl NewDocument {
     /// Checks the texts.
     pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
         check.document_id(&at.field("id"), &self.id);
-        check.text_chars(&at.field("title"), &self.title, MAX_TITLE);
+        check_title(check, &at.field("title"), &self.title);
         check.text_bytes(&at.field("source_uri"), &self.source_uri, MAX_URI);
         check.text_bytes(&at.field("mime_type"), &self.mime_type, MAX_SHORT);
         check.text_bytes(&at.field("content_hash"), &self.content_hash, MAX_SHORT);
     }
+}
+
+/// Checks a title.
+pub fn check_title(check: &mut Check<'_>, at: &Path<'_>, title: &str) {
+    check.text_chars(at, title, MAX_TITLE);
 }
 
 /// Which documents to list, by id.

@@ -58,15 +58,17 @@ const MAX_LANGUAGE: usize = 35;
 impl ProfileFields {
     /// Checks the texts.
     pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
-        for (name, text, max) in [
-            ("software_background", &self.software_background, MAX_TEXT),
-            ("hardware_background", &self.hardware_background, MAX_TEXT),
-            ("learning_goals", &self.learning_goals, MAX_TEXT),
-            ("experience_level", &self.experience_level, MAX_LEVEL),
+        for (name, text) in [
+            ("software_background", &self.software_background),
+            ("hardware_background", &self.hardware_background),
+            ("learning_goals", &self.learning_goals),
         ] {
             if let Some(text) = text {
-                check.text_chars(&at.field(name), text, max);
+                check.text_chars(&at.field(name), text, MAX_TEXT);
             }
+        }
+        if let Some(level) = &self.experience_level {
+            check_level(check, &at.field("experience_level"), level);
         }
         if let Some(tag) = &self.preferred_language
             && (tag.len() > MAX_LANGUAGE || !is_language_tag(tag))
@@ -77,6 +79,11 @@ impl ProfileFields {
             );
         }
     }
+}
+
+/// Checks a level.
+pub fn check_level(check: &mut Check<'_>, at: &Path<'_>, level: &str) {
+    check.text_chars(at, level, MAX_LEVEL);
 }
 
 /// The shape of RFC 5646's `Language-Tag`; whether the subtags are registered is not looked up.

@@ -36,6 +36,7 @@ pub use queue::Pending;
 
 use crate::{
     auth::Caller,
+    deadline,
     domain::{
         Error, Result,
         message::{NewMessage, Receipt},
@@ -96,9 +97,6 @@ const BATCH_CAP: Size = Size {
 /// How long a lone append waits for room before it is told to come back: others' shares move on within a few
 /// batches.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
-
-/// An answer that says why must leave before the caller stops listening.
-const ANSWER_MARGIN: Duration = Duration::from_millis(20);
 
 /// Hears which sessions have new messages.
 type Changed = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
@@ -194,7 +192,10 @@ impl Ledger {
     /// stored.
     pub async fn append(&self, unit: Unit) -> Outcome {
         let patience = Instant::now() + ROOM_PATIENCE;
-        let end = unit.caller.deadline.map(before);
+        let end = unit
+            .caller
+            .deadline
+            .map(|deadline| deadline::APPEND.before(deadline));
         let room = time::timeout_at(end.unwrap_or(patience).min(patience), self.room.take(&unit));
         let room = room
             .await
@@ -234,12 +235,6 @@ impl Ledger {
         }
         pending
     }
-}
-
-/// A moment before a deadline; of a short time, only a small part.
-fn before(deadline: Instant) -> Instant {
-    let left = deadline.saturating_duration_since(Instant::now());
-    Instant::now() + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
 }
 
 /// Appends units to their sessions, in the order given, past the queue, and answers each. Ids that are given twice,

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     api::{Deadline, status::complete},
+    deadline,
     domain::Error,
     fair::{FairPool, Holder, Lease},
     memory::Memory,
@@ -178,7 +179,7 @@ impl Limits {
             (&self.requests, "the server has as many requests as it can hold")
         };
         let timeout = match client_timeout(request.headers()) {
-            Some(timeout) => timeout.saturating_sub(ahead(timeout)).min(self.request_timeout),
+            Some(timeout) => deadline::CLIENT.within(timeout).min(self.request_timeout),
             None => self.request_timeout,
         };
         let deadline = began + timeout;
@@ -307,11 +308,6 @@ fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
 /// The call, as one of its connection's.
 fn open_call(request: &Request<Body>) -> Option<OpenCall> {
     request.extensions().get::<Arc<Link>>().map(OpenCall::new)
-}
-
-/// How much before the client's deadline the server gives up, so that the client hears why.
-fn ahead(timeout: Duration) -> Duration {
-    (timeout / 20).min(Duration::from_millis(10))
 }
 
 /// The `grpc-timeout` header: at most eight digits and a unit.

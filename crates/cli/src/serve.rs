@@ -68,7 +68,7 @@ async fn stop_asked(mut stop: Stop) {
 }
 
 fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<ServerSetup> {
-    let limits = Arc::new(config.limits.clone());
+    let limits = Arc::new(config.limits.limits());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
     let memory = Memory::new(config.memory_budget);

@@ -6,7 +6,7 @@ use crate::{
     auth::Caller,
     domain::{
         Check, Path,
-        document::{Document, DocumentFilter, NewDocument},
+        document::{Document, DocumentFilter, NewDocument, check_title},
         page::{Fingerprint, NOT_OURS},
     },
 };
@@ -53,7 +53,7 @@ pub(in crate::api) fn document_filter(
         check.violation(&root.field("page_token"), NOT_OURS);
     }
     if let Some(title) = &request.title_contains {
-        check.text_chars(&root.field("title_contains"), title, 500);
+        check_title(check, &root.field("title_contains"), title);
     }
     let contains = check.optional_json(
         &root.field("metadata_contains_json"),

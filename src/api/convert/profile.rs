@@ -7,7 +7,7 @@ use crate::{
     domain::{
         Check, JsonMode, Path,
         page::Fingerprint,
-        profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter},
+        profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter, check_level},
     },
 };
 use chatledger_protocol as pb;
@@ -95,7 +95,7 @@ pub(in crate::api) fn profile_filter(
     let root = Path::ROOT;
     let (page, list) = page::read(check, caller, &request);
     if let Some(level) = &request.experience_level {
-        check.text_chars(&root.field("experience_level"), level, 100);
+        check_level(check, &root.field("experience_level"), level);
     }
     let contain = check.optional_json(
         &root.field("preferences_contain_json"),
