@@ -277,7 +277,7 @@ impl fmt::Debug for Secret {
 
 /// An external database: the endpoint of the pool, and the one without a pooler.
 #[derive(Clone, Debug)]
-pub struct External {
+pub struct ExternalDatabase {
     /// Where statements go.
     pub url: DatabaseUrl,
     /// Where migrations go, and notifications come from.
@@ -289,7 +289,7 @@ impl SourceConfig {
     ///
     /// # Errors
     /// A URL that can't be read, with the flag that it came by, and never the URL.
-    pub fn external(&self) -> anyhow::Result<Option<External>> {
+    pub fn external(&self) -> anyhow::Result<Option<ExternalDatabase>> {
         let url = match parse("--database-url (DATABASE_URL)", self.database_url.as_ref())? {
             Some(url) => Some(url),
             None => parse("NEON_DATABASE_URL", self.neon_database_url.as_ref())?,
@@ -301,9 +301,9 @@ impl SourceConfig {
         match (url, direct) {
             (Some(url), direct) => {
                 let direct_url = direct.unwrap_or_else(|| url.clone());
-                Ok(Some(External { url, direct_url }))
+                Ok(Some(ExternalDatabase { url, direct_url }))
             }
-            (None, Some(url)) => Ok(Some(External {
+            (None, Some(url)) => Ok(Some(ExternalDatabase {
                 url: url.clone(),
                 direct_url: url,
             })),

@@ -4,11 +4,11 @@
 //! here, waits where there isn't enough, and is told OVERLOADED where there is none for long. A [`Charge`] gives
 //! it back when it is dropped.
 //!
-//! What connections have received and nobody has read yet has a part of its own ([`Memory::take_to_receive`]).
+//! What connections have received and nobody has read yet has a part of its own ([`MemoryBudget::take_to_receive`]).
 //!
 //! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection
 //! pools and caches of prepared statements; the pages that watches share, for which a part of the budget is set
-//! aside at the start ([`Memory::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are no larger than one of the
+//! aside at the start ([`MemoryBudget::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are no larger than one of the
 //! two copies that their requests are charged for (see `server::intake`).
 
 use std::time::Duration;
@@ -48,7 +48,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// The budget. A clone is the same one.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     pool: FairPool<1>,
     /// For what connections have received and nobody has read: by itself, so that those who are to read it don't wait for
     /// what it holds.
@@ -59,19 +59,19 @@ pub struct Memory {
 /// Memory that is taken from the budget; it goes back when this is dropped.
 #[derive(Debug)]
 pub struct Charge {
-    memory: Memory,
+    memory: MemoryBudget,
     holder: Holder,
     /// More than one where it has grown.
     leases: Vec<Lease<1>>,
     bytes: usize,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let (cache_bytes, receiving) = (bytes / CACHE_PART, bytes / RECEIVING_PART);
-        Memory {
+        MemoryBudget {
             pool: FairPool::new([(bytes - 2 * cache_bytes - receiving) / KIB]),
             receiving: FairPool::new([receiving / KIB]),
             cache_bytes,
@@ -130,7 +130,7 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::take`], of what is set aside for what connections receive.
+    /// As [`MemoryBudget::take`], of what is set aside for what connections receive.
     pub async fn take_to_receive(&self, holder: Holder, bytes: usize) -> Charge {
         let lease = self.receiving.take(holder, [bytes.div_ceil(KIB)]).await;
         Charge {
@@ -141,7 +141,7 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::take`], within the time that somebody waits for memory, and by `deadline`.
+    /// As [`MemoryBudget::take`], within the time that somebody waits for memory, and by `deadline`.
     ///
     /// # Errors
     /// [`Error::Overloaded`] or [`Error::DeadlineExceeded`], whichever comes first.
@@ -173,10 +173,10 @@ impl Charge {
         self.bytes = bytes;
     }
 
-    /// As [`Charge::grow_to`], with the limits of [`Memory::take_soon`].
+    /// As [`Charge::grow_to`], with the limits of [`MemoryBudget::take_soon`].
     ///
     /// # Errors
-    /// Those of [`Memory::take_soon`].
+    /// Those of [`MemoryBudget::take_soon`].
     pub async fn grow_soon(&mut self, bytes: usize, deadline: Option<Instant>) -> Result<()> {
         soon(deadline, self.grow_to(bytes)).await
     }
@@ -203,20 +203,20 @@ impl Charge {
     /// that doesn't read.
     #[must_use]
     pub fn attach<T: Send + 'static>(self, bytes: Bytes, other: T) -> Bytes {
-        Bytes::from_owner(Charged {
+        Bytes::from_owner(ChargedBytes {
             bytes,
-            _held: (self, other),
+            _owned: (self, other),
         })
     }
 }
 
 /// Bytes, their charge, and what else is held for them.
-struct Charged<T> {
+struct ChargedBytes<T> {
     bytes: Bytes,
-    _held: (Charge, T),
+    _owned: (Charge, T),
 }
 
-impl<T> AsRef<[u8]> for Charged<T> {
+impl<T> AsRef<[u8]> for ChargedBytes<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -239,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_charge_grows_shrinks_and_goes_back() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let all = memory.free();
         let mut charge = memory.take(A, 3 * KIB).await;
         charge.grow_to(10 * KIB).await;
@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_keep_their_charge_until_the_last_part_of_them_is_gone() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let all = memory.free();
         let charge = memory.take(A, 2 * KIB).await;
         let mut bytes = charge.attach(Bytes::from(vec![0; 2 * KIB]), ());
@@ -267,7 +267,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_finds_none_in_time_is_told() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let _held = memory.take(A, 1 << 20).await;
         let deadline = Instant::now() + Duration::from_millis(5);
         let late = memory.take_soon(A, 1 << 20, Some(deadline)).await;

@@ -8,7 +8,7 @@ use crate::{
         Passwords,
         sign_in::{self, HashRenewal, SignIn},
     },
-    domain::{Path, user::check_password},
+    domain::{FieldPath, user::check_password},
 };
 
 /// `UserService`.
@@ -74,7 +74,7 @@ impl pb::user_service_server::UserService for UserApi {
     ) -> Result<Response<pb::DeleteUserResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let id = check.uuid(&Path::ROOT.field("user_id"), &request.get_ref().user_id);
+        let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.get_ref().user_id);
         let id = check.finish(id)?;
         self.api.store.delete_user(&caller, id).await?;
         Ok(Response::new(pb::DeleteUserResponse {}))
@@ -111,8 +111,8 @@ impl pb::user_service_server::UserService for UserApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        let id = check.uuid(&Path::ROOT.field("user_id"), &request.user_id);
-        check_password(&mut check, &Path::ROOT.field("password"), &request.password);
+        let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.user_id);
+        check_password(&mut check, &FieldPath::ROOT.field("password"), &request.password);
         let id = check.finish(id)?;
         let hash = self.passwords.hash(request.password).await?;
         self.api.store.set_password(&caller, id, &hash).await?;
@@ -126,9 +126,9 @@ impl pb::user_service_server::UserService for UserApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        check_password(&mut check, &Path::ROOT.field("password"), &request.password);
+        check_password(&mut check, &FieldPath::ROOT.field("password"), &request.password);
         if request.email.is_empty() {
-            check.violation(&Path::ROOT.field("email"), "is required");
+            check.violation(&FieldPath::ROOT.field("email"), "is required");
         }
         check.finish(())?;
         let found = if sign_in::may_be_stored(&request.email) {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, Path};
+use super::{Check, FieldPath};
 
 /// A document and how often it was cited.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,6 @@ pub const DEFAULT_TIME_ZONE: &str = "UTC";
 const MAX_TIME_ZONE: usize = 64;
 
 /// Checks the name of a time zone. Whether there is such a zone is the database's to say.
-pub fn check_time_zone(check: &mut Check<'_>, at: &Path<'_>, name: &str) {
+pub fn check_time_zone(check: &mut Check<'_>, at: &FieldPath<'_>, name: &str) {
     check.required_chars(at, name, MAX_TIME_ZONE);
 }

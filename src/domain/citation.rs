@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, Path, page::Page};
+use super::{Check, FieldPath, page::Page};
 
 /// One source of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +76,7 @@ pub struct CitationFilter {
 }
 
 /// Checks the citations of one message. `at` is that message.
-pub fn check_all(check: &mut Check<'_>, at: &Path<'_>, citations: &[Citation]) {
+pub fn check_all(check: &mut Check<'_>, at: &FieldPath<'_>, citations: &[Citation]) {
     let max = check.limits.max_citations;
     if citations.len() > max {
         check.violation(

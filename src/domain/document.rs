@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Check, JsonObject, Path, page::Page};
+use super::{Check, FieldPath, JsonObject, page::Page};
 
 /// What is known of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ const MAX_SHORT: usize = 255;
 
 impl NewDocument {
     /// Checks the texts.
-    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
+    pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
         check.document_id(&at.field("id"), &self.id);
         check_title(check, &at.field("title"), &self.title);
         check.text_bytes(&at.field("source_uri"), &self.source_uri, MAX_URI);
@@ -54,7 +54,7 @@ impl NewDocument {
 }
 
 /// Checks a title.
-pub fn check_title(check: &mut Check<'_>, at: &Path<'_>, title: &str) {
+pub fn check_title(check: &mut Check<'_>, at: &FieldPath<'_>, title: &str) {
     check.text_chars(at, title, MAX_TITLE);
 }
 

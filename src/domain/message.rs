@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Check, JsonMode, JsonObject, Path,
+    Check, FieldPath, JsonMode, JsonObject,
     citation::{self, Citation},
     page::Page,
 };
@@ -95,7 +95,7 @@ pub struct NewMessage {
 
 impl NewMessage {
     /// Checks sizes, citations and time. `at` is the message.
-    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
+    pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
         let limits = check.limits;
         check.text_bytes(&at.field("content"), &self.content, limits.max_content_bytes);
         if let Some(text) = &self.selected_text {

@@ -17,7 +17,7 @@ pub mod profile;
 pub mod session;
 pub mod user;
 
-pub use check::{Check, Path};
+pub use check::{Check, FieldPath};
 pub use error::{Error, Resource, Result, Violation};
 pub use json::JsonObject;
 pub use limits::Limits;

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Check, Path};
+use super::{Check, FieldPath};
 
 /// What a page size of 0 means.
 pub const DEFAULT_PAGE_SIZE: usize = 50;
@@ -58,7 +58,7 @@ impl<K> Page<K> {
 }
 
 /// A page size as the contract reads it.
-pub fn size(check: &mut Check<'_>, at: &Path<'_>, given: i32) -> usize {
+pub fn size(check: &mut Check<'_>, at: &FieldPath<'_>, given: i32) -> usize {
     match usize::try_from(given) {
         Ok(0) => DEFAULT_PAGE_SIZE,
         Ok(size) => size.min(MAX_PAGE_SIZE),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, JsonMode, JsonObject, Path, page::Page};
+use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
 
 /// A user's onboarding answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ const MAX_LANGUAGE: usize = 35;
 
 impl ProfileFields {
     /// Checks the texts.
-    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
+    pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
         for (name, text) in [
             ("software_background", &self.software_background),
             ("hardware_background", &self.hardware_background),
@@ -82,7 +82,7 @@ impl ProfileFields {
 }
 
 /// Checks a level.
-pub fn check_level(check: &mut Check<'_>, at: &Path<'_>, level: &str) {
+pub fn check_level(check: &mut Check<'_>, at: &FieldPath<'_>, level: &str) {
     check.text_chars(at, level, MAX_LEVEL);
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, JsonMode, JsonObject, Path, page::Page};
+use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
 
 /// A conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct NewSession {
 
 /// Whose sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum SessionOwner {
     /// A user's.
     User(Uuid),
     /// Nobody's.
@@ -82,7 +82,7 @@ pub struct SessionFilter {
     /// Which page, by time (in microseconds since 1970) and id.
     pub page: Page<(i64, Uuid)>,
     /// Whose.
-    pub owner: Owner,
+    pub owner: SessionOwner,
     /// In which order.
     pub order: SessionOrder,
     /// What the metadata must contain.
@@ -110,6 +110,6 @@ pub const MAX_CLAIMS: usize = 500;
 pub const MAX_TITLE: usize = 500;
 
 /// A title.
-pub fn check_title(check: &mut Check<'_>, at: &Path<'_>, title: &str) {
+pub fn check_title(check: &mut Check<'_>, at: &FieldPath<'_>, title: &str) {
     check.text_chars(at, title, MAX_TITLE);
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Unit,
-    decide::{Insertion, Known, Session},
+    decide::{IdLookup, Insertion, LockedSession},
 };
 use crate::domain::{Error, message::Receipt};
 
@@ -21,7 +21,7 @@ pub(super) trait Database: Clone + Send + Sync + 'static {
 
     /// Stores units of which nobody has looked up what is stored, in a transaction of its own. Units of sessions that
     /// don't exist, that aren't their callers', or that somebody else has locked, are left out.
-    fn append(&self, units: &[&Unit]) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+    fn append(&self, units: &[&Unit]) -> impl Future<Output = Result<AppendedRows, Self::Failure>> + Send;
 
     /// Raises sessions' counters to the last seq that is stored.
     fn raise_last_seq(&self, session_ids: &[Uuid]) -> impl Future<Output = Result<(), Self::Failure>> + Send;
@@ -39,17 +39,17 @@ pub(super) trait Transaction: Send + Sync {
     fn lock(
         &self,
         units: &[&Unit],
-        held: Held,
-    ) -> impl Future<Output = Result<HashMap<Uuid, Session>, Self::Failure>> + Send;
+        lock_wait: LockWait,
+    ) -> impl Future<Output = Result<HashMap<Uuid, LockedSession>, Self::Failure>> + Send;
 
     /// Reads what is stored under the units' message ids.
-    fn known(&self, units: &[&Unit]) -> impl Future<Output = Result<Known, Self::Failure>> + Send;
+    fn look_up(&self, units: &[&Unit]) -> impl Future<Output = Result<IdLookup, Self::Failure>> + Send;
 
     /// Stores messages at the ends of sessions that are locked.
     fn insert(
         &self,
         insertions: &[Insertion<'_>],
-    ) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+    ) -> impl Future<Output = Result<AppendedRows, Self::Failure>> + Send;
 
     /// Commits if `result` is good, and rolls back otherwise.
     fn end<T: Send>(
@@ -60,7 +60,7 @@ pub(super) trait Transaction: Send + Sync {
 
 /// What to do about a session that somebody else has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum LockWait {
     /// Leave its units alone.
     Skip,
     /// Wait for it, as long as the transaction's lock_timeout lets us.
@@ -72,7 +72,7 @@ pub(super) trait Failure: Display + Send + Sync {
     /// What to do about it.
     fn remedy(&self) -> Remedy;
     /// What callers are told where nothing can be done about it.
-    fn told(self) -> Error;
+    fn into_error(self) -> Error;
 }
 
 /// What to do about a failure.
@@ -98,7 +98,7 @@ pub(super) enum Remedy {
 
 /// What was stored, by row id.
 #[derive(Debug, Default)]
-pub(super) struct Appended {
+pub(super) struct AppendedRows {
     rows: HashMap<Uuid, AppendedRow>,
 }
 
@@ -111,15 +111,15 @@ pub(super) struct AppendedRow {
     pub(super) created_at: Timestamp,
 }
 
-impl FromIterator<AppendedRow> for Appended {
-    fn from_iter<T: IntoIterator<Item = AppendedRow>>(rows: T) -> Appended {
-        Appended {
+impl FromIterator<AppendedRow> for AppendedRows {
+    fn from_iter<T: IntoIterator<Item = AppendedRow>>(rows: T) -> AppendedRows {
+        AppendedRows {
             rows: rows.into_iter().map(|row| (row.id, row)).collect(),
         }
     }
 }
 
-impl Appended {
+impl AppendedRows {
     /// The receipts of a unit whose messages are stored under these row ids; `None` where its session was left out.
     /// Another unit's message may be stored under the same id then, in another session.
     pub(super) fn receipts(

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{
     Unit,
     batch::{APPEND_CITED, APPEND_UNCITED, Batch},
-    database::{Appended, AppendedRow, Database, Failure, Held, Remedy, Transaction},
-    decide::{Insertion, Known, Place, Session, Stored},
+    database::{AppendedRow, AppendedRows, Database, Failure, LockWait, Remedy, Transaction},
+    decide::{IdLookup, Insertion, LockedSession, MessagePlace, StoredMessage},
 };
 use crate::{domain::Error, store::is_refusal};
 use chatledger_postgres::{Db, DbError, Sql, Time, Tx};
@@ -69,7 +69,7 @@ impl Database for Db {
     type Failure = DbError;
     type Tx = Tx;
 
-    async fn append(&self, units: &[&Unit]) -> Result<Appended, DbError> {
+    async fn append(&self, units: &[&Unit]) -> Result<AppendedRows, DbError> {
         let mut batch = Batch::optimistic();
         for unit in units {
             batch.add(unit, unit.messages.iter().map(|message| message.id));
@@ -89,17 +89,21 @@ impl Database for Db {
 impl Transaction for Tx {
     type Failure = DbError;
 
-    async fn lock(&self, units: &[&Unit], held: Held) -> Result<HashMap<Uuid, Session>, DbError> {
+    async fn lock(
+        &self,
+        units: &[&Unit],
+        lock_wait: LockWait,
+    ) -> Result<HashMap<Uuid, LockedSession>, DbError> {
         let mut ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
         ids.sort_unstable();
         ids.dedup();
-        let sql = match held {
-            Held::Skip => &LOCK_FREE,
-            Held::Wait => &LOCK,
+        let sql = match lock_wait {
+            LockWait::Skip => &LOCK_FREE,
+            LockWait::Wait => &LOCK,
         };
         let rows = self.query(sql, &[&ids]).await?;
         let sessions = rows.iter().map(|row| {
-            let session = Session {
+            let session = LockedSession {
                 tenant: row.get(1),
                 user_id: row.get(2),
                 last_seq: row.get(3),
@@ -111,8 +115,8 @@ impl Transaction for Tx {
 
     /// Read by a statement of its own: a snapshot from before the wait for the locks would miss what a concurrent
     /// retry has stored.
-    async fn known(&self, units: &[&Unit]) -> Result<Known, DbError> {
-        let places: Vec<Place> = units
+    async fn look_up(&self, units: &[&Unit]) -> Result<IdLookup, DbError> {
+        let places: Vec<MessagePlace> = units
             .iter()
             .enumerate()
             .flat_map(|(u, unit)| (0..unit.messages.len()).map(move |m| (u, m)))
@@ -132,10 +136,10 @@ impl Transaction for Tx {
                 &[&sessions, &ids, &roles, &contents, &selected, &payloads],
             )
             .await?;
-        Ok(known(&places, &rows))
+        Ok(lookup_of(&places, &rows))
     }
 
-    async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<Appended, DbError> {
+    async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<AppendedRows, DbError> {
         let mut batch = Batch::default();
         for insertion in insertions {
             batch.add(insertion.unit, insertion.row_ids.iter().copied());
@@ -149,7 +153,7 @@ impl Transaction for Tx {
 }
 
 /// The rows that appending answers.
-fn appended(rows: &[Row]) -> Appended {
+fn appended(rows: &[Row]) -> AppendedRows {
     let rows = rows.iter().map(|row| AppendedRow {
         id: row.get(0),
         session_id: row.get(1),
@@ -160,29 +164,29 @@ fn appended(rows: &[Row]) -> Appended {
 }
 
 /// The rows that [`LOOKUP`] answers about the messages at these places.
-fn known(places: &[Place], rows: &[Row]) -> Known {
-    let mut known = Known::default();
+fn lookup_of(places: &[MessagePlace], rows: &[Row]) -> IdLookup {
+    let mut lookup = IdLookup::default();
     for row in rows {
         let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
         let Some(&place) = places.get(place) else { continue };
-        known.spare.insert(place, row.get(6));
+        lookup.spare.insert(place, row.get(6));
         match row.get::<_, Option<bool>>(1) {
             Some(true) => {
-                let stored = Stored {
+                let stored = StoredMessage {
                     seq: row.get(2),
                     created_at: row.get::<_, Time>(3).0,
                     deleted: row.get(4),
                     same: row.get(5),
                 };
-                known.stored.insert(place, stored);
+                lookup.stored.insert(place, stored);
             }
             Some(false) => {
-                known.elsewhere.insert(place);
+                lookup.elsewhere.insert(place);
             }
             None => {}
         }
     }
-    known
+    lookup
 }
 
 impl Failure for DbError {
@@ -206,7 +210,7 @@ impl Failure for DbError {
         }
     }
 
-    fn told(self) -> Error {
+    fn into_error(self) -> Error {
         match &self {
             // The statement's own check of what it has stored; or a trigger, since what comes with a unit is checked.
             DbError::Sql(sql) if sql.code().is_some_and(is_data_exception) => {

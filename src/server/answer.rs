@@ -13,7 +13,7 @@ use super::intake::CALL_BYTES;
 use crate::{
     domain::{Error, page::MAX_PAGE_BYTES},
     fair::Holder,
-    memory::{Charge, LARGEST_MESSAGE, Memory},
+    memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
 };
 
 /// What a page is read as: what it shows, and the one row more that was too much for it. (Where limits were raised, the
@@ -27,7 +27,7 @@ const ONE: usize = 2 * LARGEST_MESSAGE;
 
 /// Takes what the answer to a request may take at most. Answers without texts are part of what every call takes.
 pub(super) async fn take(
-    memory: &Memory,
+    memory: &MemoryBudget,
     path: &str,
     holder: Holder,
     deadline: Instant,
@@ -44,31 +44,31 @@ pub(super) async fn take(
 }
 
 /// A unary answer, encoded.
-pub(super) struct Collected {
+pub(super) struct CollectedAnswer {
     parts: http::response::Parts,
     frames: Vec<Result<Frame<Bytes>, Status>>,
 }
 
 /// Encodes a unary answer at once, which frees what it was built of.
-pub(super) async fn collect(response: Response<Body>) -> Collected {
+pub(super) async fn collect(response: Response<Body>) -> CollectedAnswer {
     let (parts, mut body) = response.into_parts();
     let mut frames = Vec::new();
     // None of it has to be waited for.
     while let Some(frame) = body.frame().await {
         frames.push(frame);
     }
-    Collected { parts, frames }
+    CollectedAnswer { parts, frames }
 }
 
 /// An answer that is charged, besides the call, until the client has taken it. `request` and `room` are what was taken for
 /// the request and for this, and `other` is what else is held as long.
 pub(super) fn finish<T: Send + 'static>(
-    collected: Collected,
+    collected: CollectedAnswer,
     room: Option<Charge>,
     request: Charge,
     other: T,
 ) -> Response<Body> {
-    let Collected { parts, mut frames } = collected;
+    let CollectedAnswer { parts, mut frames } = collected;
     if frames.is_empty() {
         // An error: its status is in the headers, which then have to be the end of the stream. Clients of grpc's C core
         // take an empty frame behind them for a broken answer.
@@ -78,10 +78,10 @@ pub(super) fn finish<T: Send + 'static>(
     if let Some(room) = room {
         charge.join(room);
     }
-    let mut held = Some((charge, other));
+    let mut owned = Some((charge, other));
     for frame in frames.iter_mut().flatten() {
         if let Some(data) = frame.data_mut()
-            && let Some((mut charge, other)) = held.take()
+            && let Some((mut charge, other)) = owned.take()
         {
             charge.shrink_to(CALL_BYTES + data.len());
             *data = charge.attach(std::mem::take::<Bytes>(data), other);

@@ -25,9 +25,9 @@ use tower::Service;
 use super::{
     front::Front,
     link::Link,
-    unread::{self, FRAME_HEADER, Gate},
+    unread::{self, FRAME_HEADER, ReceiveGate},
 };
-use crate::memory::Memory;
+use crate::memory::MemoryBudget;
 
 /// The preface with which HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,7 +65,7 @@ const JITTER: f64 = 0.1;
 
 /// How long the parts of a connection's life may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(super) struct ConnectionTimes {
     /// From its start until it has begun: clients send the preface and their settings at once.
     pub(super) beginning: Duration,
     /// Then it takes no more calls, and its client is told to open another.
@@ -74,24 +74,24 @@ pub(super) struct Times {
     pub(super) grace: Duration,
 }
 
-impl Times {
+impl ConnectionTimes {
     fn jittered_age(self) -> Duration {
         self.age.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
     }
 }
 
 /// What answers the calls of all connections.
-pub(super) type Calls = Front<Routes>;
+pub(super) type CallService = Front<Routes>;
 
 /// A connection, and what it is served with.
-pub(super) struct Served {
+pub(super) struct ServedConnection {
     pub(super) link: Arc<Link>,
-    pub(super) calls: Calls,
-    pub(super) times: Times,
-    pub(super) memory: Memory,
+    pub(super) calls: CallService,
+    pub(super) times: ConnectionTimes,
+    pub(super) memory: MemoryBudget,
 }
 
-impl Served {
+impl ServedConnection {
     /// Serves it to its end: the client's, or that of its age or of the server with the calls that are under way then; or
     /// at once when it has to leave.
     pub(super) async fn serve(&self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
@@ -116,7 +116,7 @@ impl Served {
 
     async fn serve_http2(&self, read: Vec<u8>, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
         let charge = self.memory.nothing(self.link.holder());
-        let gate = Gate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
+        let gate = ReceiveGate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
         let service = service_fn(|request: Request<Incoming>| {
             let (link, mut calls) = (Arc::clone(&self.link), self.calls.clone());
             async move {
@@ -126,7 +126,7 @@ impl Served {
                 calls.call(request).await
             }
         });
-        let io = TokioIo::new(Begun { read, stream, gate });
+        let io = TokioIo::new(BegunStream { read, stream, gate });
         let mut connection = pin!(builder().serve_connection(io, service));
         let is_old = time::sleep(self.times.jittered_age());
         let ended = tokio::select! {
@@ -214,14 +214,14 @@ async fn refuse(stream: &mut TcpStream) {
 }
 
 /// A connection of which the beginning has been read.
-struct Begun<'a> {
+struct BegunStream<'a> {
     /// What hasn't been handed on of that.
     read: Vec<u8>,
     stream: &'a mut TcpStream,
-    gate: Gate,
+    gate: ReceiveGate,
 }
 
-impl AsyncRead for Begun<'_> {
+impl AsyncRead for BegunStream<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -244,7 +244,7 @@ impl AsyncRead for Begun<'_> {
     }
 }
 
-impl AsyncWrite for Begun<'_> {
+impl AsyncWrite for BegunStream<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn ages_are_spread() {
-        let times = Times {
+        let times = ConnectionTimes {
             beginning: Duration::ZERO,
             age: Duration::from_secs(1000),
             grace: Duration::ZERO,

@@ -32,20 +32,20 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The entries of `grpc.health.v1`: one a served service, and the empty name for the server.
 #[derive(Clone)]
-pub(super) struct Health {
+pub(super) struct HealthFollower {
     reporter: HealthReporter,
     /// For the question.
     db: Db,
     scope: Scope,
 }
 
-impl Health {
+impl HealthFollower {
     /// # Errors
     /// None that a caller can cause.
     pub(super) fn new(reporter: HealthReporter, db: &Db, scope: Scope) -> anyhow::Result<Self> {
         // It isn't work itself, or it would be asked about its own slowness.
         let db = db.another(1)?.unfollowed();
-        Ok(Health { reporter, db, scope })
+        Ok(HealthFollower { reporter, db, scope })
     }
 
     pub(super) async fn serving(&self) {

@@ -19,7 +19,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::unread::Unread;
+use super::unread::UnreadBytes;
 use crate::fair::Holder;
 
 /// How long an answer may lie there, untaken, or a message may stay incomplete without a byte more of it, while others wait
@@ -43,17 +43,17 @@ pub(super) struct Link {
     leave: Notify,
     /// How many calls are open.
     calls: AtomicUsize,
-    unread: Arc<Unread>,
-    state: Mutex<State>,
+    unread: Arc<UnreadBytes>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LinkState {
     /// Since when the last call is over.
     idle_since: Instant,
     /// The parts of answers that have been handed over and not been taken, and the messages that have begun to come and
     /// aren't there, by number.
-    awaited: HashMap<u64, Instant>,
+    debts: HashMap<u64, Instant>,
 }
 
 /// Where numbers come from: they are never used again.
@@ -67,9 +67,9 @@ impl Links {
             leave: Notify::new(),
             calls: AtomicUsize::new(0),
             unread: Arc::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(LinkState {
                 idle_since: Instant::now(),
-                awaited: HashMap::new(),
+                debts: HashMap::new(),
             }),
         });
         self.lock().insert(link.number, Arc::clone(&link));
@@ -130,7 +130,7 @@ impl Link {
     }
 
     /// What it has received and no call has read.
-    pub(super) fn unread(&self) -> &Arc<Unread> {
+    pub(super) fn unread(&self) -> &Arc<UnreadBytes> {
         &self.unread
     }
 
@@ -145,20 +145,20 @@ impl Link {
     }
 
     /// Its client has to do something, until the result is dropped: take a part of an answer, or send the rest of a message.
-    pub(super) fn waits(self: &Arc<Self>) -> Awaited {
+    pub(super) fn debt(self: &Arc<Self>) -> ClientDebt {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.state().awaited.insert(number, Instant::now());
-        Awaited {
+        self.state().debts.insert(number, Instant::now());
+        ClientDebt {
             link: Arc::clone(self),
             number,
         }
     }
 
     fn stalled_since(&self) -> Option<Instant> {
-        self.state().awaited.values().min().copied()
+        self.state().debts.values().min().copied()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,8 +174,8 @@ impl OpenCall {
     }
 
     /// Something of its answer has been handed over, and is untaken until the result is dropped.
-    pub(super) fn handed_over(&self) -> Awaited {
-        self.0.waits()
+    pub(super) fn handed_over(&self) -> ClientDebt {
+        self.0.debt()
     }
 }
 
@@ -190,13 +190,13 @@ impl Drop for OpenCall {
 
 /// What a client hasn't done yet.
 #[derive(Debug)]
-pub(super) struct Awaited {
+pub(super) struct ClientDebt {
     link: Arc<Link>,
     number: u64,
 }
 
-impl Drop for Awaited {
+impl Drop for ClientDebt {
     fn drop(&mut self) {
-        self.link.state().awaited.remove(&self.number);
+        self.link.state().debts.remove(&self.number);
     }
 }

@@ -18,8 +18,8 @@ use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
 use crate::{
-    domain::Limits, ledger::Ledger, memory::Memory, migrations::Scope, store::Store, supervise::supervise,
-    watch::Hub,
+    domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, store::Store,
+    supervise::supervise, watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -49,7 +49,7 @@ pub struct ServerSetup {
     /// How long what is under way on an old connection may go on.
     pub max_connection_age_grace: Duration,
     /// What requests, answers and watches hold together.
-    pub memory: Memory,
+    pub memory: MemoryBudget,
     /// How long a request, or a message of a stream that has begun, may take to arrive.
     pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown.
@@ -79,7 +79,7 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     services::add(&mut routes, &setup, &stopping);
 
-    let health = health::Health::new(reporter, setup.store.db(), setup.scope)?;
+    let health = health::HealthFollower::new(reporter, setup.store.db(), setup.scope)?;
     health.serving().await;
     let follower = health.clone();
     let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });
@@ -99,7 +99,7 @@ pub async fn run(
             supervise("reaper", reap).await;
         }
     });
-    let times = connection::Times {
+    let times = connection::ConnectionTimes {
         beginning: setup.read_timeout,
         age: setup.max_connection_age,
         grace: setup.max_connection_age_grace,

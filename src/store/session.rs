@@ -9,7 +9,7 @@ use crate::{
     auth::Caller,
     domain::{
         Error, Resource, Result, json,
-        session::{NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder},
+        session::{NewSession, Session, SessionChange, SessionFilter, SessionOrder, SessionOwner},
         user::UserKey,
     },
 };
@@ -259,9 +259,9 @@ impl Store {
     /// One more session than the page holds, if there are as many.
     pub async fn list_sessions(&self, caller: &Caller, filter: &SessionFilter) -> Result<Vec<Session>> {
         let (sql, user_id) = match (filter.owner, filter.order) {
-            (Owner::User(id), SessionOrder::Created) => (&LIST_CREATED, Some(id)),
-            (Owner::User(id), SessionOrder::LastActive) => (&LIST_LAST_ACTIVE, Some(id)),
-            (Owner::Anonymous, _) => (&LIST_ANONYMOUS, None),
+            (SessionOwner::User(id), SessionOrder::Created) => (&LIST_CREATED, Some(id)),
+            (SessionOwner::User(id), SessionOrder::LastActive) => (&LIST_LAST_ACTIVE, Some(id)),
+            (SessionOwner::Anonymous, _) => (&LIST_ANONYMOUS, None),
         };
         let (time, id) = match filter.page.after {
             // A token's time was a row's, so it is one; a forged one begins at the newest.

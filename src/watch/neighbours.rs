@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use super::sessions::Sessions;
+use super::sessions::WatchedSessions;
 use crate::store::{LISTEN, Store};
 use chatledger_postgres::connect::{self, Connector};
 
@@ -40,12 +40,12 @@ const OFTEN: Duration = Duration::from_millis(250);
 pub(super) struct Announcer {
     /// This server's, so that it doesn't listen to itself.
     name: Arc<str>,
-    changed: Mutex<Changed>,
+    changed: Mutex<ChangedSessions>,
     some: Notify,
 }
 
 #[derive(Default)]
-struct Changed {
+struct ChangedSessions {
     ids: HashSet<Uuid>,
     all: bool,
 }
@@ -103,16 +103,16 @@ impl Announcer {
         format!("{} {ids}", self.name)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Changed> {
+    fn lock(&self) -> MutexGuard<'_, ChangedSessions> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Hears of other servers, and polls, while somebody watches.
-pub(super) struct Listener {
+pub(super) struct NotificationListener {
     /// Without a pooler between; `None`: there is no such connection.
     connector: Option<Connector>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<WatchedSessions>,
     own_name: Arc<str>,
     /// How often sessions are polled while notifications are heard.
     safety_poll: Duration,
@@ -122,15 +122,15 @@ pub(super) struct Listener {
     is_listening: AtomicBool,
 }
 
-impl Listener {
+impl NotificationListener {
     pub(super) fn new(
         connector: Option<Connector>,
-        sessions: Arc<Sessions>,
+        sessions: Arc<WatchedSessions>,
         own_name: Arc<str>,
         safety_poll: Duration,
         answer_within: Duration,
     ) -> Self {
-        Listener {
+        NotificationListener {
             connector,
             sessions,
             own_name,

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-use super::sessions::{Sessions, Watched};
+use super::sessions::{WatchedSession, WatchedSessions};
 use crate::store::{Asked, PageSize, Store};
 
 /// How many messages are read of a session at a time.
@@ -26,18 +26,18 @@ const GAP: Duration = Duration::from_millis(5);
 /// After a failure. Finding a connection is tried for longer than that already, see `Db::connection`.
 const PAUSE: Duration = Duration::from_millis(250);
 
-pub(super) struct Reader {
+pub(super) struct NewsReader {
     store: Store,
-    sessions: Arc<Sessions>,
+    sessions: Arc<WatchedSessions>,
     /// What a read may answer.
     bytes: usize,
     /// Whether the last read failed.
     fails: AtomicBool,
 }
 
-impl Reader {
-    pub(super) fn new(store: Store, sessions: Arc<Sessions>, bytes: usize) -> Self {
-        Reader {
+impl NewsReader {
+    pub(super) fn new(store: Store, sessions: Arc<WatchedSessions>, bytes: usize) -> Self {
+        NewsReader {
             store,
             sessions,
             bytes,
@@ -56,7 +56,7 @@ impl Reader {
         }
     }
 
-    async fn read(&self, woken: &[(Arc<Watched>, i64)]) {
+    async fn read(&self, woken: &[(Arc<WatchedSession>, i64)]) {
         let asked: Vec<Asked> = woken
             .iter()
             .map(|(watched, known)| Asked {

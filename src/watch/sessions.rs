@@ -19,9 +19,9 @@ const PAGES_BEHIND: usize = 8;
 
 /// What is told to a session's watchers.
 #[derive(Clone)]
-pub(super) enum Told {
+pub(super) enum WatchNotice {
     /// News.
-    Page(Arc<Page>),
+    Page(Arc<SharedPage>),
     /// There are news, too many to keep.
     Look,
     /// The session is gone.
@@ -29,7 +29,7 @@ pub(super) enum Told {
 }
 
 /// News of a session, shared by its watchers.
-pub(super) struct Page {
+pub(super) struct SharedPage {
     /// Above which seq these are all the messages.
     pub(super) above: i64,
     pub(super) news: News,
@@ -37,8 +37,8 @@ pub(super) struct Page {
 }
 
 /// The watched sessions of this server.
-pub(super) struct Sessions {
-    state: Mutex<State>,
+pub(super) struct WatchedSessions {
+    state: Mutex<WatchedIndex>,
     /// Some session may have news.
     woken: Notify,
     /// How many watches there are.
@@ -47,26 +47,26 @@ pub(super) struct Sessions {
 }
 
 #[derive(Default)]
-struct State {
+struct WatchedIndex {
     /// By id; more than one of an id where its watchers don't see alike.
-    watched: HashMap<Uuid, Vec<Arc<Watched>>>,
+    watched: HashMap<Uuid, Vec<Arc<WatchedSession>>>,
     /// Those that may have news.
     woken: HashSet<Uuid>,
 }
 
 /// A session that is watched, by callers who see alike.
-pub(super) struct Watched {
+pub(super) struct WatchedSession {
     pub(super) caller: Caller,
     pub(super) session_id: Uuid,
-    tell: broadcast::Sender<Told>,
+    notices: broadcast::Sender<WatchNotice>,
     /// When its rows were last looked at: as of then, all that is new has been told.
-    looked: watch::Sender<Instant>,
-    place: Mutex<Place>,
+    looked_at: watch::Sender<Instant>,
+    progress: Mutex<WatchProgress>,
 }
 
 /// Where the watchers of a session are.
 #[derive(Default)]
-struct Place {
+struct WatchProgress {
     /// Up to where they have been told, as soon as one of them is live.
     reached: Option<i64>,
     /// Whether there was a hint that nobody has followed, since none was live.
@@ -74,11 +74,11 @@ struct Place {
     watches: usize,
 }
 
-impl Sessions {
+impl WatchedSessions {
     /// `cache_bytes` is what the pages on their way to watchers may take together. Beyond it watchers read for
     /// themselves, as slow ones do.
     pub(super) fn new(cache_bytes: usize) -> Self {
-        Sessions {
+        WatchedSessions {
             state: Mutex::default(),
             woken: Notify::new(),
             watches: watch::Sender::new(0),
@@ -93,23 +93,23 @@ impl Sessions {
         let watched = match all.iter().find(|watched| watched.caller.sees_as(&caller)) {
             Some(watched) => Arc::clone(watched),
             None => {
-                let watched = Arc::new(Watched {
+                let watched = Arc::new(WatchedSession {
                     caller,
                     session_id,
-                    tell: broadcast::Sender::new(PAGES_BEHIND),
-                    looked: watch::Sender::new(Instant::now()),
-                    place: Mutex::default(),
+                    notices: broadcast::Sender::new(PAGES_BEHIND),
+                    looked_at: watch::Sender::new(Instant::now()),
+                    progress: Mutex::default(),
                 });
                 all.push(Arc::clone(&watched));
                 watched
             }
         };
-        watched.place().watches += 1;
+        watched.progress().watches += 1;
         drop(state);
         self.watches.send_modify(|watches| *watches += 1);
         Subscription {
-            told: watched.tell.subscribe(),
-            looked: watched.looked.subscribe(),
+            notices: watched.notices.subscribe(),
+            looked_at: watched.looked_at.subscribe(),
             watched,
             sessions: Arc::clone(self),
         }
@@ -144,7 +144,7 @@ impl Sessions {
     }
 
     /// Those that may have news, as soon as there are any, and up to where their watchers have been told.
-    pub(super) async fn woken(&self) -> Vec<(Arc<Watched>, i64)> {
+    pub(super) async fn woken(&self) -> Vec<(Arc<WatchedSession>, i64)> {
         loop {
             self.woken.notified().await;
             let mut state = self.lock();
@@ -163,17 +163,17 @@ impl Sessions {
 
     /// Tells a session's watchers what is new above the seq that they have been told of, as of a moment; `None`: it is
     /// gone.
-    pub(super) fn tell(&self, watched: &Watched, above: i64, news: Option<News>, as_of: Instant) {
+    pub(super) fn tell(&self, watched: &WatchedSession, above: i64, news: Option<News>, as_of: Instant) {
         self.tell_news(watched, above, news);
         // Last: who hears of this has been told of all there was.
-        watched.looked.send_replace(as_of);
+        watched.looked_at.send_replace(as_of);
     }
 
-    fn tell_news(&self, watched: &Watched, above: i64, news: Option<News>) {
-        let told = match news {
-            None => Told::Gone,
+    fn tell_news(&self, watched: &WatchedSession, above: i64, news: Option<News>) {
+        let notice = match news {
+            None => WatchNotice::Gone,
             // Another session with the same id.
-            Some(news) if news.last_seq < above => Told::Gone,
+            Some(news) if news.last_seq < above => WatchNotice::Gone,
             Some(news) if news.reach() == above => return,
             Some(news) => {
                 watched.reached(news.reach());
@@ -182,51 +182,51 @@ impl Sessions {
                 }
                 let room = Arc::clone(&self.cache).try_acquire_many_owned(kibibytes(&news));
                 match room {
-                    Ok(room) if !news.messages.is_empty() => Told::Page(Arc::new(Page {
+                    Ok(room) if !news.messages.is_empty() => WatchNotice::Page(Arc::new(SharedPage {
                         above,
                         news,
                         _room: room,
                     })),
                     // No room for them, or one that is too large to be read for all.
-                    _ => Told::Look,
+                    _ => WatchNotice::Look,
                 }
             }
         };
         // An error is that all have left meanwhile.
-        let _ = watched.tell.send(told);
+        let _ = watched.notices.send(notice);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchedIndex> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watched {
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl WatchedSession {
+    fn progress(&self) -> MutexGuard<'_, WatchProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The watchers are told up to there, as soon as one is live. Whether there was a hint before that.
     fn reached(&self, seq: i64) -> bool {
-        let mut place = self.place();
-        place.reached = place.reached.max(Some(seq));
-        std::mem::take(&mut place.hinted)
+        let mut progress = self.progress();
+        progress.reached = progress.reached.max(Some(seq));
+        std::mem::take(&mut progress.hinted)
     }
 
     /// Up to where the watchers have been told; where none is live, the hint is kept.
     fn hint(&self) -> Option<i64> {
-        let mut place = self.place();
-        place.hinted |= place.reached.is_none();
-        place.reached
+        let mut progress = self.progress();
+        progress.hinted |= progress.reached.is_none();
+        progress.reached
     }
 }
 
 /// One watch. It ends when this is dropped.
 pub(super) struct Subscription {
-    pub(super) told: broadcast::Receiver<Told>,
-    pub(super) looked: watch::Receiver<Instant>,
-    watched: Arc<Watched>,
-    sessions: Arc<Sessions>,
+    pub(super) notices: broadcast::Receiver<WatchNotice>,
+    pub(super) looked_at: watch::Receiver<Instant>,
+    watched: Arc<WatchedSession>,
+    sessions: Arc<WatchedSessions>,
 }
 
 impl Subscription {
@@ -241,9 +241,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.sessions.lock();
-        let mut place = self.watched.place();
-        place.watches -= 1;
-        if place.watches == 0
+        let mut progress = self.watched.progress();
+        progress.watches -= 1;
+        if progress.watches == 0
             && let Entry::Occupied(mut all) = state.watched.entry(self.watched.session_id)
         {
             all.get_mut()
@@ -252,7 +252,7 @@ impl Drop for Subscription {
                 all.remove();
             }
         }
-        drop(place);
+        drop(progress);
         drop(state);
         self.sessions.watches.send_modify(|watches| *watches -= 1);
     }
@@ -271,12 +271,15 @@ mod tests {
 
     #[test]
     fn a_look_at_one_session_says_nothing_of_another() {
-        let sessions = Arc::new(Sessions::new(1 << 20));
+        let sessions = Arc::new(WatchedSessions::new(1 << 20));
         let watch = || sessions.subscribe(Caller::local_service(None), Uuid::now_v7());
         let (one, other) = (watch(), watch());
-        let before = *other.looked.borrow();
+        let before = *other.looked_at.borrow();
         let as_of = Instant::now();
         sessions.tell(&one.watched, 0, Some(News::default()), as_of);
-        assert_eq!((*one.looked.borrow(), *other.looked.borrow()), (as_of, before));
+        assert_eq!(
+            (*one.looked_at.borrow(), *other.looked_at.borrow()),
+            (as_of, before)
+        );
     }
 }

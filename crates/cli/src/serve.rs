@@ -9,7 +9,7 @@ use super::{logs::Logs, signals::Stop, target::Target};
 use chatledger::{
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
-    memory::Memory,
+    memory::MemoryBudget,
     migrations::PROGRAM,
     server::{self, ServerSetup},
     store::Store,
@@ -71,7 +71,7 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<ServerSe
     let limits = Arc::new(config.limits.limits());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
-    let memory = Memory::new(config.memory_budget);
+    let memory = MemoryBudget::new(config.memory_budget);
     let watch = WatchOptions {
         memory: memory.clone(),
         heartbeat: config.watch_heartbeat,

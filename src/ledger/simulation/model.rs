@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::table::{Row, Table};
+use super::table::{KeyedTable, TableRow};
 use crate::{
     domain::{Error, Resource},
-    ledger::{Outcome, Unit, database::Held},
+    ledger::{Outcome, Unit, database::LockWait},
 };
 
 /// The sessions, each with its owner and its messages, whose seqs are their places.
@@ -31,11 +31,11 @@ pub(super) struct ModelMessage {
 }
 
 /// What a unit's caller should hear: for each message its seq, and whether it was stored before.
-pub(super) type Expected = Result<Vec<(i64, bool)>, Error>;
+pub(super) type ExpectedOutcome = Result<Vec<(i64, bool)>, Error>;
 
 impl Model {
     /// Appends a unit.
-    pub(super) fn append(&mut self, unit: &Unit) -> Expected {
+    pub(super) fn append(&mut self, unit: &Unit) -> ExpectedOutcome {
         let not_found = Error::NotFound(Resource::Session);
         let chat = self.chats.get_mut(&unit.session_id).ok_or(not_found.clone())?;
         if unit
@@ -84,9 +84,9 @@ impl Model {
     }
 
     /// Whether a table holds the same.
-    pub(super) fn assert_is(&self, table: &Table) {
+    pub(super) fn assert_is(&self, table: &KeyedTable) {
         for (session_id, chat) in &self.chats {
-            let mut rows: Vec<&Row> = table
+            let mut rows: Vec<&TableRow> = table
                 .rows
                 .iter()
                 .filter(|row| row.session_id == *session_id)
@@ -111,15 +111,15 @@ fn seq(place: usize) -> i64 {
 
 /// Whether an outcome is what the model says. Of errors the kind is compared; of units that may be skipped, that they
 /// were.
-pub(super) fn assert_agrees(outcome: Option<&Outcome>, expected: &Expected, held: Held) {
+pub(super) fn assert_agrees(outcome: Option<&Outcome>, expected: &ExpectedOutcome, lock_wait: LockWait) {
     match (outcome, expected) {
-        (None, Err(Error::NotFound(_))) => assert_eq!(held, Held::Skip),
+        (None, Err(Error::NotFound(_))) => assert_eq!(lock_wait, LockWait::Skip),
         (Some(Ok(receipts)), Ok(expected)) => {
-            let told: Vec<_> = receipts
+            let receipts: Vec<_> = receipts
                 .iter()
                 .map(|receipt| (receipt.seq, receipt.deduplicated))
                 .collect();
-            assert_eq!(&told, expected);
+            assert_eq!(&receipts, expected);
         }
         (Some(Err(Error::MessageIdReused(_))), Err(Error::MessageIdReused(_))) => {}
         (Some(Err(error)), Err(expected)) => assert_eq!(format!("{error:?}"), format!("{expected:?}")),

@@ -21,15 +21,15 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use self::{
-    message::{Arriving, Messages, Packing},
-    shape::{Method, Shapes},
+    message::{ArrivingBody, Packing, RequestMessages},
+    shape::{ContractMethod, Shapes},
 };
 use super::link::Link;
 use crate::{
     api::Charges,
     domain::{Error, Limits},
     fair::Holder,
-    memory::{Charge, Memory},
+    memory::{Charge, MemoryBudget},
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -46,13 +46,13 @@ const BUILT: usize = 8;
 /// What reads requests.
 pub(super) struct Intake {
     shapes: Shapes,
-    memory: Memory,
+    memory: MemoryBudget,
     max_request_bytes: usize,
     read_timeout: Duration,
 }
 
 /// A request that has been read, or is being read as a stream, and what it holds until its call is over.
-pub(super) struct Received {
+pub(super) struct ReceivedRequest {
     pub(super) request: Request<Body>,
     pub(super) charge: Charge,
 }
@@ -60,7 +60,11 @@ pub(super) struct Received {
 impl Intake {
     /// # Errors
     /// None: the descriptors are the program's own.
-    pub(super) fn new(limits: &Limits, memory: &Memory, read_timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        limits: &Limits,
+        memory: &MemoryBudget,
+        read_timeout: Duration,
+    ) -> anyhow::Result<Self> {
         Ok(Intake {
             shapes: Shapes::read(DESCRIPTORS, limits)?,
             memory: memory.clone(),
@@ -83,7 +87,7 @@ impl Intake {
         self: &Arc<Self>,
         mut request: Request<Body>,
         deadline: Instant,
-    ) -> Result<Received, Status> {
+    ) -> Result<ReceivedRequest, Status> {
         let holder = holder(request.extensions());
         request.extensions_mut().insert(holder);
         let method = self.shapes.method(request.uri().path());
@@ -92,7 +96,7 @@ impl Intake {
         let call = self.memory.take_soon(holder, bytes, Some(deadline)).await?;
         let Some(method) = method else {
             // The library says that there is no such method, and reads nothing.
-            return Ok(Received {
+            return Ok(ReceivedRequest {
                 request,
                 charge: call,
             });
@@ -100,16 +104,16 @@ impl Intake {
         let packing = packing(request.headers())?;
         let link = request.extensions().get::<Arc<Link>>().cloned();
         let (mut parts, body) = request.into_parts();
-        let body = Arriving { body, link };
+        let body = ArrivingBody { body, link };
         // What is handed on isn't packed.
         parts.headers.remove("grpc-encoding");
-        let messages = Messages::new(Arc::clone(self), method, packing, holder, body);
+        let messages = RequestMessages::new(Arc::clone(self), method, packing, holder, body);
         if is_stream {
             let charges = Charges::default();
             parts.extensions.insert(charges.clone());
             let body = stream_body(messages, charges);
             let request = Request::from_parts(parts, body);
-            return Ok(Received {
+            return Ok(ReceivedRequest {
                 request,
                 charge: call,
             });
@@ -118,11 +122,11 @@ impl Intake {
         let (bytes, mut charge) = messages.only(until).await?;
         charge.join(call);
         let request = Request::from_parts(parts, Body::new(Full::new(bytes)));
-        Ok(Received { request, charge })
+        Ok(ReceivedRequest { request, charge })
     }
 
-    fn scan(&self, method: Method, message: &[u8]) -> Result<usize, Error> {
-        let rules = scan::Rules {
+    fn scan(&self, method: ContractMethod, message: &[u8]) -> Result<usize, Error> {
+        let rules = scan::ScanRules {
             most_built: (self.max_request_bytes * BUILT).min(self.memory.largest()),
             own_lists_only: method.client_streams,
         };
@@ -131,7 +135,7 @@ impl Intake {
 }
 
 /// A body that has the messages, one after the other. Who takes them finds the charge of each in `charges`.
-fn stream_body(messages: Messages, charges: Charges) -> Body {
+fn stream_body(messages: RequestMessages, charges: Charges) -> Body {
     let frames = stream::unfold(Some((messages, charges)), |state| async {
         let (mut messages, charges) = state?;
         match messages.next().await {
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn the_contract_says_which_methods_stream() {
         let limits = Limits::default();
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let intake =
             Intake::new(&limits, &memory, Duration::from_secs(1)).expect("the contract's descriptors");
         let streams = |method: &str| intake.is_stream(&format!("/chatledger.v1.MessageService/{method}"));

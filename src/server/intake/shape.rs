@@ -22,7 +22,7 @@ const FIELD_BYTES: usize = 4 * size_of::<usize>();
 
 /// All methods and the messages that they take.
 pub(super) struct Shapes {
-    methods: HashMap<String, Method>,
+    methods: HashMap<String, ContractMethod>,
     all: Vec<Shape>,
     /// How many repeated fields there are.
     pub(super) repeated: usize,
@@ -30,7 +30,7 @@ pub(super) struct Shapes {
 
 /// A method's request.
 #[derive(Clone, Copy)]
-pub(super) struct Method {
+pub(super) struct ContractMethod {
     /// The message.
     pub(super) input: usize,
     /// Whether the client sends many.
@@ -43,23 +43,23 @@ pub(super) struct Method {
 #[derive(Default)]
 pub(super) struct Shape {
     /// By number; the contract's are small.
-    fields: Vec<Option<Field>>,
+    fields: Vec<Option<FieldShape>>,
     /// The bytes of its struct, at most.
     pub(super) size: usize,
-    /// The repeated fields of it and of the singular messages in it, by their numbers in [`Repeated`].
+    /// The repeated fields of it and of the singular messages in it, by their numbers in [`RepeatedField`].
     pub(super) repeated: Vec<usize>,
 }
 
 /// A field of a message.
-pub(super) struct Field {
+pub(super) struct FieldShape {
     pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) repeated: Option<Repeated>,
+    pub(super) kind: FieldKind,
+    pub(super) repeated: Option<RepeatedField>,
 }
 
 /// What a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     Varint,
     Fixed32,
     Fixed64,
@@ -69,7 +69,7 @@ pub(super) enum Kind {
 }
 
 /// A field that may occur more than once.
-pub(super) struct Repeated {
+pub(super) struct RepeatedField {
     /// Its number among all of them.
     pub(super) number: usize,
     /// What an element takes, besides texts: a list that grows has up to twice the room that it needs.
@@ -81,11 +81,11 @@ pub(super) struct Repeated {
 }
 
 impl Shape {
-    pub(super) fn field(&self, number: u32) -> Option<&Field> {
+    pub(super) fn field(&self, number: u32) -> Option<&FieldShape> {
         self.fields.get(number as usize)?.as_ref()
     }
 
-    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
+    pub(super) fn fields(&self) -> impl Iterator<Item = &FieldShape> {
         self.fields.iter().flatten()
     }
 }
@@ -101,7 +101,7 @@ impl Shapes {
         for file in &set.file {
             collect(&format!(".{}", file.package()), &file.message_type, &mut messages);
         }
-        let mut builder = Builder {
+        let mut builder = ShapeBuilder {
             messages,
             limits,
             built: HashMap::new(),
@@ -114,7 +114,7 @@ impl Shapes {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let input = builder.shape(method.input_type())?;
-                    let method = Method {
+                    let method = ContractMethod {
                         input,
                         client_streams: method.client_streaming(),
                         server_streams: method.server_streaming(),
@@ -130,7 +130,7 @@ impl Shapes {
         })
     }
 
-    pub(super) fn method(&self, path: &str) -> Option<Method> {
+    pub(super) fn method(&self, path: &str) -> Option<ContractMethod> {
         self.methods.get(path).copied()
     }
 
@@ -151,7 +151,7 @@ fn collect<'a>(
     }
 }
 
-struct Builder<'a> {
+struct ShapeBuilder<'a> {
     messages: HashMap<String, &'a DescriptorProto>,
     limits: &'a Limits,
     /// By name; those that are being built included.
@@ -160,7 +160,7 @@ struct Builder<'a> {
     repeated: usize,
 }
 
-impl Builder<'_> {
+impl ShapeBuilder<'_> {
     fn shape(&mut self, name: &str) -> anyhow::Result<usize> {
         if let Some(index) = self.built.get(name) {
             return Ok(*index);
@@ -177,7 +177,7 @@ impl Builder<'_> {
             match (&field.repeated, field.kind) {
                 (Some(repeated), _) => shape.repeated.push(repeated.number),
                 // In place, with a word for whether it is there.
-                (None, Kind::Message(inner)) => {
+                (None, FieldKind::Message(inner)) => {
                     let inner = &self.shapes[inner];
                     shape.size += inner.size;
                     shape.repeated.extend(&inner.repeated);
@@ -195,25 +195,25 @@ impl Builder<'_> {
         Ok(index)
     }
 
-    fn field(&mut self, message: &str, descriptor: &FieldDescriptorProto) -> anyhow::Result<Field> {
+    fn field(&mut self, message: &str, descriptor: &FieldDescriptorProto) -> anyhow::Result<FieldShape> {
         let kind = match descriptor.r#type() {
-            Type::String => Kind::String,
-            Type::Bytes => Kind::Bytes,
-            Type::Message => Kind::Message(self.shape(descriptor.type_name())?),
-            Type::Double | Type::Fixed64 | Type::Sfixed64 => Kind::Fixed64,
-            Type::Float | Type::Fixed32 | Type::Sfixed32 => Kind::Fixed32,
+            Type::String => FieldKind::String,
+            Type::Bytes => FieldKind::Bytes,
+            Type::Message => FieldKind::Message(self.shape(descriptor.type_name())?),
+            Type::Double | Type::Fixed64 | Type::Sfixed64 => FieldKind::Fixed64,
+            Type::Float | Type::Fixed32 | Type::Sfixed32 => FieldKind::Fixed32,
             Type::Group => anyhow::bail!("{message} has a group"),
-            _ => Kind::Varint,
+            _ => FieldKind::Varint,
         };
         let repeated = (descriptor.label() == Label::Repeated).then(|| {
             let size = match kind {
-                Kind::Message(inner) => self.shapes[inner].size,
-                Kind::String | Kind::Bytes => FIELD_BYTES,
-                Kind::Varint | Kind::Fixed32 | Kind::Fixed64 => size_of::<u64>(),
+                FieldKind::Message(inner) => self.shapes[inner].size,
+                FieldKind::String | FieldKind::Bytes => FIELD_BYTES,
+                FieldKind::Varint | FieldKind::Fixed32 | FieldKind::Fixed64 => size_of::<u64>(),
             };
             let (least, most) = self.counts(message, descriptor.name());
             self.repeated += 1;
-            Repeated {
+            RepeatedField {
                 number: self.repeated - 1,
                 element: 2 * size,
                 is_own: message.ends_with("Request"),
@@ -221,7 +221,7 @@ impl Builder<'_> {
                 most,
             }
         });
-        Ok(Field {
+        Ok(FieldShape {
             name: descriptor.name().to_owned(),
             kind,
             repeated,
