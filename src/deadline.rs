@@ -1,4 +1,4 @@
-//! How much of a request's time is kept back, so that whoever asked still listens when the answer comes.
+//! Margins: how much of a request's time is kept back, so that whoever asked still listens when the answer comes.
 //!
 //! Three rooms give up before a deadline, and the innermost first, since it knows most of the reason:
 //!
@@ -23,20 +23,20 @@ pub struct Margin {
     part: u32,
 }
 
-/// Before a client's own deadline: a status travels to it in less than this on most networks.
+/// The margin before a client's own deadline: a status travels to it in less than this on most networks.
 pub const CLIENT: Margin = Margin {
     at_most: Duration::from_millis(10),
     part: 20,
 };
 
-/// Before the deadline of a lone append: its reason has to leave before the server's own.
+/// The margin before the deadline of a lone append: its reason has to leave before the server's own.
 pub const APPEND: Margin = Margin {
     at_most: Duration::from_millis(20),
     part: 10,
 };
 
 impl Margin {
-    /// What is left of a time without the margin.
+    /// The time that is left of another without the margin.
     #[must_use]
     pub fn within(self, time: Duration) -> Duration {
         time.saturating_sub(self.at_most.min(time / self.part))

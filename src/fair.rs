@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Whose share something is taken from: a connection of a client, or the server itself.
+/// A holder, from whose share something is taken: a connection of a client, or the server itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Holder(pub u64);
 
@@ -36,7 +36,7 @@ struct SharedPool<const N: usize> {
 struct PoolState<const N: usize> {
     total: [usize; N],
     free: [usize; N],
-    /// Of the holders that have something or wait for something.
+    /// The accounts of the holders that have something or wait for something.
     accounts: HashMap<Holder, HolderAccount<N>>,
     /// How many wait, or have given up and aren't passed over yet.
     waiting: usize,
@@ -47,20 +47,20 @@ struct PoolState<const N: usize> {
 #[derive(Debug)]
 struct HolderAccount<const N: usize> {
     held: [usize; N],
-    /// Those who wait, the oldest first.
+    /// The holder's waiters, the oldest first.
     waiting: VecDeque<Waiter<N>>,
 }
 
 #[derive(Debug)]
 struct Waiter<const N: usize> {
     amount: [usize; N],
-    /// Its place among all who have ever waited.
+    /// The waiter's place among all who have ever waited.
     arrival: u64,
-    /// Its other end is dropped by who gave up waiting.
+    /// The channel for the lease. Its other end is dropped by who gave up waiting.
     granted: oneshot::Sender<Lease<N>>,
 }
 
-/// What has been taken; it goes back when this is dropped.
+/// An amount that has been taken; it goes back when this is dropped.
 #[derive(Debug)]
 pub struct Lease<const N: usize> {
     pool: FairPool<N>,
@@ -86,13 +86,13 @@ impl<const N: usize> FairPool<N> {
         }
     }
 
-    /// How much nobody has.
+    /// The amount that nobody has.
     #[must_use]
     pub fn free(&self) -> [usize; N] {
         self.lock().free
     }
 
-    /// How much there is in all.
+    /// The amount of the whole pool.
     #[must_use]
     pub fn total(&self) -> [usize; N] {
         self.shared.total
@@ -306,7 +306,7 @@ impl<const N: usize> HolderAccount<N> {
 }
 
 impl<const N: usize> Lease<N> {
-    /// How much this is.
+    /// The amount of the lease.
     #[must_use]
     pub fn amount(&self) -> [usize; N] {
         self.amount

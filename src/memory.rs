@@ -6,10 +6,10 @@
 //!
 //! What connections have received and nobody has read yet has a part of its own ([`MemoryBudget::take_to_receive`]).
 //!
-//! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection
-//! pools and caches of prepared statements; the pages that watches share, for which a part of the budget is set
-//! aside at the start ([`MemoryBudget::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are no larger than one of the
-//! two copies that their requests are charged for (see `server::intake`).
+//! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection pools
+//! and caches of prepared statements; the pages that watches share, for which a part of the budget is set aside at the
+//! start ([`MemoryBudget::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are
+//! no larger than one of the two copies that their requests are charged for (see `server::intake`).
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ const WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     pool: FairPool<1>,
-    /// For what connections have received and nobody has read: by itself, so that those who are to read it don't wait for
-    /// what it holds.
+    /// The part for what connections have received and nobody has read: by itself, so that those who are to read it
+    /// don't wait for what it holds.
     receiving: FairPool<1>,
     cache_bytes: usize,
 }
@@ -78,13 +78,14 @@ impl MemoryBudget {
         }
     }
 
-    /// What is set aside for reading those pages: 16 MiB of the default, as rows and as messages.
+    /// The bytes that are set aside for reading the pages that watches share: 16 MiB of the default, as rows and as
+    /// messages.
     #[must_use]
     pub fn read_bytes(&self) -> usize {
         self.cache_bytes / 2
     }
 
-    /// What is set aside for the pages that watches share.
+    /// The bytes that are set aside for the pages that watches share.
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
         self.cache_bytes
@@ -96,7 +97,7 @@ impl MemoryBudget {
         self.pool.total()[0] * KIB / 4
     }
 
-    /// How many bytes nobody has.
+    /// The bytes that nobody has.
     #[must_use]
     pub fn free(&self) -> usize {
         self.pool.free()[0] * KIB
@@ -130,7 +131,7 @@ impl MemoryBudget {
         }
     }
 
-    /// As [`MemoryBudget::take`], of what is set aside for what connections receive.
+    /// Takes bytes as [`MemoryBudget::take`] does, of what is set aside for what connections receive.
     pub async fn take_to_receive(&self, holder: Holder, bytes: usize) -> Charge {
         let lease = self.receiving.take(holder, [bytes.div_ceil(KIB)]).await;
         Charge {
@@ -141,7 +142,7 @@ impl MemoryBudget {
         }
     }
 
-    /// As [`MemoryBudget::take`], within the time that somebody waits for memory, and by `deadline`.
+    /// Takes bytes as [`MemoryBudget::take`] does, within the time that somebody waits for memory, and by `deadline`.
     ///
     /// # Errors
     /// [`Error::Overloaded`] or [`Error::DeadlineExceeded`], whichever comes first.
@@ -151,19 +152,19 @@ impl MemoryBudget {
 }
 
 impl Charge {
-    /// Whose it is.
+    /// The holder whose charge it is.
     #[must_use]
     pub fn holder(&self) -> Holder {
         self.holder
     }
 
-    /// How much it is.
+    /// The bytes that are charged.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Makes it so many bytes, unless it is more already.
+    /// Grows the charge to so many bytes, unless it is more already.
     pub async fn grow_to(&mut self, bytes: usize) {
         let Some(more @ 1..) = bytes.checked_sub(self.bytes) else {
             return;
@@ -173,7 +174,7 @@ impl Charge {
         self.bytes = bytes;
     }
 
-    /// As [`Charge::grow_to`], with the limits of [`MemoryBudget::take_soon`].
+    /// Grows the charge as [`Charge::grow_to`] does, with the limits of [`MemoryBudget::take_soon`].
     ///
     /// # Errors
     /// Those of [`MemoryBudget::take_soon`].
@@ -199,8 +200,8 @@ impl Charge {
         self.bytes = self.bytes.min(bytes);
     }
 
-    /// Bytes that keep the charge, and something else, for as long as any part of them is anywhere, such as in the queue of a client
-    /// that doesn't read.
+    /// Bytes that keep the charge, and something else, for as long as any part of them is anywhere, such as in the
+    /// queue of a client that doesn't read.
     #[must_use]
     pub fn attach<T: Send + 'static>(self, bytes: Bytes, other: T) -> Bytes {
         Bytes::from_owner(ChargedBytes {

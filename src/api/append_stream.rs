@@ -33,7 +33,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// An answer that is to be sent, and the memory that its frame of entries holds until it is.
 type QueuedAnswer = (EntryAnswer, Option<Arc<Charge>>);
 
-/// What is to be sent next.
+/// The next thing that the response stream sends.
 enum EntryAnswer {
     /// An entry's outcome, which is known.
     Known(Outcome),
@@ -46,12 +46,12 @@ enum EntryAnswer {
     Complete,
 }
 
-/// What a stream needs.
+/// The parts that one stream of entries works with.
 pub(super) struct AppendStream {
     pub(super) api: Api,
     pub(super) ledger: Ledger,
     pub(super) caller: Caller,
-    /// What the frames hold.
+    /// The memory that the frames hold.
     pub(super) charges: Charges,
     /// Becomes true when the server stops.
     pub(super) stopping: watch::Receiver<bool>,
@@ -158,7 +158,8 @@ struct AnswerQueue {
     /// Taken from the queue, and not sent yet. It stays here also while it is waited for: what drops this drops all
     /// of the stream's entries, in a moment when their order is known to be over.
     head: Option<QueuedAnswer>,
-    /// What the entries of the frame hold that was answered last: it may be on its way until the next is asked for.
+    /// The memory that the entries of the last answered frame hold: the answer may be on its way until the next is
+    /// asked for.
     charges: Vec<Arc<Charge>>,
     has_ended: bool,
     order: Arc<StreamOrder>,

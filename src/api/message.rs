@@ -22,7 +22,7 @@ use crate::{
 /// `MessageService`.
 #[derive(Clone, Debug)]
 pub struct MessageApi {
-    /// What all services share.
+    /// The parts that all services share.
     pub api: Api,
     /// The append path.
     pub ledger: Ledger,

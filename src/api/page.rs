@@ -79,7 +79,7 @@ pub(super) struct Portions<R, K> {
     pub(super) size: usize,
     pub(super) rows: Vec<R>,
     bytes: usize,
-    /// What to ask for next; `None`: nothing.
+    /// The portion to ask for next; `None`: nothing.
     next: Option<Page<K>>,
 }
 
@@ -96,7 +96,7 @@ impl<R, K: Clone> Portions<R, K> {
         }
     }
 
-    /// What to read next.
+    /// The portion to read next.
     pub(super) fn next(&self) -> Option<Page<K>> {
         self.next.clone()
     }

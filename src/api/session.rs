@@ -11,7 +11,7 @@ use crate::{
 /// `SessionService`.
 #[derive(Clone, Debug)]
 pub struct SessionApi {
-    /// What all services share.
+    /// The parts that all services share.
     pub api: Api,
     /// Hears that a session is gone.
     pub hub: Hub,

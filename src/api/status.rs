@@ -10,13 +10,13 @@ use crate::domain::{Error, Resource, Violation};
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "chatledger";
 
-/// How much of an error's violations is told in its details, in bytes. A status travels in trailers, and
+/// The most bytes of an error's violations that its details tell. A status travels in trailers, and
 /// clients take 8 KiB of them (grpc's C core) or 16 (hyper, which ends the whole connection beyond): with
 /// base64, and the text below, this stays under 8.
 const MAX_DETAILS: usize = 3 << 10;
-/// The same for its text, which travels percent-encoded, and once more in the details.
+/// The most bytes of an error's text, which travels percent-encoded, and once more in the details.
 const MAX_TEXT: usize = 600;
-/// What a violation needs besides its texts: tags and lengths.
+/// The bytes that a violation needs besides its texts: tags and lengths.
 const VIOLATION_OVERHEAD: usize = 8;
 
 /// An error as a program sees it.

@@ -14,7 +14,7 @@ use crate::{
 /// `UserService`.
 #[derive(Clone, Debug)]
 pub struct UserApi {
-    /// What all services share.
+    /// The parts that all services share.
     pub api: Api,
     /// Hashes passwords.
     pub passwords: Passwords,

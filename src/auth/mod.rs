@@ -1,4 +1,4 @@
-//! Who calls, and whose rows they may see.
+//! Callers: who they are, and whose rows they may see.
 
 mod password;
 pub mod sign_in;
@@ -12,16 +12,16 @@ pub use password::{PasswordVerdict, Passwords, is_affordable};
 
 use crate::fair::Holder;
 
-/// Who a request comes from. Every statement of the store filters by it.
+/// The sender of a request. Every statement of the store filters by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Whose data: rows of other tenants don't exist for the caller.
+    /// The owner of the data: rows of other tenants don't exist for the caller.
     pub tenant: Arc<str>,
     /// The end user, where the caller is one: other users' rows don't exist then either.
     pub end_user: Option<Uuid>,
-    /// When the caller stops waiting for an answer.
+    /// The moment when the caller stops waiting for an answer.
     pub deadline: Option<Instant>,
-    /// Of whose share room and memory are taken: the client's connection, or the server itself.
+    /// The holder whose share gives room and memory: the client's connection, or the server itself.
     pub holder: Holder,
 }
 

@@ -10,11 +10,11 @@ use tokio::{sync::Semaphore, task, time};
 
 use crate::domain::{Error, Result};
 
-/// How many may wait for one that works: with 50 ms each, the last waits for some seconds.
+/// The most passwords that wait for each that is worked on: with 50 ms each, the last waits for some seconds.
 const WAITING_FOR_EACH: usize = 64;
 
-/// The most that a stored argon2 hash may ask for, in KiB, passes and lanes; argon2-cffi's default is 65,536, 3 and 4. One
-/// that asks for more, whoever wrote it, would take the server's memory or a core for seconds.
+/// The most that a stored argon2 hash may ask for, in KiB, passes and lanes; argon2-cffi's default is 65,536, 3 and 4.
+/// One that asks for more, whoever wrote it, would take the server's memory or a core for seconds.
 const MAX_ARGON2: (u32, u32, u32) = (65_536, 10, 16);
 /// The highest cost of a stored bcrypt hash: a second of a core.
 const MAX_BCRYPT_COST: u32 = 14;
@@ -23,20 +23,20 @@ const MAX_BCRYPT_COST: u32 = 14;
 /// milliseconds of a core and 19 MiB.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    /// Of those at work. One goes with the work, which goes on when its caller leaves.
+    /// Permits of those at work. One goes with the work, which goes on when its caller leaves.
     permits: Arc<Semaphore>,
-    /// Of those at work and those that wait.
+    /// Places of those at work and those that wait.
     places: Arc<Semaphore>,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordVerdict {
     /// The password is right.
     Right,
-    /// It is right, and its hash should be rewritten as argon2id.
+    /// The password is right, and its hash should be rewritten as argon2id.
     RightButOld,
-    /// It is wrong.
+    /// The password is wrong.
     Wrong,
 }
 

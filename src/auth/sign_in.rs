@@ -1,8 +1,8 @@
 //! Sign-in by email and password: who may, and what a refusal tells.
 //!
-//! A refusal has one answer and takes one time, whatever its reason: no such email, no password, a wrong one, or a user who
-//! may not sign in. So nobody finds out by it which emails there are. A right password whose hash is another system's is
-//! hashed anew, as argon2id.
+//! A refusal has one answer and takes one time, whatever its reason: no such email, no password, a wrong one, or a user
+//! who may not sign in. So nobody finds out by it which emails there are. A right password whose hash is another
+//! system's is hashed anew, as argon2id.
 
 use std::time::Duration;
 

@@ -23,9 +23,11 @@ pub struct Limits {
     pub max_request_bytes: usize,
 }
 
-/// The highest limit on the depth of JSON: serde_json's own recursion limit is 128, so nobody could check a deeper object.
+/// The highest limit on the depth of JSON: serde_json's own recursion limit is 128, so nobody could check a deeper
+/// object.
 pub const MOST_JSON_DEPTH: usize = 127;
-/// The highest limit on a document_id or chunk_id: the schema's CHECK allows as many bytes, which an index entry can hold.
+/// The highest limit on a document_id or chunk_id: the schema's CHECK allows as many bytes, which an index entry can
+/// hold.
 pub const MOST_SOURCE_ID_BYTES: usize = 1024;
 
 impl Limits {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::Error;
 
-/// How often a batch is run before its units fail: each time, somebody else has interfered.
+/// The number of times that a batch is run before its units fail: each time, somebody else has interfered.
 const MAX_ATTEMPTS: usize = 8;
 
 /// Appends units to their sessions, in the order given, and answers each. Units of one session get their
@@ -36,8 +36,8 @@ pub(super) async fn append<D: Database>(db: &D, units: &[&Unit]) -> Vec<Outcome>
         .collect()
 }
 
-/// As [`append`], without waiting for sessions that somebody else has locked: their units, and those of
-/// sessions that don't exist, are skipped and answered `None`.
+/// Appends units as [`append`] does, without waiting for sessions that somebody else has locked: their units, and those
+/// of sessions that don't exist, are skipped and answered `None`.
 pub(super) async fn append_free<D: Database>(db: &D, units: &[&Unit]) -> Vec<Option<Outcome>> {
     run(db, units, LockWait::Skip).await
 }

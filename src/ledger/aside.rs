@@ -92,7 +92,7 @@ impl<D: Database> Aside<D> {
         }
     }
 
-    /// What has lined up meanwhile. Where that is nothing, the session is no longer set aside.
+    /// The units that have lined up meanwhile. Where there are none, the session is no longer set aside.
     fn next_line(&self, session_id: Uuid) -> Option<Vec<QueuedUnit>> {
         let mut lines = self.lines();
         let line = lines.get_mut(&session_id)?;

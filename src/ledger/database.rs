@@ -1,5 +1,6 @@
-//! What the append path asks of a database, so that its decisions can be tried without one: PostgreSQL answers
-//! by the statements of [`statements`](mod@super::statements), and in tests a database that fails by a seed's plan.
+//! The questions that the append path asks of a database, so that its decisions can be tried without one: PostgreSQL
+//! answers by the statements of [`statements`](mod@super::statements), and in tests a database that fails by a seed's
+//! plan.
 
 use std::{collections::HashMap, fmt::Display, future::Future};
 
@@ -14,9 +15,9 @@ use crate::domain::{Error, message::Receipt};
 
 /// A database, or a pool of connections to one.
 pub(super) trait Database: Clone + Send + Sync + 'static {
-    /// Why it didn't do something.
+    /// The reason why it didn't do something.
     type Failure: Failure;
-    /// A transaction of its.
+    /// The transactions of this database.
     type Tx: Transaction<Failure = Self::Failure>;
 
     /// Stores units of which nobody has looked up what is stored, in a transaction of its own. Units of sessions that
@@ -32,7 +33,7 @@ pub(super) trait Database: Clone + Send + Sync + 'static {
 
 /// A transaction. Its locks last until it ends.
 pub(super) trait Transaction: Send + Sync {
-    /// As the database's.
+    /// The same failures as the database's.
     type Failure: Failure;
 
     /// Locks the sessions that exist, and reads them.
@@ -58,7 +59,7 @@ pub(super) trait Transaction: Send + Sync {
     ) -> impl Future<Output = Result<T, Self::Failure>> + Send;
 }
 
-/// What to do about a session that somebody else has locked.
+/// The choice about a session that somebody else has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LockWait {
     /// Leave its units alone.
@@ -67,15 +68,15 @@ pub(super) enum LockWait {
     Wait,
 }
 
-/// Why a database didn't do something.
+/// The reason why a database didn't do something.
 pub(super) trait Failure: Display + Send + Sync {
-    /// What to do about it.
+    /// The remedy that the append path tries.
     fn remedy(&self) -> Remedy;
-    /// What callers are told where nothing can be done about it.
+    /// The error that callers are told where nothing can be done about it.
     fn into_error(self) -> Error;
 }
 
-/// What to do about a failure.
+/// The remedy for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// An id is stored already: decide under the locks.
@@ -92,11 +93,11 @@ pub(super) enum Remedy {
     /// A lock isn't to be had. Where sessions' locks aren't waited for, it is one that somebody's own trigger wants:
     /// as [`Remedy::Divide`]. Else the session's was waited for long enough.
     Blocked,
-    /// Nothing.
+    /// No remedy: the units fail.
     GiveUp,
 }
 
-/// What was stored, by row id.
+/// The rows that were stored, by row id.
 #[derive(Debug, Default)]
 pub(super) struct AppendedRows {
     rows: HashMap<Uuid, AppendedRow>,

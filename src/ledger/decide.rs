@@ -23,12 +23,12 @@ pub(super) struct LockedSession {
 /// A unit's place among the units, and a message's in its unit.
 pub(super) type MessagePlace = (usize, usize);
 
-/// What is stored of the units' messages.
+/// The result of looking up the units' message ids.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IdLookup {
-    /// Those whose session has a message with their id.
+    /// Messages whose session has a message with their id.
     pub(super) stored: HashMap<MessagePlace, StoredMessage>,
-    /// Those whose id a message of another session has.
+    /// Messages whose id a message of another session has.
     pub(super) elsewhere: HashSet<MessagePlace>,
     /// The row ids that messages get if their own id is taken. All have one.
     pub(super) spare: HashMap<MessagePlace, Uuid>,
@@ -51,7 +51,7 @@ pub(super) struct Insertion<'a> {
     pub(super) row_ids: Vec<Uuid>,
 }
 
-/// What becomes of units: rows to insert, and, when it is known where they are stored, everybody's outcome.
+/// The decisions about units: rows to insert, and, when it is known where they are stored, everybody's outcome.
 pub(super) struct Decisions<'a> {
     units: &'a [&'a Unit],
     insertions: Vec<Insertion<'a>>,
@@ -60,12 +60,12 @@ pub(super) struct Decisions<'a> {
 }
 
 enum Decision {
-    /// Its session isn't there, or it is held by somebody else.
+    /// The unit's session isn't there, or it is held by somebody else.
     Skip,
     Reject(Error),
-    /// By the insertion of this number.
+    /// The unit is stored by the insertion of this number.
     Insert(usize),
-    /// All its messages are stored, or will be by earlier units of this batch.
+    /// All messages of the unit are stored, or will be by earlier units of this batch.
     Repeat(Vec<RepeatedMessage>),
 }
 
@@ -75,8 +75,8 @@ enum RepeatedMessage {
     Earlier(MessagePlace),
 }
 
-/// Decides what becomes of units, in the order given. `sessions` are those that exist and, where `lock_wait` says so, that
-/// nobody else has locked.
+/// Decides what becomes of units, in the order given. `sessions` are those that exist and, where `lock_wait` says so,
+/// that nobody else has locked.
 pub(super) fn decide<'a>(
     units: &'a [&'a Unit],
     lock_wait: LockWait,
@@ -101,12 +101,12 @@ pub(super) fn decide<'a>(
 }
 
 impl<'a> Decisions<'a> {
-    /// What is to be stored.
+    /// The units that are to be stored.
     pub(super) fn insertions(&self) -> &[Insertion<'a>] {
         &self.insertions
     }
 
-    /// What became of each unit, now that the insertions are stored; `None` of those that were skipped.
+    /// The outcome of each unit, now that the insertions are stored; `None` of those that were skipped.
     pub(super) fn outcomes(self, appended: &AppendedRows) -> Vec<Option<Outcome>> {
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(self.units.len());
         for (unit, decision) in self.units.iter().zip(self.each) {
@@ -132,13 +132,13 @@ impl<'a> Decisions<'a> {
 struct Decider<'a, 'k> {
     units: &'a [&'a Unit],
     lock_wait: LockWait,
-    /// As they will be with the units that have been accepted.
+    /// The sessions as they will be with the units that have been accepted.
     sessions: HashMap<Uuid, LockedSession>,
     lookup: &'k IdLookup,
     insertions: Vec<Insertion<'a>>,
-    /// Where the accepted messages are, by session and id.
+    /// The places of the accepted messages, by session and id.
     accepted: HashMap<(Uuid, Uuid), MessagePlace>,
-    /// Which session has an id first, in this batch.
+    /// The session that has an id first, in this batch.
     taken: HashMap<Uuid, Uuid>,
 }
 

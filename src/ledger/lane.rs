@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{fair::Holder, supervise::panic_text};
 
-/// One lane.
+/// A lane, which commits the units of its sessions, batch after batch.
 pub(super) struct Lane<D> {
     pub(super) number: usize,
     pub(super) queue: mpsc::UnboundedReceiver<QueuedUnit>,
@@ -31,12 +31,12 @@ pub(super) struct Lane<D> {
     pub(super) on_change: ChangeHook,
 }
 
-/// What waits, in a line for each connection. Batches take from the lines in turn, so that one client's many
+/// The units that wait, in a line for each connection. Batches take from the lines in turn, so that one client's many
 /// units don't stand before another's few.
 #[derive(Default)]
 pub(super) struct Backlog {
     lines: HashMap<Holder, VecDeque<QueuedUnit>>,
-    /// Whose line is next; each holder with a line once.
+    /// The holders whose lines are next; each holder with a line once.
     turns: VecDeque<Holder>,
 }
 
@@ -50,7 +50,7 @@ impl Backlog {
         line.push_back(queued);
     }
 
-    /// Back to where it was taken from.
+    /// Puts a unit back to where it was taken from.
     fn push_front(&mut self, queued: QueuedUnit) {
         let holder = queued.holder;
         let line = self.lines.entry(holder).or_default();

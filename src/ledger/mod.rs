@@ -52,20 +52,20 @@ use queue::{AppendSize, QueuedUnit, Room, RoomLease, enqueue};
 /// Messages for one session that are stored together, in order.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// Who appends.
+    /// The caller who appends.
     pub caller: Caller,
-    /// To which session.
+    /// The session to which it appends.
     pub session_id: Uuid,
     /// The messages; at least one, and no id twice.
     pub messages: Vec<NewMessage>,
-    /// Only if this is the session's last seq.
+    /// The unit is stored only if this is the session's last seq.
     pub expected_last_seq: Option<i64>,
 }
 
-/// What became of a unit: a receipt for each of its messages, or why it was not stored.
+/// The outcome of a unit: a receipt for each of its messages, or why it was not stored.
 pub type Outcome = Result<Vec<Receipt>>;
 
-/// How the append path is laid out.
+/// The layout of the append path.
 #[derive(Clone, Debug)]
 pub struct LedgerOptions {
     /// How many batches are committed at a time.
@@ -98,7 +98,7 @@ const BATCH_CAP: AppendSize = AppendSize {
 /// batches.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Hears which sessions have new messages.
+/// A function that hears which sessions have new messages.
 type ChangeHook = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 
 /// The append path. Its lanes end when the last clone is gone and all that was queued is answered.
@@ -114,11 +114,11 @@ pub struct Ledger {
     pools: Arc<[Db]>,
 }
 
-/// What a ledger works with.
+/// The parts that a ledger works with.
 struct LedgerParts<D> {
     /// Each lane has a connection of its own from here.
     lanes: D,
-    /// Those who wait for sessions that somebody else has locked have theirs from here.
+    /// The tasks that wait for sessions locked by somebody else have their connections from here.
     aside: D,
     on_change: ChangeHook,
     key: u64,

@@ -1,5 +1,5 @@
-//! What waits to be appended, and how much of it may. A unit waits in a slot that its caller's [`PendingOutcome`]
-//! shares: a caller who goes away takes it out at once, with the room and the memory that it holds.
+//! The queue: which units wait to be appended, and how many may. A unit waits in a slot that its caller's
+//! [`PendingOutcome`] shares: a caller who goes away takes it out at once, with the room and the memory that it holds.
 
 use std::{
     future::Future,
@@ -24,7 +24,7 @@ pub(super) struct QueuedUnit {
     pub(super) session_id: Uuid,
 }
 
-/// Where a unit is until its turn, or until its caller goes away.
+/// The slot that a unit is in until its turn, or until its caller goes away.
 type Slot = Mutex<Option<WaitingUnit>>;
 
 struct WaitingUnit {
@@ -34,7 +34,7 @@ struct WaitingUnit {
     since: Instant,
 }
 
-/// Where a unit's outcome goes, and the room that the unit takes until then.
+/// The way back for a unit's outcome, and the room that the unit takes until then.
 pub(super) struct Ticket {
     reply: oneshot::Sender<Outcome>,
     session_id: Uuid,
@@ -222,7 +222,7 @@ impl std::fmt::Debug for WaitingUnit {
     }
 }
 
-/// How much a unit, or a batch, is.
+/// The size of a unit, or of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct AppendSize {
     pub(super) rows: usize,

@@ -55,7 +55,7 @@ static RAISE_LAST_SEQ: Sql = Sql {
     params: &[Type::UUID_ARRAY],
 };
 
-/// All of them, for the test that prepares them.
+/// All statements, for the test that prepares them.
 pub(super) static ALL: [&Sql; 6] = [
     &APPEND_CITED,
     &APPEND_UNCITED,

@@ -16,16 +16,17 @@ use crate::{
     memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
 };
 
-/// What a page is read as: what it shows, and the one row more that was too much for it. (Where limits were raised, the
-/// rows that are read are still few: a page ends with the first that is too large.)
+/// The bytes that are read for a page: the rows that it shows, and the one row more that was too much for it. (Where
+/// limits were raised, the rows that are read are still few: a page ends with the first that is too large.)
 const READ: usize = MAX_PAGE_BYTES + LARGEST_MESSAGE;
-/// A page at most: as it came from the database, and as the rows that are made of it. When it is encoded, the first is
-/// gone.
+/// The memory of a page at most: as it came from the database, and as the rows that are made of it. When it is encoded,
+/// the first is gone.
 const PAGE: usize = 2 * READ;
-/// One row, as it came from the database, and as it is encoded.
+/// The memory of one row at most: as it came from the database, and as it is encoded.
 const ONE: usize = 2 * LARGEST_MESSAGE;
 
-/// Takes what the answer to a request may take at most. Answers without texts are part of what every call takes.
+/// Takes the memory that the answer to a request may need at most. Answers without texts are part of what every call
+/// takes.
 pub(super) async fn take(
     memory: &MemoryBudget,
     path: &str,
@@ -60,8 +61,8 @@ pub(super) async fn collect(response: Response<Body>) -> CollectedAnswer {
     CollectedAnswer { parts, frames }
 }
 
-/// An answer that is charged, besides the call, until the client has taken it. `request` and `room` are what was taken for
-/// the request and for this, and `other` is what else is held as long.
+/// An answer that is charged, besides the call, until the client has taken it. `request` and `room` are what was taken
+/// for the request and for this, and `other` is what else is held as long.
 pub(super) fn finish<T: Send + 'static>(
     collected: CollectedAnswer,
     room: Option<Charge>,

@@ -33,13 +33,14 @@ use crate::memory::MemoryBudget;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest frame that may be sent before settings say otherwise (RFC 9113, section 4.2).
 const LONGEST_FRAME: usize = 16 << 10;
-/// What an HTTP/1 client is told, which wouldn't read a frame.
+/// The answer to an HTTP/1 client, which wouldn't read a frame.
 const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
     content-type: text/plain\r\ncontent-length: 46\r\nconnection: close\r\n\r\n\
     This is a gRPC server, which speaks HTTP/2.\r\n\n";
-/// How much of such a client's request is read away at most: closing with something unread would take the answer from it.
+/// The most bytes of an HTTP/1 client's request that are read away: closing with something unread would take the answer
+/// from it.
 const MOST_READ_AWAY: u64 = 64 << 10;
-/// And for how long.
+/// The time for which an HTTP/1 client's request is read away.
 const READ_AWAY: Duration = Duration::from_secs(1);
 
 /// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
@@ -49,7 +50,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many bytes of a stream may be on their way before the server has read any: what a stream can send in
 /// a round trip.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
+/// The same window for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
 /// whose unread small frames add up to half of this, counting each as 256 bytes or so: entries of an append
 /// stream are small, and a fast client is to be slowed down, not cut off. So this is larger by far than what
 /// several streams can send without being read.
@@ -63,14 +64,14 @@ const MOST_RESETS: usize = 512;
 /// A connection's age is spread by so much to either side, so that connections that began together don't end together.
 const JITTER: f64 = 0.1;
 
-/// How long the parts of a connection's life may be.
+/// The limits on the parts of a connection's life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionTimes {
-    /// From its start until it has begun: clients send the preface and their settings at once.
+    /// The time from its start until it has begun: clients send the preface and their settings at once.
     pub(super) beginning: Duration,
-    /// Then it takes no more calls, and its client is told to open another.
+    /// The age at which it takes no more calls, and its client is told to open another.
     pub(super) age: Duration,
-    /// How long the calls that there are may go on after that.
+    /// The time for which its open calls may go on after that.
     pub(super) grace: Duration,
 }
 
@@ -80,7 +81,7 @@ impl ConnectionTimes {
     }
 }
 
-/// What answers the calls of all connections.
+/// The service that answers the calls of all connections.
 pub(super) type CallService = Front<Routes>;
 
 /// A connection, and what it is served with.
@@ -92,8 +93,8 @@ pub(super) struct ServedConnection {
 }
 
 impl ServedConnection {
-    /// Serves it to its end: the client's, or that of its age or of the server with the calls that are under way then; or
-    /// at once when it has to leave.
+    /// Serves the connection to its end: the client's, or that of its age or of the server with the calls that are
+    /// under way then; or at once when it has to leave.
     pub(super) async fn serve(&self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
         let served = async {
             let begun = tokio::select! {
@@ -166,7 +167,7 @@ fn builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// What a connection begins as.
+/// The protocol that a connection begins with.
 enum Beginning {
     /// The preface and the client's settings, which have been read.
     Http2(Vec<u8>),
@@ -215,7 +216,7 @@ async fn refuse(stream: &mut TcpStream) {
 
 /// A connection of which the beginning has been read.
 struct BegunStream<'a> {
-    /// What hasn't been handed on of that.
+    /// The bytes of the beginning that haven't been handed on.
     read: Vec<u8>,
     stream: &'a mut TcpStream,
     gate: ReceiveGate,

@@ -22,7 +22,7 @@ use crate::memory::MemoryBudget;
 /// core, and whoever waits is in the listener's backlog.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the same trouble is logged.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
+const WARN_AGAIN: Duration = Duration::from_secs(10);
 
 /// The connections of a listener, at most so many at a time; others wait in its backlog.
 pub(super) struct Connections {
@@ -141,7 +141,7 @@ impl Connections {
     }
 
     fn warn(&mut self, what: &str) {
-        if self.warned_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGAIN) {
             self.warned_at = Some(Instant::now());
             tracing::warn!("{what}");
         }

@@ -249,7 +249,7 @@ impl Admission {
     }
 }
 
-/// What a future is, or INTERNAL where it panics.
+/// The result of a future, or INTERNAL where it panics.
 #[allow(clippy::result_large_err)] // a status is what a call ends with
 async fn caught<F: Future>(rpc: &str, future: F) -> Result<F::Output, Status> {
     AssertUnwindSafe(future)
@@ -268,7 +268,7 @@ fn with_details(response: Response<Body>, max_request_bytes: usize) -> Response<
     }
 }
 
-/// What a service answers with.
+/// The answer of a method.
 enum MethodAnswer {
     Stream(Response<Body>),
     Unary(answer::CollectedAnswer),

@@ -1,6 +1,6 @@
-//! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks nothing of
-//! the database. It is asked when something speaks against it: a connection that broke or couldn't be made, or background
-//! work that takes long; and again until it is back.
+//! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks
+//! nothing of the database. It is asked when something speaks against it: a connection that broke or couldn't be made,
+//! or background work that takes long; and again until it is back.
 //!
 //! The question has a connection of its own, made anew each time: that all of the requests' are in use says nothing, and
 //! neither does one that has fallen silent.
@@ -16,25 +16,25 @@ use crate::migrations::Scope;
 use chatledger_migrate as migrate;
 use chatledger_postgres::Db;
 
-/// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it is
-/// less than the 2 s within which clients are to know.
+/// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it
+/// is less than the 2 s within which clients are to know.
 const SUSPICIOUS: Duration = Duration::from_millis(750);
 
 /// How long connecting to the database, and its answer whether it can be used, may take: it is looked up in a few rows.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// After this, a lane or the watches get nowhere, whatever the database answers: much longer than a batch takes on a slow
-/// disk, and shorter than a silent connection is waited for.
+/// The time after which a lane or the watches count as stuck, whatever the database answers: much longer than a batch
+/// takes on a slow disk, and shorter than a silent connection is waited for.
 const STUCK: Duration = Duration::from_secs(5);
 
-/// Between two questions where the database answers, and what speaks against it goes on.
+/// The pause between two questions where the database answers, and what speaks against it goes on.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The entries of `grpc.health.v1`: one a served service, and the empty name for the server.
 #[derive(Clone)]
 pub(super) struct HealthFollower {
     reporter: HealthReporter,
-    /// For the question.
+    /// The database, with the connection that asks.
     db: Db,
     scope: Scope,
 }
@@ -78,7 +78,7 @@ impl HealthFollower {
         }
     }
 
-    /// Ends when something speaks against the database.
+    /// Waits until something speaks against the database.
     async fn suspicion(&self) {
         let mut reachable = self.db.reachable();
         tokio::select! {
@@ -102,7 +102,7 @@ impl HealthFollower {
         }
     }
 
-    /// Looks until all is well.
+    /// Asks the database again and again until all is well.
     async fn back(&self) {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))

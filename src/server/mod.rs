@@ -23,7 +23,7 @@ use crate::{
 };
 use chatledger_protocol::DESCRIPTORS;
 
-/// What is served, and how.
+/// The parts and settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerSetup {
     /// The rows.
@@ -34,7 +34,7 @@ pub struct ServerSetup {
     pub hub: Hub,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
-    /// Which services.
+    /// The scope, which says what services there are.
     pub scope: Scope,
     /// The longest that a request may take.
     pub request_timeout: Duration,
@@ -48,7 +48,7 @@ pub struct ServerSetup {
     pub max_connection_age: Duration,
     /// How long what is under way on an old connection may go on.
     pub max_connection_age_grace: Duration,
-    /// What requests, answers and watches hold together.
+    /// The budget for what requests, answers and watches hold together.
     pub memory: MemoryBudget,
     /// How long a request, or a message of a stream that has begun, may take to arrive.
     pub read_timeout: Duration,

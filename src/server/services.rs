@@ -35,7 +35,7 @@ struct ServiceEntry {
     add: fn(&mut RoutesBuilder, &Backend<'_>),
 }
 
-/// What handlers are made of.
+/// The parts that handlers are made of.
 struct Backend<'a> {
     setup: &'a ServerSetup,
     api: Api,

@@ -1,6 +1,6 @@
-//! What a connection has received and no call has read yet: HTTP/2 keeps it, up to a window for each of its calls. It is
-//! counted as it comes in and as calls read it, and where the connection's share of the memory set aside for it is used
-//! up, no more is received.
+//! Bytes that a connection has received and no call has read yet: HTTP/2 keeps them, up to a window for each call. They
+//! are counted as it comes in and as calls read it, and where the connection's share of the memory set aside for it is
+//! used up, no more is received.
 
 use std::{
     pin::Pin,
@@ -15,16 +15,16 @@ use futures_util::task::AtomicWaker;
 
 use crate::memory::{Charge, MemoryBudget};
 
-/// What isn't charged: what is received at a time has to be somewhere.
+/// The bytes that aren't charged: what is received at a time has to be somewhere.
 const FREE: usize = 16 << 10;
-/// How much is charged at a time: more would be held in vain, less would be asked for often.
+/// The bytes that are charged at a time: more would be held in vain, less would be asked for often.
 const STEP: usize = 64 << 10;
 /// The length of a frame's header (RFC 9113, section 4.1): three bytes of length, the type, flags, and the stream.
 pub(super) const FRAME_HEADER: usize = 9;
 /// The type of frames that have a body's bytes.
 const DATA: u8 = 0;
 
-/// How many bytes of bodies a connection has received that nobody has read.
+/// A count of the bytes of bodies that a connection has received and nobody has read.
 #[derive(Debug, Default)]
 pub(super) struct UnreadBytes {
     bytes: AtomicUsize,
@@ -32,7 +32,8 @@ pub(super) struct UnreadBytes {
 }
 
 impl UnreadBytes {
-    /// So many have been read. (Not all are: what comes for a call that is over is counted, and thrown away by HTTP/2.)
+    /// Notes that a call has read so many. (Not all are: what comes for a call that is over is counted, and thrown away
+    /// by HTTP/2.)
     pub(super) fn taken(&self, bytes: usize) {
         // It never fails: there is always a new value.
         let _ = self
@@ -43,7 +44,7 @@ impl UnreadBytes {
         self.waits.wake();
     }
 
-    /// Whatever was counted is gone: there is no call that could read it.
+    /// Forgets what was counted: there is no call that could read it.
     pub(super) fn forget(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.waits.wake();
@@ -52,7 +53,7 @@ impl UnreadBytes {
 
 type ChargeFuture = Pin<Box<dyn Future<Output = Charge> + Send>>;
 
-/// What lets a connection receive.
+/// A gate, which lets a connection receive.
 pub(super) struct ReceiveGate {
     unread: Arc<UnreadBytes>,
     memory: MemoryBudget,
@@ -114,7 +115,7 @@ impl ReceiveGate {
     }
 }
 
-/// Where in HTTP/2's frames a connection is.
+/// A position in HTTP/2's frames.
 #[derive(Default)]
 struct FrameCursor {
     header: [u8; FRAME_HEADER],

@@ -34,7 +34,7 @@ use reader::NewsReader;
 use sessions::WatchedSessions;
 pub use watcher::{SessionWatcher, WatchEvent};
 
-/// How sessions are watched.
+/// The settings of watches.
 #[derive(Clone, Debug)]
 pub struct WatchOptions {
     /// A watch without news says that it is alive after this long.
@@ -42,7 +42,7 @@ pub struct WatchOptions {
     /// How often sessions are polled where notifications are heard: what a lost one, or people's own SQL,
     /// may cost.
     pub safety_poll: Duration,
-    /// What watches hold is taken from here.
+    /// The budget from which watches take what they hold.
     pub memory: MemoryBudget,
 }
 
@@ -61,7 +61,7 @@ impl Default for WatchOptions {
 /// The reader's and the announcer's connection.
 const CONNECTIONS: usize = 2;
 
-/// What all watches of this server share. It ends when the last clone is gone.
+/// The hub, which all watches of this server share. It ends when the last clone is gone.
 #[derive(Clone)]
 pub struct Hub {
     store: Store,
@@ -130,7 +130,7 @@ impl Hub {
         SessionWatcher::begin(self, caller, session_id, after_seq).await
     }
 
-    /// Sessions have new messages, or are gone: whoever watches them should look, here and elsewhere.
+    /// Notes that sessions have new messages, or are gone: whoever watches them should look, here and elsewhere.
     pub fn changed(&self, session_ids: &[Uuid]) {
         self.sessions.wake(session_ids.iter().copied());
         self.announcer.announce(session_ids);

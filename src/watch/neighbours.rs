@@ -26,19 +26,19 @@ use chatledger_postgres::connect::{self, Connector};
 /// bytes and a comma.
 const MOST_IDS: usize = 200;
 
-/// Instead of more ids: any session may have changed.
+/// A payload in place of more ids: any session may have changed.
 const ALL: &str = "*";
 
-/// Between two notifications, so that lone appends, which come one after the other, share one; too short to
+/// The gap between two notifications, so that lone appends, which come one after the other, share one; too short to
 /// be noticed by people who watch.
 const GAP: Duration = Duration::from_millis(5);
 
 /// How often sessions are polled where none are heard.
 const OFTEN: Duration = Duration::from_millis(250);
 
-/// Tells other servers.
+/// An announcer, which tells other servers.
 pub(super) struct Announcer {
-    /// This server's, so that it doesn't listen to itself.
+    /// The name of this server, so that it doesn't listen to itself.
     name: Arc<str>,
     changed: Mutex<ChangedSessions>,
     some: Notify,
@@ -65,7 +65,7 @@ impl Announcer {
         Arc::clone(&self.name)
     }
 
-    /// These have changed.
+    /// Tells other servers, a moment later, that these sessions have changed.
     pub(super) fn announce(&self, session_ids: &[Uuid]) {
         let mut changed = self.lock();
         for id in session_ids {
@@ -80,7 +80,7 @@ impl Announcer {
         }
     }
 
-    /// For ever.
+    /// Notifies the other servers whenever there is something to tell. It never ends.
     pub(super) async fn run(self: Arc<Self>, store: Store) {
         loop {
             self.some.notified().await;
@@ -108,9 +108,9 @@ impl Announcer {
     }
 }
 
-/// Hears of other servers, and polls, while somebody watches.
+/// A listener, which hears of other servers, and polls, while somebody watches.
 pub(super) struct NotificationListener {
-    /// Without a pooler between; `None`: there is no such connection.
+    /// The way to a connection without a pooler between; `None`: there is no such connection.
     connector: Option<Connector>,
     sessions: Arc<WatchedSessions>,
     own_name: Arc<str>,
@@ -140,7 +140,7 @@ impl NotificationListener {
         }
     }
 
-    /// For ever.
+    /// Listens and polls while somebody watches. It never ends.
     pub(super) async fn run(&self) {
         let mut watches = self.sessions.watches();
         // An error is the sender's end, which is part of self.

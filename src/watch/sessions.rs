@@ -1,4 +1,4 @@
-//! Which sessions are watched, which of them may have news, and the channels to their watchers.
+//! The sessions that are watched, which of them may have news, and the channels to their watchers.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -17,12 +17,12 @@ use crate::{auth::Caller, domain::message::Message, store::News};
 /// network is served.
 const PAGES_BEHIND: usize = 8;
 
-/// What is told to a session's watchers.
+/// A notice to a session's watchers.
 #[derive(Clone)]
 pub(super) enum WatchNotice {
     /// News.
     Page(Arc<SharedPage>),
-    /// There are news, too many to keep.
+    /// The session has news, too many to keep.
     Look,
     /// The session is gone.
     Gone,
@@ -30,7 +30,7 @@ pub(super) enum WatchNotice {
 
 /// News of a session, shared by its watchers.
 pub(super) struct SharedPage {
-    /// Above which seq these are all the messages.
+    /// The seq above which these are all the messages.
     pub(super) above: i64,
     pub(super) news: News,
     _room: OwnedSemaphorePermit,
@@ -39,7 +39,7 @@ pub(super) struct SharedPage {
 /// The watched sessions of this server.
 pub(super) struct WatchedSessions {
     state: Mutex<WatchedIndex>,
-    /// Some session may have news.
+    /// A signal that some session may have news.
     woken: Notify,
     /// How many watches there are.
     watches: watch::Sender<usize>,
@@ -48,9 +48,9 @@ pub(super) struct WatchedSessions {
 
 #[derive(Default)]
 struct WatchedIndex {
-    /// By id; more than one of an id where its watchers don't see alike.
+    /// The watched sessions by id; more than one of an id where its watchers don't see alike.
     watched: HashMap<Uuid, Vec<Arc<WatchedSession>>>,
-    /// Those that may have news.
+    /// The sessions that may have news.
     woken: HashSet<Uuid>,
 }
 
@@ -59,15 +59,15 @@ pub(super) struct WatchedSession {
     pub(super) caller: Caller,
     pub(super) session_id: Uuid,
     notices: broadcast::Sender<WatchNotice>,
-    /// When its rows were last looked at: as of then, all that is new has been told.
+    /// The moment when its rows were last looked at: as of then, all that is new has been told.
     looked_at: watch::Sender<Instant>,
     progress: Mutex<WatchProgress>,
 }
 
-/// Where the watchers of a session are.
+/// The progress of a session's watchers.
 #[derive(Default)]
 struct WatchProgress {
-    /// Up to where they have been told, as soon as one of them is live.
+    /// The seq up to which they have been told, as soon as one of them is live.
     reached: Option<i64>,
     /// Whether there was a hint that nobody has followed, since none was live.
     hinted: bool,
@@ -120,7 +120,7 @@ impl WatchedSessions {
         self.watches.subscribe()
     }
 
-    /// These may have news.
+    /// Notes that these sessions may have news.
     pub(super) fn wake(&self, session_ids: impl Iterator<Item = Uuid>) {
         if *self.watches.borrow() == 0 {
             return;
@@ -134,7 +134,7 @@ impl WatchedSessions {
         }
     }
 
-    /// All may have news.
+    /// Notes that all watched sessions may have news.
     pub(super) fn wake_all(&self) {
         let mut state = self.lock();
         state.woken = state.watched.keys().copied().collect();
@@ -143,7 +143,7 @@ impl WatchedSessions {
         }
     }
 
-    /// Those that may have news, as soon as there are any, and up to where their watchers have been told.
+    /// The sessions that may have news, as soon as there are any, and up to where their watchers have been told.
     pub(super) async fn woken(&self) -> Vec<(Arc<WatchedSession>, i64)> {
         loop {
             self.woken.notified().await;
@@ -213,7 +213,7 @@ impl WatchedSession {
         std::mem::take(&mut progress.hinted)
     }
 
-    /// Up to where the watchers have been told; where none is live, the hint is kept.
+    /// The seq up to which the watchers have been told; where none is live, the hint is kept.
     fn hint(&self) -> Option<i64> {
         let mut progress = self.progress();
         progress.hinted |= progress.reached.is_none();
@@ -258,7 +258,7 @@ impl Drop for Subscription {
     }
 }
 
-/// What a page takes in memory, about.
+/// The memory that a page takes, about, in KiB.
 fn kibibytes(news: &News) -> u32 {
     let bytes: usize = news.messages.iter().map(Message::weight).sum();
     // More than there ever is: it doesn't fit.

@@ -20,14 +20,14 @@ use crate::{
     store::{Asked, PageSize, Store},
 };
 
-/// What a watch reads by itself at a time, and holds while its client takes it: some messages of usual size for a
-/// statement, or one that is large.
+/// The page that a watch reads by itself at a time, and holds while its client takes it: some messages of usual size
+/// for a statement, or one that is large.
 const PAGE: PageSize = PageSize {
     rows: 500,
     bytes: 128 << 10,
     large: true,
 };
-/// What reading that may take: one large message, as a row and as a message.
+/// The memory that reading such a page may take: one large message, as a row and as a message.
 const READ_BYTES: usize = 2 * LARGEST_MESSAGE;
 /// A message of a page that others share is this watch's own as soon as it is to be sent; a small one is part of what
 /// every stream is charged.
@@ -36,15 +36,16 @@ const SMALL: usize = 4 << 10;
 /// How much later than it is due a look may come on a busy machine.
 const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
-/// What a watch has to say.
+/// An event that a watch tells its client.
 #[derive(Debug, PartialEq)]
 pub enum WatchEvent {
     /// A message.
     Message(Message),
-    /// All that was stored when the watch began has been told. The session's last seq at that moment.
+    /// The mark that everything has been told that was stored when the watch began. The session's last seq at that
+    /// moment.
     CaughtUp(i64),
-    /// Nothing happened for a while: the table was looked at meanwhile, and had nothing new. The last seq that the watch has
-    /// passed.
+    /// A sign of life after a quiet while: the table was looked at meanwhile, and had nothing new. The last seq that
+    /// the watch has passed.
     Heartbeat(i64),
 }
 
@@ -55,7 +56,7 @@ pub struct SessionWatcher {
     heartbeat: Duration,
     /// How long a look at the table is waited for when a heartbeat is due. Then the watch ends.
     look_within: Duration,
-    /// What is asked of the table. All up to `known` has been told, or is at hand.
+    /// The question to the table. All up to `known` has been told, or is at hand.
     asked: Asked,
     /// The last seq that the client has been told, or doesn't want.
     passed: i64,
@@ -66,7 +67,7 @@ pub struct SessionWatcher {
     last_seq: i64,
     has_said_caught_up: bool,
     memory: MemoryBudget,
-    /// What is at hand, and on its way to the client, holds.
+    /// The memory of what is at hand, and on its way to the client.
     charge: Option<Charge>,
 }
 
@@ -114,7 +115,7 @@ impl SessionWatcher {
         Ok(watcher)
     }
 
-    /// What happens next. After an error the watch is over.
+    /// Waits for the next event. After an error the watch is over.
     ///
     /// # Errors
     /// [`Error::NotFound`] where the session is gone, and the store's.

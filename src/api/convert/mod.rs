@@ -1,4 +1,4 @@
-//! Between the contract's types and the domain's, in both directions. The only place that knows both.
+//! Conversions between the contract's types and the domain's, in both directions. The only place that knows both.
 //!
 //! Towards the domain, a [`Check`] collects what is wrong with a request; towards the contract, nothing can
 //! go wrong.
@@ -34,7 +34,7 @@ fn id_or_new(check: &mut Check<'_>, at: &FieldPath<'_>, text: Option<&str>) -> U
     check.optional_uuid(at, text).unwrap_or_else(Uuid::now_v7)
 }
 
-/// What a `google.protobuf.Timestamp` can be: from 0001-01-01T00:00:00Z up to 9999-12-31T23:59:59Z.
+/// The seconds of a valid `google.protobuf.Timestamp`: from 0001-01-01T00:00:00Z up to 9999-12-31T23:59:59Z.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
@@ -45,7 +45,7 @@ pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
     .normalized()
 }
 
-/// To the microsecond, which is what the database keeps.
+/// A time to the microsecond, which is what the database keeps.
 pub(super) fn time(
     check: &mut Check<'_>,
     at: &FieldPath<'_>,
@@ -77,7 +77,7 @@ fn json_mode(check: &mut Check<'_>, at: &FieldPath<'_>, mode: i32) -> JsonMode {
 /// How many characters of a path that isn't known are shown: more than any known path has.
 const MAX_SHOWN_PATH: usize = 40;
 
-/// Which of the fields that can be updated are, by an update mask.
+/// The fields that a request updates, as its update mask names them.
 struct UpdateMask {
     paths: Option<Vec<String>>,
 }

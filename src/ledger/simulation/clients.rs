@@ -14,7 +14,7 @@ use crate::{
     ledger::{Ledger, Outcome, PendingOutcome, StreamOrder, Unit},
 };
 
-/// After so many attempts a client believes that its errors don't pass, where that is so.
+/// The attempts after which a client believes that its errors don't pass, where that is so.
 const MOST_ATTEMPTS: usize = 5;
 
 /// A client's connection, to any of the servers.
@@ -36,7 +36,7 @@ impl ScheduleClient {
         }
     }
 
-    /// Some time: of a batch, of a slow one, of a stall.
+    /// A random time: of a batch, of a slow one, of a stall.
     fn some_time(&mut self) -> Duration {
         let most = *self.rng.choice(&[5_000, 60_000, 10_000_000]).unwrap_or(&1);
         Duration::from_micros(self.rng.u64(0..most))
@@ -49,7 +49,7 @@ pub(super) struct StreamEntry {
     pub(super) message: NewMessage,
 }
 
-/// What a stream's client wanted to append, in this order, and what it knows of it.
+/// The entries that a stream's client wanted to append, in this order, and what it knows of it.
 pub(super) struct ClientStream {
     pub(super) script: Vec<StreamEntry>,
     pub(super) outcomes: Vec<Option<Outcome>>,

@@ -31,9 +31,9 @@ pub(super) const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting to a server that is down is tried.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
-/// Longer than any schedule lasts.
+/// A time that is longer than any schedule lasts.
 pub(super) const PATIENCE: Duration = Duration::from_mins(20);
-/// When PostgreSQL looks for deadlocks.
+/// The wait after which PostgreSQL looks for deadlocks.
 const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The database, to which all servers of a schedule connect.
 #[derive(Clone)]

@@ -156,7 +156,7 @@ impl Comparison {
                 }
             }
             DecisionStep::ByHand(session, id) => {
-                self.store_by_hand(Uuid::from_u128(*session), Uuid::from_u128(*id))
+                self.store_by_hand(Uuid::from_u128(*session), Uuid::from_u128(*id));
             }
             DecisionStep::Delete(session, place) => {
                 let session_id = Uuid::from_u128(*session);

@@ -1,5 +1,5 @@
-//! What the ledger should do, told in the shortest way: one unit after the other, on a list of messages for each
-//! session. The decisions are tried beside it, over a table that has keys, with everything that may come between.
+//! A model of what the ledger should do, told in the shortest way: one unit after the other, on a list of messages for
+//! each session. The decisions are tried beside it, over a table that has keys, with everything that may come between.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) struct ModelMessage {
     pub(super) is_deleted: bool,
 }
 
-/// What a unit's caller should hear: for each message its seq, and whether it was stored before.
+/// The answer that a unit's caller should hear: for each message its seq, and whether it was stored before.
 pub(super) type ExpectedOutcome = Result<Vec<(i64, bool)>, Error>;
 
 impl Model {
@@ -83,7 +83,7 @@ impl Model {
             .collect())
     }
 
-    /// Whether a table holds the same.
+    /// Panics where a table doesn't hold what the model does.
     pub(super) fn assert_is(&self, table: &KeyedTable) {
         for (session_id, chat) in &self.chats {
             let mut rows: Vec<&TableRow> = table
@@ -109,8 +109,8 @@ fn seq(place: usize) -> i64 {
     i64::try_from(place).expect("a short list") + 1
 }
 
-/// Whether an outcome is what the model says. Of errors the kind is compared; of units that may be skipped, that they
-/// were.
+/// Panics where an outcome isn't what the model says. Of errors the kind is compared; of units that may be skipped,
+/// that they were.
 pub(super) fn assert_agrees(outcome: Option<&Outcome>, expected: &ExpectedOutcome, lock_wait: LockWait) {
     match (outcome, expected) {
         (None, Err(Error::NotFound(_))) => assert_eq!(lock_wait, LockWait::Skip),

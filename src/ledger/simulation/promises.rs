@@ -17,14 +17,14 @@ use crate::domain::{
     message::{NewMessage, Receipt},
 };
 
-/// What the clients know.
+/// The records of what the clients know.
 #[derive(Default)]
 pub(super) struct ClientRecords {
     pub(super) streams: Vec<ClientStream>,
     pub(super) units: Vec<UnitAttempt>,
 }
 
-/// What is stored, by session and message id.
+/// The stored rows, by session and message id.
 type RowsById<'a> = HashMap<(Uuid, Uuid), &'a ChatRow>;
 
 /// Panics where a promise is broken, and answers a digest of what is stored.
@@ -84,7 +84,8 @@ fn check_chat(chat: &Chat) {
     }
 }
 
-/// Of a stream's entries for a session a prefix is stored, in order; and all of them, if its client came to an end.
+/// Checks that of a stream's entries for a session a prefix is stored, in order; and all of them, if its client came to
+/// an end.
 fn check_stream(stream: &ClientStream, rows: &RowsById<'_>, woken: &HashSet<Uuid>) {
     let sessions: HashSet<Uuid> = stream.script.iter().map(|entry| entry.session_id).collect();
     for session_id in sessions {

@@ -31,7 +31,7 @@ use crate::{
     ledger::{AppendSize, Ledger, LedgerOptions, LedgerParts, Unit, database::LockWait},
 };
 
-/// After the last fault, everything is over within this time: a silent connection's limit, a lock's, and once more
+/// The time within which everything is over after the last fault: a silent connection's limit, a lock's, and once more
 /// each for what had waited behind them.
 const RECOVERY: Duration = Duration::from_secs(40);
 

@@ -1,4 +1,4 @@
-//! What is in the simulated database, and what its statements do to it, each in one moment.
+//! The contents of the simulated database, and what its statements do to it, each in one moment.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,23 +23,23 @@ use crate::{
 pub(super) const POISON: &str = "poison";
 /// The content of messages that somebody's own INSERT has stored.
 pub(super) const BY_HAND: &str = "by hand";
-/// After which PostgreSQL lets go of the locks of somebody who has fallen silent, in milliseconds.
+/// The time after which PostgreSQL lets go of the locks of somebody who has fallen silent, in milliseconds.
 const IDLE_IN_TRANSACTION: u64 = 10_000;
 
 /// The content of messages for which somebody's own trigger wants a lock that isn't to be had.
 pub(super) const ENTANGLED: &str = "entangled";
 
-/// All of the database.
+/// The whole simulated database.
 pub(super) struct WorldState {
     pub(super) chats: BTreeMap<Uuid, Chat>,
-    /// Whose row has an id, also rows of transactions that haven't ended.
+    /// The owner of each row id, also rows of transactions that haven't ended.
     ids: HashMap<Uuid, (Uuid, Option<u64>)>,
     open: BTreeMap<u64, Vec<(Uuid, ChatRow)>>,
     last_tx: u64,
     /// How often the server has been killed.
     pub(super) kills: u64,
     rng: fastrand::Rng,
-    /// In percent of the calls.
+    /// The share of calls that fail, in percent.
     pub(super) trouble: u8,
     pub(super) disk_is_full: bool,
     pub(super) is_down: bool,
@@ -80,12 +80,12 @@ pub(super) enum Trouble {
     LockTimeout,
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 pub(super) enum Fate {
     Answered,
-    /// It never arrives.
+    /// The call never arrives.
     LostBefore,
-    /// It takes effect, a while later, and the answer is lost.
+    /// The call takes effect, a while later, and the answer is lost.
     LostAfter(Duration),
     Aborted,
 }
@@ -300,7 +300,7 @@ impl WorldState {
         Timestamp::from_microsecond(1_700_000_000_000_000 + elapsed).expect("within a day of it")
     }
 
-    /// What becomes of a call, how long its way takes, and how long a lost answer is waited for.
+    /// The fate of a call, how long its way takes, and how long a lost answer is waited for.
     pub(super) fn fate(&mut self) -> (Fate, Duration, Duration) {
         let rng = &mut self.rng;
         let way = Duration::from_micros(rng.u64(50..3000));
@@ -365,7 +365,7 @@ pub(super) struct WantedMessage {
     pub(super) content: String,
 }
 
-/// As the schema's `message_row_id`.
+/// The id that the schema's `message_row_id` gives.
 pub(super) fn row_id(session_id: Uuid, id: Uuid) -> Uuid {
     Uuid::new_v5(&session_id, id.as_bytes())
 }

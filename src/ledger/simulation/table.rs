@@ -30,7 +30,7 @@ pub(super) struct TableRow {
 }
 
 impl KeyedTable {
-    /// What is stored of the units' messages.
+    /// Looks up what is stored of the units' messages.
     pub(super) fn look_up(&self, units: &[&Unit]) -> IdLookup {
         let mut lookup = IdLookup::default();
         for (u, unit) in units.iter().enumerate() {

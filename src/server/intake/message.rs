@@ -20,7 +20,7 @@ const STEP: usize = 64 << 10;
 /// The copies of a message that there are at a time, see [`super`].
 const COPIES: usize = 2;
 
-/// How a call's messages may be packed.
+/// The packing of a call's messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     None,
@@ -57,13 +57,13 @@ pub(super) struct RequestMessages {
     packing: Packing,
     holder: Holder,
     body: ArrivingBody,
-    /// Received, and not looked at yet.
+    /// The bytes that were received and not looked at yet.
     rest: Bytes,
-    /// What `rest` holds, where that isn't just what came at once.
+    /// The memory of `rest`, where that isn't just what came at once.
     charge: Charge,
-    /// Where all of a unary call's message must be there.
+    /// The moment by which a unary call's message must be there.
     until: Option<Instant>,
-    /// What is to be told after the messages that came before it.
+    /// The failure that is told after the messages that came before it.
     failed: Option<Status>,
 }
 
@@ -81,7 +81,7 @@ struct MessageHeader {
     length: usize,
 }
 
-/// What is found at the head of what has been received.
+/// The messages that are found whole at the head of what has been received.
 #[derive(Default)]
 struct ReadyMessages {
     length: usize,

@@ -33,17 +33,17 @@ use crate::{
 };
 use chatledger_protocol::DESCRIPTORS;
 
-/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
+/// The memory of a call besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
 /// KiB, which short messages are encoded into.
 pub(super) const CALL_BYTES: usize = 8 << 10;
-/// The same for a stream of entries, which has a second task, and a queue.
+/// The same memory for a stream of entries, which has a second task, and a queue.
 const STREAM_BYTES: usize = 12 << 10;
 
 /// The most bytes that a request may become, in multiples of the largest request: a frame of 4,096 entries with 100
 /// short citations each, which is allowed, becomes 60 MiB.
 const BUILT: usize = 8;
 
-/// What reads requests.
+/// The reader of requests.
 pub(super) struct Intake {
     shapes: Shapes,
     memory: MemoryBudget,

@@ -12,20 +12,20 @@ const ALLOCATION: usize = 16;
 /// The result of a part of the walk.
 type WalkResult<T = ()> = Result<T, ScanViolation>;
 
-/// What is wrong, and where.
+/// A violation of the contract, and where it is.
 struct ScanViolation {
     /// From the inside out.
     path: Vec<String>,
     description: String,
 }
 
-/// How a message is looked at.
+/// The rules by which a message is looked at.
 #[derive(Clone, Copy)]
 pub(super) struct ScanRules {
     /// The most bytes that it may become.
     pub(super) most_built: usize,
-    /// Whether only its own lists are limited, and not those of its elements: an entry of a stream that is wrong
-    /// has an answer of its own, which tells of it.
+    /// Whether only the message's own lists are limited, and not those of its elements: an entry of a stream that is
+    /// wrong has an answer of its own, which tells of it.
     pub(super) own_lists_only: bool,
 }
 

@@ -16,8 +16,8 @@ const MAX_ENTRIES: usize = 4096;
 /// The most elements of a field for which the contract says nothing: roles, fields of a search, paths of a mask, of
 /// each of which there are less than ten that differ.
 const MAX_ELEMENTS: usize = 100;
-/// What a field takes in the struct that its message becomes, at most: a `Bytes` has four words, and an `Option`
-/// adds one to a number.
+/// The bytes that a field takes in the struct that its message becomes, at most: a `Bytes` has four words, and an
+/// `Option` adds one to a number.
 const FIELD_BYTES: usize = 4 * size_of::<usize>();
 
 /// All methods and the messages that they take.
@@ -33,16 +33,16 @@ pub(super) struct Shapes {
 pub(super) struct ContractMethod {
     /// The message.
     pub(super) input: usize,
-    /// Whether the client sends many.
+    /// Whether the client sends many messages.
     pub(super) client_streams: bool,
-    /// Whether the server answers many.
+    /// Whether the server answers many messages.
     pub(super) server_streams: bool,
 }
 
 /// A message.
 #[derive(Default)]
 pub(super) struct Shape {
-    /// By number; the contract's are small.
+    /// The fields by number; the contract's numbers are small.
     fields: Vec<Option<FieldShape>>,
     /// The bytes of its struct, at most.
     pub(super) size: usize,
@@ -57,7 +57,7 @@ pub(super) struct FieldShape {
     pub(super) repeated: Option<RepeatedField>,
 }
 
-/// What a field holds.
+/// The kind of value that a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldKind {
     Varint,
@@ -70,9 +70,9 @@ pub(super) enum FieldKind {
 
 /// A field that may occur more than once.
 pub(super) struct RepeatedField {
-    /// Its number among all of them.
+    /// The field's number among all repeated ones.
     pub(super) number: usize,
-    /// What an element takes, besides texts: a list that grows has up to twice the room that it needs.
+    /// The bytes that an element takes, besides texts: a list that grows has up to twice the room that it needs.
     pub(super) element: usize,
     /// Whether its message is a request, and not a part of one.
     pub(super) is_own: bool,
@@ -154,7 +154,7 @@ fn collect<'a>(
 struct ShapeBuilder<'a> {
     messages: HashMap<String, &'a DescriptorProto>,
     limits: &'a Limits,
-    /// By name; those that are being built included.
+    /// The numbers of shapes by message name; those that are being built included.
     built: HashMap<String, usize>,
     shapes: Vec<Shape>,
     repeated: usize,
