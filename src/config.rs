@@ -278,9 +278,9 @@ impl fmt::Debug for Secret {
 /// An external database: the endpoint of the pool, and the one without a pooler.
 #[derive(Clone, Debug)]
 pub struct ExternalDatabase {
-    /// Where statements go.
+    /// The URL to which statements go.
     pub url: DatabaseUrl,
-    /// Where migrations go, and notifications come from.
+    /// The URL to which migrations go, and notifications come from.
     pub direct_url: DatabaseUrl,
 }
 

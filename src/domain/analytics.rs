@@ -1,4 +1,4 @@
-//! What a team asks of its tables.
+//! Reports: what a team asks of its tables.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::{Check, FieldPath};
 pub struct TopDocument {
     /// The document's key.
     pub document_id: String,
-    /// Its title; empty where it isn't registered.
+    /// The document's title; empty where it isn't registered.
     pub title: String,
     /// How many citations name it.
     pub citation_count: i64,
@@ -29,7 +29,7 @@ pub struct UserActivity {
     pub session_count: i64,
     /// How many messages were ever appended to them.
     pub message_count: i64,
-    /// When one of them was last appended to, or created.
+    /// The moment when one of them was last appended to, or created.
     pub last_active_at: Option<Timestamp>,
 }
 
@@ -40,7 +40,7 @@ pub struct DailyVolume {
     pub date: String,
     /// How many messages were appended.
     pub message_count: i64,
-    /// To how many sessions.
+    /// How many sessions they were appended to.
     pub session_count: i64,
 }
 

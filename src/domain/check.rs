@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Error, JsonObject, Limits, Result, Violation, json};
 
-/// Where a field is within its request. It is written out only when there is something to say of it.
+/// The place of a field within its request. It is written out only when there is something to say of it.
 #[derive(Clone, Copy)]
 pub struct FieldPath<'a> {
     parent: Option<&'a FieldPath<'a>>,
@@ -183,7 +183,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// As [`Check::json`], for a field that may be left out.
+    /// A JSON object as for [`Check::json`], of a field that may be left out.
     pub fn optional_json(&mut self, at: &FieldPath<'_>, text: Option<String>) -> Option<JsonObject> {
         text.map(|text| self.json(at, text))
     }

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 
 use super::{Check, FieldPath, JsonObject, page::Page};
 
-/// What is known of a source.
+/// A source, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// What can be given.
+    /// The fields that a client gives.
     pub fields: DocumentFields<String>,
-    /// When it was first registered.
+    /// The moment when it was first registered.
     pub created_at: Timestamp,
-    /// When it was last upserted.
+    /// The moment when it was last upserted.
     pub updated_at: Timestamp,
 }
 
@@ -20,11 +20,11 @@ pub struct Document {
 pub struct DocumentFields<J> {
     /// The key that citations use.
     pub id: String,
-    /// What people call it.
+    /// The name by which people know it.
     pub title: String,
-    /// Where it is.
+    /// The place where it is.
     pub source_uri: String,
-    /// Its media type.
+    /// The media type.
     pub mime_type: String,
     /// A hash of its content.
     pub content_hash: String,
@@ -63,8 +63,8 @@ pub fn check_title(check: &mut Check<'_>, at: &FieldPath<'_>, title: &str) {
 pub struct DocumentFilter {
     /// Which page.
     pub page: Page<(String,)>,
-    /// What the title must contain, whatever its case.
+    /// A text that the title must contain, whatever its case.
     pub title_contains: Option<String>,
-    /// What the metadata must contain.
+    /// An object that the metadata must contain.
     pub metadata_contains: Option<JsonObject>,
 }

@@ -10,11 +10,11 @@ use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
 pub struct Profile {
     /// The user.
     pub user_id: Uuid,
-    /// What the user knows of software.
+    /// The user's knowledge of software.
     pub software_background: Option<String>,
-    /// What the user knows of hardware.
+    /// The user's knowledge of hardware.
     pub hardware_background: Option<String>,
-    /// What the user wants to learn.
+    /// The user's goals in learning.
     pub learning_goals: Option<String>,
     /// A level of the application's own choosing.
     pub experience_level: Option<String>,
@@ -22,9 +22,9 @@ pub struct Profile {
     pub preferred_language: String,
     /// A JSON object.
     pub preferences: String,
-    /// When the profile was created.
+    /// The moment when the profile was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The moment when it was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -34,11 +34,11 @@ pub const DEFAULT_LANGUAGE: &str = "en";
 /// The fields of a profile that a request sets; `None` is a field that is not set.
 #[derive(Clone, Debug, Default)]
 pub struct ProfileFields {
-    /// What the user knows of software.
+    /// The user's knowledge of software.
     pub software_background: Option<String>,
-    /// What the user knows of hardware.
+    /// The user's knowledge of hardware.
     pub hardware_background: Option<String>,
-    /// What the user wants to learn.
+    /// The user's goals in learning.
     pub learning_goals: Option<String>,
     /// A level of the application's own choosing.
     pub experience_level: Option<String>,
@@ -99,7 +99,7 @@ fn is_language_tag(tag: &str) -> bool {
     }) && subtags.all(alphanumeric)
 }
 
-/// What an update changes: the outer `None` leaves a field as it is, the inner one clears it.
+/// The changes of an update: the outer `None` leaves a field as it is, the inner one clears it.
 #[derive(Debug)]
 pub struct ProfileChange {
     /// The user.
@@ -116,7 +116,7 @@ pub struct ProfileChange {
     pub preferred_language: Option<String>,
     /// The new preferences, or what is merged into them.
     pub preferences: Option<JsonObject>,
-    /// What is done with the preferences.
+    /// The way in which the preferences are changed.
     pub preferences_mode: JsonMode,
     /// Create the profile with these fields where there is none.
     pub create: Option<ProfileFields>,
@@ -129,7 +129,7 @@ pub struct ProfileFilter {
     pub page: Page<(Uuid,)>,
     /// The level that the profile must have.
     pub experience_level: Option<String>,
-    /// What the preferences must contain.
+    /// An object that the preferences must contain.
     pub preferences_contain: Option<JsonObject>,
 }
 

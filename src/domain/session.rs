@@ -10,24 +10,24 @@ use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
 pub struct Session {
     /// The key.
     pub id: Uuid,
-    /// Whose it is; `None`: nobody's.
+    /// The user whose it is; `None`: nobody's.
     pub user_id: Option<Uuid>,
-    /// What it is called; may be empty.
+    /// The title; may be empty.
     pub title: String,
     /// A JSON object.
     pub metadata: String,
     /// The seq of the last message.
     pub last_seq: i64,
-    /// When it was created.
+    /// The moment when it was created.
     pub created_at: Timestamp,
-    /// When it was last changed or appended to.
+    /// The moment when it was last changed or appended to.
     pub updated_at: Timestamp,
     /// The time of the last message.
     pub last_message_at: Option<Timestamp>,
 }
 
 impl Session {
-    /// What the order of last activity goes by.
+    /// The time that the order of last activity goes by.
     #[must_use]
     pub fn last_active_at(&self) -> Timestamp {
         self.last_message_at.unwrap_or(self.created_at)
@@ -39,29 +39,29 @@ impl Session {
 pub struct NewSession {
     /// The key: the client's, or a new UUIDv7.
     pub id: Uuid,
-    /// Whose it is.
+    /// The user whose it is.
     pub user_id: Option<Uuid>,
-    /// What it is called.
+    /// The title.
     pub title: Option<String>,
     /// A JSON object.
     pub metadata: JsonObject,
 }
 
-/// Whose sessions.
+/// The owner of sessions that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionOwner {
-    /// A user's.
+    /// The sessions of a user.
     User(Uuid),
-    /// Nobody's.
+    /// The sessions of nobody.
     Anonymous,
 }
 
 /// The order of a list of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionOrder {
-    /// By last activity, newest first; a user's only.
+    /// The order by last activity, newest first; a user's only.
     LastActive,
-    /// By creation, newest first.
+    /// The order by creation, newest first.
     Created,
 }
 
@@ -81,17 +81,17 @@ impl SessionOrder {
 pub struct SessionFilter {
     /// Which page, by time (in microseconds since 1970) and id.
     pub page: Page<(i64, Uuid)>,
-    /// Whose.
+    /// The owner.
     pub owner: SessionOwner,
-    /// In which order.
+    /// The order.
     pub order: SessionOrder,
-    /// What the metadata must contain.
+    /// An object that the metadata must contain.
     pub metadata_contains: Option<JsonObject>,
-    /// What the title must contain, whatever its case.
+    /// A text that the title must contain, whatever its case.
     pub title_contains: Option<String>,
 }
 
-/// What an update changes; `None` leaves a field as it is.
+/// The changes of an update; `None` leaves a field as it is.
 #[derive(Debug)]
 pub struct SessionChange {
     /// Which session.
@@ -100,7 +100,7 @@ pub struct SessionChange {
     pub title: Option<String>,
     /// The new metadata, or what is merged into it.
     pub metadata: Option<JsonObject>,
-    /// What is done with the metadata.
+    /// The way in which the metadata is changed.
     pub metadata_mode: JsonMode,
 }
 

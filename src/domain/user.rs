@@ -14,13 +14,13 @@ pub struct User {
     pub email: String,
     /// The id that an identity provider gives; unique within the tenant.
     pub external_id: Option<String>,
-    /// What the user is called; may be empty.
+    /// The user's name; may be empty.
     pub name: String,
     /// Whether the user may sign in.
     pub is_active: bool,
-    /// When the user was created.
+    /// The moment when the user was created.
     pub created_at: Timestamp,
-    /// When the user was last changed.
+    /// The moment when the user was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -33,13 +33,13 @@ pub struct NewUser {
     pub email: String,
     /// The identity provider's id.
     pub external_id: Option<String>,
-    /// What the user is called.
+    /// The user's name.
     pub name: Option<String>,
     /// The profile to create with the user.
     pub profile: Option<ProfileFields>,
 }
 
-/// What finds one user.
+/// The key that finds one user.
 #[derive(Debug)]
 pub enum UserKey {
     /// The id.
@@ -50,7 +50,7 @@ pub enum UserKey {
     ExternalId(String),
 }
 
-/// What an update changes; `None` leaves a field as it is.
+/// The changes of an update; `None` leaves a field as it is.
 #[derive(Debug, Default)]
 pub struct UserChange {
     /// The new email.
