@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Outcome, Unit,
-    database::{AppendedRows, Database, Failure, LockWait, Remedy, Transaction},
+    database::{AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::decide,
 };
 use crate::domain::Error;
@@ -161,7 +161,7 @@ fn divided<'a, D: Database>(
     })
 }
 
-fn fail_all(units: &[&Unit], failure: impl Failure) -> Vec<Option<Outcome>> {
+fn fail_all(units: &[&Unit], failure: impl DatabaseFailure) -> Vec<Option<Outcome>> {
     let error = failure.into_error();
     units.iter().map(|_| Some(Err(error.clone()))).collect()
 }

@@ -16,7 +16,7 @@ use crate::domain::{Error, message::Receipt};
 /// A database, or a pool of connections to one.
 pub(super) trait Database: Clone + Send + Sync + 'static {
     /// The reason why it didn't do something.
-    type Failure: Failure;
+    type Failure: DatabaseFailure;
     /// The transactions of this database.
     type Tx: Transaction<Failure = Self::Failure>;
 
@@ -34,7 +34,7 @@ pub(super) trait Database: Clone + Send + Sync + 'static {
 /// A transaction. Its locks last until it ends.
 pub(super) trait Transaction: Send + Sync {
     /// The same failures as the database's.
-    type Failure: Failure;
+    type Failure: DatabaseFailure;
 
     /// Locks the sessions that exist, and reads them.
     fn lock(
@@ -69,7 +69,7 @@ pub(super) enum LockWait {
 }
 
 /// The reason why a database didn't do something.
-pub(super) trait Failure: Display + Send + Sync {
+pub(super) trait DatabaseFailure: Display + Send + Sync {
     /// The remedy that the append path tries.
     fn remedy(&self) -> Remedy;
     /// The error that callers are told where nothing can be done about it.

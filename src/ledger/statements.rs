@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Unit,
     batch::{APPEND_CITED, APPEND_UNCITED, Batch},
-    database::{AppendedRow, AppendedRows, Database, Failure, LockWait, Remedy, Transaction},
+    database::{AppendedRow, AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::{IdLookup, Insertion, LockedSession, MessagePlace, StoredMessage},
 };
 use crate::{domain::Error, store::is_refusal};
@@ -189,7 +189,7 @@ fn lookup_of(places: &[MessagePlace], rows: &[Row]) -> IdLookup {
     lookup
 }
 
-impl Failure for DbError {
+impl DatabaseFailure for DbError {
     fn remedy(&self) -> Remedy {
         let (DbError::Sql(sql) | DbError::Stale(sql)) = self else {
             return Remedy::GiveUp;

@@ -199,7 +199,7 @@ impl Admission {
             return Ok(Status::from(Error::Overloaded(refusal)).into_http());
         };
         received.request.extensions_mut().insert(Deadline(deadline));
-        let called = caught(&path, async {
+        let called = catch_panic(&path, async {
             let response = inner.call(received.request).await?;
             Ok(if is_stream {
                 MethodAnswer::Stream(response)
@@ -237,7 +237,7 @@ impl Admission {
         // Reflection has a stream of questions, which isn't over as long as they come.
         let timeout = BodyTimeout::new(self.read_timeout, path.starts_with("/grpc.reflection."));
         let request = request.map(|body| timeout.body(body));
-        let response = match caught(&path, async { inner.call(request).await }).await {
+        let response = match catch_panic(&path, async { inner.call(request).await }).await {
             Ok(response) => response?,
             Err(status) => return Ok(status.into_http()),
         };
@@ -251,7 +251,7 @@ impl Admission {
 
 /// The result of a future, or INTERNAL where it panics.
 #[allow(clippy::result_large_err)] // a status is what a call ends with
-async fn caught<F: Future>(rpc: &str, future: F) -> Result<F::Output, Status> {
+async fn catch_panic<F: Future>(rpc: &str, future: F) -> Result<F::Output, Status> {
     AssertUnwindSafe(future)
         .catch_unwind()
         .await

@@ -48,11 +48,11 @@ impl HealthFollower {
         Ok(HealthFollower { reporter, db, scope })
     }
 
-    pub(super) async fn serving(&self) {
+    pub(super) async fn set_serving(&self) {
         self.set(ServingStatus::Serving).await;
     }
 
-    pub(super) async fn not_serving(&self) {
+    pub(super) async fn set_not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
     }
 
@@ -67,10 +67,10 @@ impl HealthFollower {
         loop {
             self.suspicion().await;
             if let Err(what) = self.look().await {
-                self.not_serving().await;
+                self.set_not_serving().await;
                 tracing::warn!(what, "not serving");
                 self.back().await;
-                self.serving().await;
+                self.set_serving().await;
                 tracing::info!("the database can be used again");
             }
             self.db.set_reachable();

@@ -80,7 +80,7 @@ pub async fn run(
     services::add(&mut routes, &setup, &stopping);
 
     let health = health::HealthFollower::new(reporter, setup.store.db(), setup.scope)?;
-    health.serving().await;
+    health.set_serving().await;
     let follower = health.clone();
     let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });
     let pruned = setup.clone();
@@ -114,7 +114,7 @@ pub async fn run(
             // First, or a database that comes back would make the server look well again.
             following.abort();
             let _ = following.await;
-            health.not_serving().await;
+            health.set_not_serving().await;
             stop.send_replace(true);
             if time::timeout(setup.shutdown_grace, &mut serving).await.is_err() {
                 tracing::warn!("requests were still under way when the grace period ended");

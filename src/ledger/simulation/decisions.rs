@@ -107,13 +107,13 @@ impl UnitPlan {
 }
 
 /// The model and the table, side by side.
-struct Comparison {
+struct ModelCheck {
     model: Model,
     table: KeyedTable,
 }
 
-impl Comparison {
-    fn new() -> Comparison {
+impl ModelCheck {
+    fn new() -> ModelCheck {
         let (mut model, mut table) = (Model::default(), KeyedTable::default());
         for n in 0..SESSIONS - 1 {
             let id = Uuid::from_u128(n);
@@ -130,7 +130,7 @@ impl Comparison {
             };
             model.chats.insert(id, chat);
         }
-        Comparison { model, table }
+        ModelCheck { model, table }
     }
 
     fn step(&mut self, step: &DecisionStep) {
@@ -218,9 +218,9 @@ impl Comparison {
 proptest! {
     #[test]
     fn decisions_are_the_models(steps in steps()) {
-        let mut comparison = Comparison::new();
+        let mut check = ModelCheck::new();
         for step in &steps {
-            comparison.step(step);
+            check.step(step);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::database::ATTEMPT_LIMIT;
 use crate::{
     domain::Error,
     ledger::{
-        database::{AppendedRow, AppendedRows, Failure, Remedy},
+        database::{AppendedRow, AppendedRows, DatabaseFailure, Remedy},
         decide::{IdLookup, LockedSession, StoredMessage},
     },
 };
@@ -96,7 +96,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl Failure for Trouble {
+impl DatabaseFailure for Trouble {
     fn remedy(&self) -> Remedy {
         match self {
             Trouble::Lost | Trouble::Deadlock => Remedy::Again,

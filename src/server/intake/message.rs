@@ -196,7 +196,7 @@ impl RequestMessages {
         let bytes = self.rest.split_to(found.length);
         let nothing = self.intake.memory.nothing(self.holder);
         let mut charge = std::mem::replace(&mut self.charge, nothing);
-        self.charged(&mut charge, COPIES * found.length + found.built)
+        self.grow_charge(&mut charge, COPIES * found.length + found.built)
             .await?;
         Ok(WholeMessages {
             bytes,
@@ -206,7 +206,7 @@ impl RequestMessages {
     }
 
     /// Waits for memory. A stream waits as long as it takes: what it waits for are answers to what it has sent.
-    async fn charged(&mut self, charge: &mut Charge, bytes: usize) -> Result<(), Status> {
+    async fn grow_charge(&mut self, charge: &mut Charge, bytes: usize) -> Result<(), Status> {
         match self.until {
             Some(until) => Ok(charge.grow_soon(bytes, Some(until)).await?),
             None => {
@@ -320,7 +320,7 @@ impl RequestMessages {
         let length = u32::try_from(bytes.len() - HEADER).unwrap_or(u32::MAX);
         bytes[1..HEADER].copy_from_slice(&length.to_be_bytes());
         let built = self.intake.scan(self.method, &bytes[HEADER..])?;
-        self.charged(&mut charge, COPIES * bytes.len() + packed.len() + built)
+        self.grow_charge(&mut charge, COPIES * bytes.len() + packed.len() + built)
             .await?;
         Ok(WholeMessages {
             bytes: bytes.into(),
