@@ -5,7 +5,11 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::{domain::Limits, memory, migrations::Scope};
+use crate::{
+    domain::limits::{Limits, MOST_JSON_DEPTH, MOST_SOURCE_ID_BYTES},
+    memory,
+    migrations::Scope,
+};
 use chatledger_migrate as migrate;
 use chatledger_postgres::{DbOptions, url::DatabaseUrl};
 
@@ -87,7 +91,85 @@ pub struct ServeConfig {
     pub database: DatabaseConfig,
     /// How large requests may be.
     #[command(flatten)]
-    pub limits: Limits,
+    pub limits: LimitFlags,
+}
+
+/// How large the parts of a request may be; see [`Limits`].
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitFlags {
+    /// Longest content of a message, in bytes
+    #[arg(long, env = "CHATLEDGER_MAX_CONTENT_BYTES", value_name = "BYTES", default_value_t = Limits::DEFAULT.max_content_bytes)]
+    pub max_content_bytes: usize,
+    /// Longest payload of a message, in bytes
+    #[arg(long, env = "CHATLEDGER_MAX_PAYLOAD_BYTES", value_name = "BYTES", default_value_t = Limits::DEFAULT.max_payload_bytes)]
+    pub max_payload_bytes: usize,
+    /// Longest selected_text of a message, in bytes
+    #[arg(long, env = "CHATLEDGER_MAX_SELECTED_TEXT_BYTES", value_name = "BYTES", default_value_t = Limits::DEFAULT.max_selected_text_bytes)]
+    pub max_selected_text_bytes: usize,
+    /// Largest JSON field, in bytes
+    #[arg(long, env = "CHATLEDGER_MAX_JSON_BYTES", value_name = "BYTES", default_value_t = Limits::DEFAULT.max_json_bytes)]
+    pub max_json_bytes: usize,
+    /// Deepest JSON field, in levels of objects and arrays
+    #[arg(long, env = "CHATLEDGER_MAX_JSON_DEPTH", value_name = "LEVELS", default_value_t = Limits::DEFAULT.max_json_depth,
+          value_parser = parse_json_depth)]
+    pub max_json_depth: usize,
+    /// Longest document_id or chunk_id, in bytes, up to 1024
+    #[arg(long, env = "CHATLEDGER_MAX_SOURCE_ID_BYTES", value_name = "BYTES", default_value_t = Limits::DEFAULT.max_source_id_bytes,
+          value_parser = parse_source_id_bytes)]
+    pub max_source_id_bytes: usize,
+    /// Most citations of one message
+    #[arg(
+        long,
+        env = "CHATLEDGER_MAX_CITATIONS",
+        value_name = "N",
+        default_value_t = Limits::DEFAULT.max_citations
+    )]
+    pub max_citations: usize,
+    /// Most messages of one BatchAppendMessages
+    #[arg(
+        long,
+        env = "CHATLEDGER_MAX_BATCH_MESSAGES",
+        value_name = "N",
+        default_value_t = Limits::DEFAULT.max_batch_messages
+    )]
+    pub max_batch_messages: usize,
+    /// Largest request, in bytes
+    #[arg(long, env = "CHATLEDGER_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = Limits::DEFAULT.max_request_bytes)]
+    pub max_request_bytes: usize,
+}
+
+impl LimitFlags {
+    /// The limits that the flags give.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_content_bytes: self.max_content_bytes,
+            max_payload_bytes: self.max_payload_bytes,
+            max_selected_text_bytes: self.max_selected_text_bytes,
+            max_json_bytes: self.max_json_bytes,
+            max_json_depth: self.max_json_depth,
+            max_source_id_bytes: self.max_source_id_bytes,
+            max_citations: self.max_citations,
+            max_batch_messages: self.max_batch_messages,
+            max_request_bytes: self.max_request_bytes,
+        }
+    }
+}
+
+fn parse_json_depth(text: &str) -> Result<usize, String> {
+    parse_at_most(text, MOST_JSON_DEPTH)
+}
+
+fn parse_source_id_bytes(text: &str) -> Result<usize, String> {
+    parse_at_most(text, MOST_SOURCE_ID_BYTES)
+}
+
+fn parse_at_most(text: &str, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("must be a whole number from 1 to {most}")),
+    }
 }
 
 /// How log lines look.
@@ -195,10 +277,10 @@ impl fmt::Debug for Secret {
 
 /// An external database: the endpoint of the pool, and the one without a pooler.
 #[derive(Clone, Debug)]
-pub struct External {
-    /// Where statements go.
+pub struct ExternalDatabase {
+    /// The URL to which statements go.
     pub url: DatabaseUrl,
-    /// Where migrations go, and notifications come from.
+    /// The URL to which migrations go, and notifications come from.
     pub direct_url: DatabaseUrl,
 }
 
@@ -207,7 +289,7 @@ impl SourceConfig {
     ///
     /// # Errors
     /// A URL that can't be read, with the flag that it came by, and never the URL.
-    pub fn external(&self) -> anyhow::Result<Option<External>> {
+    pub fn external(&self) -> anyhow::Result<Option<ExternalDatabase>> {
         let url = match parse("--database-url (DATABASE_URL)", self.database_url.as_ref())? {
             Some(url) => Some(url),
             None => parse("NEON_DATABASE_URL", self.neon_database_url.as_ref())?,
@@ -219,9 +301,9 @@ impl SourceConfig {
         match (url, direct) {
             (Some(url), direct) => {
                 let direct_url = direct.unwrap_or_else(|| url.clone());
-                Ok(Some(External { url, direct_url }))
+                Ok(Some(ExternalDatabase { url, direct_url }))
             }
-            (None, Some(url)) => Ok(Some(External {
+            (None, Some(url)) => Ok(Some(ExternalDatabase {
                 url: url.clone(),
                 direct_url: url,
             })),

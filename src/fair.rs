@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Whose share something is taken from: a connection of a client, or the server itself.
+/// A holder, from whose share something is taken: a connection of a client, or the server itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Holder(pub u64);
 
@@ -23,21 +23,21 @@ pub struct Holder(pub u64);
 /// pool.
 #[derive(Clone, Debug)]
 pub struct FairPool<const N: usize> {
-    shared: Arc<Shared<N>>,
+    shared: Arc<SharedPool<N>>,
 }
 
 #[derive(Debug)]
-struct Shared<const N: usize> {
+struct SharedPool<const N: usize> {
     total: [usize; N],
-    state: Mutex<State<N>>,
+    state: Mutex<PoolState<N>>,
 }
 
 #[derive(Debug)]
-struct State<const N: usize> {
+struct PoolState<const N: usize> {
     total: [usize; N],
     free: [usize; N],
-    /// Of the holders that have something or wait for something.
-    accounts: HashMap<Holder, Account<N>>,
+    /// The accounts of the holders that have something or wait for something.
+    accounts: HashMap<Holder, HolderAccount<N>>,
     /// How many wait, or have given up and aren't passed over yet.
     waiting: usize,
     /// How many have ever waited.
@@ -45,22 +45,22 @@ struct State<const N: usize> {
 }
 
 #[derive(Debug)]
-struct Account<const N: usize> {
+struct HolderAccount<const N: usize> {
     held: [usize; N],
-    /// Those who wait, the oldest first.
+    /// The holder's waiters, the oldest first.
     waiting: VecDeque<Waiter<N>>,
 }
 
 #[derive(Debug)]
 struct Waiter<const N: usize> {
     amount: [usize; N],
-    /// Its place among all who have ever waited.
+    /// The waiter's place among all who have ever waited.
     arrival: u64,
-    /// Its other end is dropped by who gave up waiting.
+    /// The channel for the lease. Its other end is dropped by who gave up waiting.
     granted: oneshot::Sender<Lease<N>>,
 }
 
-/// What has been taken; it goes back when this is dropped.
+/// An amount that has been taken; it goes back when this is dropped.
 #[derive(Debug)]
 pub struct Lease<const N: usize> {
     pool: FairPool<N>,
@@ -73,9 +73,9 @@ impl<const N: usize> FairPool<N> {
     #[must_use]
     pub fn new(total: [usize; N]) -> Self {
         FairPool {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedPool {
                 total,
-                state: Mutex::new(State {
+                state: Mutex::new(PoolState {
                     total,
                     free: total,
                     accounts: HashMap::new(),
@@ -86,13 +86,13 @@ impl<const N: usize> FairPool<N> {
         }
     }
 
-    /// How much nobody has.
+    /// The amount that nobody has.
     #[must_use]
     pub fn free(&self) -> [usize; N] {
         self.lock().free
     }
 
-    /// How much there is in all.
+    /// The amount of the whole pool.
     #[must_use]
     pub fn total(&self) -> [usize; N] {
         self.shared.total
@@ -135,9 +135,9 @@ impl<const N: usize> FairPool<N> {
             granted
         };
         // Whoever comes next may have waited for this one only.
-        let giving_up = GivingUp(self);
+        let wait_guard = WaitGuard(self);
         let lease = granted.await;
-        std::mem::forget(giving_up);
+        std::mem::forget(wait_guard);
         match lease {
             Ok(lease) => lease,
             // A waiter is dropped only with a grant, or together with the pool, which is here.
@@ -158,7 +158,7 @@ impl<const N: usize> FairPool<N> {
     }
 
     /// Grants what waiters may have by now.
-    fn grant(&self, mut state: MutexGuard<'_, State<N>>) {
+    fn grant(&self, mut state: MutexGuard<'_, PoolState<N>>) {
         let mut grants = Vec::new();
         while let Some((holder, waiter)) = state.next_waiter() {
             state.add(holder, waiter.amount);
@@ -171,21 +171,21 @@ impl<const N: usize> FairPool<N> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<N>> {
+    fn lock(&self) -> MutexGuard<'_, PoolState<N>> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A waiter that stops waiting: those behind it are looked at again.
-struct GivingUp<'a, const N: usize>(&'a FairPool<N>);
+struct WaitGuard<'a, const N: usize>(&'a FairPool<N>);
 
-impl<const N: usize> Drop for GivingUp<'_, N> {
+impl<const N: usize> Drop for WaitGuard<'_, N> {
     fn drop(&mut self) {
         self.0.grant(self.0.lock());
     }
 }
 
-impl<const N: usize> State<N> {
+impl<const N: usize> PoolState<N> {
     fn held(&self, holder: Holder) -> [usize; N] {
         self.accounts.get(&holder).map_or([0; N], |account| account.held)
     }
@@ -266,8 +266,8 @@ impl<const N: usize> State<N> {
         self.accounts.retain(|_, account| !account.is_unused());
     }
 
-    fn account(&mut self, holder: Holder) -> &mut Account<N> {
-        self.accounts.entry(holder).or_insert_with(|| Account {
+    fn account(&mut self, holder: Holder) -> &mut HolderAccount<N> {
+        self.accounts.entry(holder).or_insert_with(|| HolderAccount {
             held: [0; N],
             waiting: VecDeque::new(),
         })
@@ -299,14 +299,14 @@ fn minus<const N: usize>(a: [usize; N], b: [usize; N]) -> [usize; N] {
     std::array::from_fn(|n| a[n] - b[n])
 }
 
-impl<const N: usize> Account<N> {
+impl<const N: usize> HolderAccount<N> {
     fn is_unused(&self) -> bool {
         self.held == [0; N] && self.waiting.is_empty()
     }
 }
 
 impl<const N: usize> Lease<N> {
-    /// How much this is.
+    /// The amount of the lease.
     #[must_use]
     pub fn amount(&self) -> [usize; N] {
         self.amount

@@ -17,10 +17,12 @@
 //!    chats.
 //!
 //! [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of:
-//! permits, room, memory; [`memory`] is the budget of the last of these.
+//! permits, room, memory; [`memory`] is the budget of the last of these. [`deadline`] says how much of a request's time
+//! is kept back for its answer.
 //!
-//! Beside that walk: [`config`] has the flags, [`migrations`] the schema, and [`auth`] says who calls and checks passwords.
-//! The commands, moving data in and out, and the load tester are crates over this one: see `ARCHITECTURE.md`.
+//! Beside that walk: [`config`] has the flags, [`migrations`] the schema, and [`auth`] says who calls and checks
+//! passwords. The commands, moving data in and out, and the load tester are crates over this one: see
+//! `ARCHITECTURE.md`.
 //!
 //! # The rules of the house
 //!
@@ -38,6 +40,7 @@
 pub mod api;
 pub mod auth;
 pub mod config;
+pub mod deadline;
 pub mod domain;
 pub mod fair;
 pub mod ledger;

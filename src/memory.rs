@@ -4,12 +4,12 @@
 //! here, waits where there isn't enough, and is told OVERLOADED where there is none for long. A [`Charge`] gives
 //! it back when it is dropped.
 //!
-//! What connections have received and nobody has read yet has a part of its own ([`Memory::take_to_receive`]).
+//! What connections have received and nobody has read yet has a part of its own ([`MemoryBudget::take_to_receive`]).
 //!
-//! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection
-//! pools and caches of prepared statements; the pages that watches share, for which a part of the budget is set
-//! aside at the start ([`Memory::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are no larger than one of the
-//! two copies that their requests are charged for (see `server::intake`).
+//! Not charged, since each has a bound of its own that doesn't grow with what clients do: the code, connection pools
+//! and caches of prepared statements; the pages that watches share, for which a part of the budget is set aside at the
+//! start ([`MemoryBudget::cache_bytes`], and as much while they are read); and the batches that lanes encode, which are
+//! no larger than one of the two copies that their requests are charged for (see `server::intake`).
 
 use std::time::Duration;
 
@@ -48,10 +48,10 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// The budget. A clone is the same one.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     pool: FairPool<1>,
-    /// For what connections have received and nobody has read: by itself, so that those who are to read it don't wait for
-    /// what it holds.
+    /// The part for what connections have received and nobody has read: by itself, so that those who are to read it
+    /// don't wait for what it holds.
     receiving: FairPool<1>,
     cache_bytes: usize,
 }
@@ -59,32 +59,33 @@ pub struct Memory {
 /// Memory that is taken from the budget; it goes back when this is dropped.
 #[derive(Debug)]
 pub struct Charge {
-    memory: Memory,
+    memory: MemoryBudget,
     holder: Holder,
     /// More than one where it has grown.
     leases: Vec<Lease<1>>,
     bytes: usize,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let (cache_bytes, receiving) = (bytes / CACHE_PART, bytes / RECEIVING_PART);
-        Memory {
+        MemoryBudget {
             pool: FairPool::new([(bytes - 2 * cache_bytes - receiving) / KIB]),
             receiving: FairPool::new([receiving / KIB]),
             cache_bytes,
         }
     }
 
-    /// What is set aside for reading those pages: 16 MiB of the default, as rows and as messages.
+    /// The bytes that are set aside for reading the pages that watches share: 16 MiB of the default, as rows and as
+    /// messages.
     #[must_use]
     pub fn read_bytes(&self) -> usize {
         self.cache_bytes / 2
     }
 
-    /// What is set aside for the pages that watches share.
+    /// The bytes that are set aside for the pages that watches share.
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
         self.cache_bytes
@@ -96,7 +97,7 @@ impl Memory {
         self.pool.total()[0] * KIB / 4
     }
 
-    /// How many bytes nobody has.
+    /// The bytes that nobody has.
     #[must_use]
     pub fn free(&self) -> usize {
         self.pool.free()[0] * KIB
@@ -130,7 +131,7 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::take`], of what is set aside for what connections receive.
+    /// Takes bytes as [`MemoryBudget::take`] does, of what is set aside for what connections receive.
     pub async fn take_to_receive(&self, holder: Holder, bytes: usize) -> Charge {
         let lease = self.receiving.take(holder, [bytes.div_ceil(KIB)]).await;
         Charge {
@@ -141,7 +142,7 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::take`], within the time that somebody waits for memory, and by `deadline`.
+    /// Takes bytes as [`MemoryBudget::take`] does, within the time that somebody waits for memory, and by `deadline`.
     ///
     /// # Errors
     /// [`Error::Overloaded`] or [`Error::DeadlineExceeded`], whichever comes first.
@@ -151,19 +152,19 @@ impl Memory {
 }
 
 impl Charge {
-    /// Whose it is.
+    /// The holder whose charge it is.
     #[must_use]
     pub fn holder(&self) -> Holder {
         self.holder
     }
 
-    /// How much it is.
+    /// The bytes that are charged.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Makes it so many bytes, unless it is more already.
+    /// Grows the charge to so many bytes, unless it is more already.
     pub async fn grow_to(&mut self, bytes: usize) {
         let Some(more @ 1..) = bytes.checked_sub(self.bytes) else {
             return;
@@ -173,10 +174,10 @@ impl Charge {
         self.bytes = bytes;
     }
 
-    /// As [`Charge::grow_to`], with the limits of [`Memory::take_soon`].
+    /// Grows the charge as [`Charge::grow_to`] does, with the limits of [`MemoryBudget::take_soon`].
     ///
     /// # Errors
-    /// Those of [`Memory::take_soon`].
+    /// Those of [`MemoryBudget::take_soon`].
     pub async fn grow_soon(&mut self, bytes: usize, deadline: Option<Instant>) -> Result<()> {
         soon(deadline, self.grow_to(bytes)).await
     }
@@ -199,24 +200,24 @@ impl Charge {
         self.bytes = self.bytes.min(bytes);
     }
 
-    /// Bytes that keep the charge, and something else, for as long as any part of them is anywhere, such as in the queue of a client
-    /// that doesn't read.
+    /// Bytes that keep the charge, and something else, for as long as any part of them is anywhere, such as in the
+    /// queue of a client that doesn't read.
     #[must_use]
     pub fn attach<T: Send + 'static>(self, bytes: Bytes, other: T) -> Bytes {
-        Bytes::from_owner(Charged {
+        Bytes::from_owner(ChargedBytes {
             bytes,
-            _held: (self, other),
+            _owned: (self, other),
         })
     }
 }
 
 /// Bytes, their charge, and what else is held for them.
-struct Charged<T> {
+struct ChargedBytes<T> {
     bytes: Bytes,
-    _held: (Charge, T),
+    _owned: (Charge, T),
 }
 
-impl<T> AsRef<[u8]> for Charged<T> {
+impl<T> AsRef<[u8]> for ChargedBytes<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -239,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_charge_grows_shrinks_and_goes_back() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let all = memory.free();
         let mut charge = memory.take(A, 3 * KIB).await;
         charge.grow_to(10 * KIB).await;
@@ -253,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_keep_their_charge_until_the_last_part_of_them_is_gone() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let all = memory.free();
         let charge = memory.take(A, 2 * KIB).await;
         let mut bytes = charge.attach(Bytes::from(vec![0; 2 * KIB]), ());
@@ -267,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_finds_none_in_time_is_told() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let _held = memory.take(A, 1 << 20).await;
         let deadline = Instant::now() + Duration::from_millis(5);
         let late = memory.take_soon(A, 1 << 20, Some(deadline)).await;

@@ -5,7 +5,7 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 use futures_util::FutureExt;
 use tokio::time;
 
-/// Between a panic and the next start: whatever made a task panic at once must not fill the log.
+/// The pause between a panic and the next start: whatever made a task panic at once must not fill the log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs what `start` makes until it ends by itself. After a panic, which is logged, it is made once more.
@@ -20,7 +20,7 @@ pub async fn supervise<F: Future<Output = ()>>(name: &str, mut start: impl FnMut
     }
 }
 
-/// What a panic said.
+/// The text of a panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     // catch_unwind answers a box, which is Any itself.

@@ -3,7 +3,11 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::{Path, page as pages};
+use crate::domain::{
+    FieldPath,
+    analytics::{DEFAULT_TIME_ZONE, check_time_zone},
+    page as pages,
+};
 
 /// `AnalyticsService`.
 #[derive(Clone, Debug)]
@@ -18,8 +22,8 @@ impl pb::analytics_service_server::AnalyticsService for AnalyticsApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.0.check();
-        let since = convert::time(&mut check, &Path::ROOT.field("since"), request.since);
-        let limit = pages::size(&mut check, &Path::ROOT.field("limit"), request.limit);
+        let since = convert::time(&mut check, &FieldPath::ROOT.field("since"), request.since);
+        let limit = pages::size(&mut check, &FieldPath::ROOT.field("limit"), request.limit);
         check.finish(())?;
         let documents = self.0.store.top_documents(&caller, since, limit).await?;
         let documents = documents.into_iter().map(|document| pb::TopDocument {
@@ -70,10 +74,9 @@ impl pb::analytics_service_server::AnalyticsService for AnalyticsApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.0.check();
-        let since = convert::time(&mut check, &Path::ROOT.field("since"), request.since);
-        let time_zone = request.time_zone.unwrap_or_else(|| "UTC".to_owned());
-        // The longest name in the time zone database has 32 characters.
-        check.required_chars(&Path::ROOT.field("time_zone"), &time_zone, 64);
+        let since = convert::time(&mut check, &FieldPath::ROOT.field("since"), request.since);
+        let time_zone = request.time_zone.unwrap_or_else(|| DEFAULT_TIME_ZONE.to_owned());
+        check_time_zone(&mut check, &FieldPath::ROOT.field("time_zone"), &time_zone);
         check.finish(())?;
         let days = self.0.store.daily_volume(&caller, since, &time_zone).await?;
         let days = days.into_iter().map(|day| pb::DailyVolume {
@@ -92,7 +95,11 @@ impl pb::analytics_service_server::AnalyticsService for AnalyticsApi {
     ) -> Result<Response<pb::GetSessionLengthDistributionResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.0.check();
-        let since = convert::time(&mut check, &Path::ROOT.field("since"), request.into_inner().since);
+        let since = convert::time(
+            &mut check,
+            &FieldPath::ROOT.field("since"),
+            request.into_inner().since,
+        );
         check.finish(())?;
         let buckets = self.0.store.session_lengths(&caller, since).await?;
         let buckets = buckets.into_iter().map(|bucket| pb::SessionLengthBucket {

@@ -16,8 +16,8 @@ use tonic::{Status, Streaming};
 use super::{Api, Charges, convert, pb, status};
 use crate::{
     auth::Caller,
-    domain::{Error, Path},
-    ledger::{Ledger, Outcome, Pending, StreamOrder, Unit},
+    domain::{Error, FieldPath},
+    ledger::{Ledger, Outcome, PendingOutcome, StreamOrder, Unit},
     memory::Charge,
     supervise::panic_text,
 };
@@ -31,14 +31,14 @@ const MAX_RESULTS: usize = 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// An answer that is to be sent, and the memory that its frame of entries holds until it is.
-type Queued = (Answer, Option<Arc<Charge>>);
+type QueuedAnswer = (EntryAnswer, Option<Arc<Charge>>);
 
-/// What is to be sent next.
-enum Answer {
+/// The next thing that the response stream sends.
+enum EntryAnswer {
     /// An entry's outcome, which is known.
     Known(Outcome),
     /// An entry's outcome, which will be.
-    Pending(Pending),
+    Pending(PendingOutcome),
     /// The end of the stream, with an error.
     End(Status),
     /// The end of the stream, all of whose entries have been answered. Without it a reader that has died would look
@@ -46,12 +46,12 @@ enum Answer {
     Complete,
 }
 
-/// What a stream needs.
+/// The parts that one stream of entries works with.
 pub(super) struct AppendStream {
     pub(super) api: Api,
     pub(super) ledger: Ledger,
     pub(super) caller: Caller,
-    /// What the frames hold.
+    /// The memory that the frames hold.
     pub(super) charges: Charges,
     /// Becomes true when the server stops.
     pub(super) stopping: watch::Receiver<bool>,
@@ -65,20 +65,20 @@ impl AppendStream {
     ) -> impl Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send {
         let (answers, queue) = mpsc::channel(IN_FLIGHT);
         let order = Arc::new(StreamOrder::default());
-        let answering = Answers {
+        let answering = AnswerQueue {
             queue,
             head: None,
-            held: Vec::new(),
+            charges: Vec::new(),
             has_ended: false,
             order: Arc::clone(&order),
         };
         tokio::spawn(async move {
             let reading = AssertUnwindSafe(self.read(entries, &answers, &order)).catch_unwind();
             let end = match reading.await {
-                Ok(()) => Answer::Complete,
+                Ok(()) => EntryAnswer::Complete,
                 Err(panic) => {
                     tracing::error!(panic = panic_text(&panic), "reading a stream of entries panicked");
-                    Answer::End(Error::Internal.into())
+                    EntryAnswer::End(Error::Internal.into())
                 }
             };
             // Nobody to tell where the client is gone.
@@ -94,7 +94,7 @@ impl AppendStream {
     async fn read(
         mut self,
         mut entries: Streaming<pb::StreamAppendMessagesRequest>,
-        answers: &mpsc::Sender<Queued>,
+        answers: &mpsc::Sender<QueuedAnswer>,
         order: &Arc<StreamOrder>,
     ) {
         let end = loop {
@@ -122,7 +122,7 @@ impl AppendStream {
         };
         if let Some(status) = end {
             // Nobody to tell where the client is gone.
-            let _ = answers.send((Answer::End(status), None)).await;
+            let _ = answers.send((EntryAnswer::End(status), None)).await;
             // A client that still sends hears of the end first. Not reading on would reset the stream, and
             // in a graceful shutdown h2 then closes the connection before it has sent what is queued.
             let read_on = async {
@@ -134,13 +134,13 @@ impl AppendStream {
         }
     }
 
-    async fn accept(&self, entry: pb::AppendEntry, order: &Arc<StreamOrder>) -> Answer {
+    async fn accept(&self, entry: pb::AppendEntry, order: &Arc<StreamOrder>) -> EntryAnswer {
         let mut check = self.api.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), &entry.session_id);
-        let message = convert::new_message(&mut check, &Path::ROOT.field("message"), entry.message);
+        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &entry.session_id);
+        let message = convert::new_message(&mut check, &FieldPath::ROOT.field("message"), entry.message);
         let message = match check.finish(message) {
             Ok(message) => message,
-            Err(error) => return Answer::Known(Err(error)),
+            Err(error) => return EntryAnswer::Known(Err(error)),
         };
         let unit = Unit {
             caller: self.caller.clone(),
@@ -148,23 +148,24 @@ impl AppendStream {
             messages: vec![message],
             expected_last_seq: None,
         };
-        Answer::Pending(self.ledger.submit(unit, order).await)
+        EntryAnswer::Pending(self.ledger.submit(unit, order).await)
     }
 }
 
 /// The response side of a stream.
-struct Answers {
-    queue: mpsc::Receiver<Queued>,
+struct AnswerQueue {
+    queue: mpsc::Receiver<QueuedAnswer>,
     /// Taken from the queue, and not sent yet. It stays here also while it is waited for: what drops this drops all
     /// of the stream's entries, in a moment when their order is known to be over.
-    head: Option<Queued>,
-    /// What the entries of the frame hold that was answered last: it may be on its way until the next is asked for.
-    held: Vec<Arc<Charge>>,
+    head: Option<QueuedAnswer>,
+    /// The memory that the entries of the last answered frame hold: the answer may be on its way until the next is
+    /// asked for.
+    charges: Vec<Arc<Charge>>,
     has_ended: bool,
     order: Arc<StreamOrder>,
 }
 
-impl Drop for Answers {
+impl Drop for AnswerQueue {
     fn drop(&mut self) {
         if !self.has_ended {
             self.order.leave();
@@ -172,44 +173,44 @@ impl Drop for Answers {
     }
 }
 
-impl Answers {
+impl AnswerQueue {
     /// The next frame: waits for the first answer, and adds those that are known by then.
     async fn next(&mut self) -> Option<Result<pb::StreamAppendMessagesResponse, Status>> {
         if self.has_ended {
             return None;
         }
-        self.held.clear();
+        self.charges.clear();
         if self.head.is_none() {
             self.head = self.queue.recv().await;
         }
         let waited = match self.head.as_mut() {
-            Some((Answer::Pending(pending), _)) => Some(pending.await),
+            Some((EntryAnswer::Pending(pending), _)) => Some(pending.await),
             _ => None,
         };
         let (outcome, charge) = match (waited, self.head.take()) {
-            (Some(outcome), Some((_, charge))) | (None, Some((Answer::Known(outcome), charge))) => {
+            (Some(outcome), Some((_, charge))) | (None, Some((EntryAnswer::Known(outcome), charge))) => {
                 (outcome, charge)
             }
-            (None, Some((Answer::Complete, _))) => {
+            (None, Some((EntryAnswer::Complete, _))) => {
                 self.has_ended = true;
                 return None;
             }
-            (None, Some((Answer::End(status), _))) => {
+            (None, Some((EntryAnswer::End(status), _))) => {
                 self.has_ended = true;
                 return Some(Err(status));
             }
             // The reader ends with one of those two, unless the runtime is going down.
             _ => return Some(Err(Error::ShuttingDown.into())),
         };
-        self.hold(charge);
+        self.keep(charge);
         let mut results = vec![result(outcome)];
         while results.len() < MAX_RESULTS {
             let Ok((answer, charge)) = self.queue.try_recv() else {
                 break;
             };
-            match known(answer) {
+            match outcome_by_now(answer) {
                 Ok(outcome) => {
-                    self.hold(charge);
+                    self.keep(charge);
                     results.push(result(outcome));
                 }
                 Err(answer) => {
@@ -221,24 +222,25 @@ impl Answers {
         Some(Ok(pb::StreamAppendMessagesResponse { results }))
     }
 
-    fn hold(&mut self, charge: Option<Arc<Charge>>) {
+    fn keep(&mut self, charge: Option<Arc<Charge>>) {
         // Those of a frame come one after the other.
-        let is_held = |charge: &Arc<Charge>| self.held.last().is_some_and(|held| Arc::ptr_eq(held, charge));
-        if let Some(charge) = charge.filter(|charge| !is_held(charge)) {
-            self.held.push(charge);
+        let is_kept =
+            |charge: &Arc<Charge>| self.charges.last().is_some_and(|last| Arc::ptr_eq(last, charge));
+        if let Some(charge) = charge.filter(|charge| !is_kept(charge)) {
+            self.charges.push(charge);
         }
     }
 }
 
 /// The outcome, if it is known by now.
-fn known(answer: Answer) -> Result<Outcome, Answer> {
+fn outcome_by_now(answer: EntryAnswer) -> Result<Outcome, EntryAnswer> {
     match answer {
-        Answer::Known(outcome) => Ok(outcome),
-        Answer::Pending(mut pending) => match pending.try_outcome() {
+        EntryAnswer::Known(outcome) => Ok(outcome),
+        EntryAnswer::Pending(mut pending) => match pending.try_outcome() {
             Some(outcome) => Ok(outcome),
-            None => Err(Answer::Pending(pending)),
+            None => Err(EntryAnswer::Pending(pending)),
         },
-        end @ (Answer::End(_) | Answer::Complete) => Err(end),
+        end @ (EntryAnswer::End(_) | EntryAnswer::Complete) => Err(end),
     }
 }
 
@@ -254,7 +256,7 @@ fn result(outcome: Outcome) -> pb::AppendResult {
 }
 
 fn append_error(error: &Error) -> pb::AppendError {
-    let status::Described {
+    let status::ErrorDescription {
         code,
         reason,
         metadata,

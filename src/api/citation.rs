@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::Path;
+use crate::domain::FieldPath;
 
 /// `CitationService`.
 #[derive(Clone, Debug)]
@@ -59,10 +59,10 @@ impl pb::citation_service_server::CitationService for CitationApi {
         let caller = caller(&request);
         let request = request.get_ref();
         let mut check = self.0.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
-        let message_id = check.uuid(&Path::ROOT.field("message_id"), &request.message_id);
+        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
+        let message_id = check.uuid(&FieldPath::ROOT.field("message_id"), &request.message_id);
         if request.citation_index < 1 {
-            check.violation(&Path::ROOT.field("citation_index"), "must be at least 1");
+            check.violation(&FieldPath::ROOT.field("citation_index"), "must be at least 1");
         }
         let (session_id, message_id) = check.finish((session_id, message_id))?;
         self.0

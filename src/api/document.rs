@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::{Path, document::Document};
+use crate::domain::{FieldPath, document::Document};
 
 /// `DocumentService`.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl pb::document_service_server::DocumentService for DocumentApi {
         let caller = caller(&request);
         let id = request.into_inner().document_id;
         let mut check = self.0.check();
-        check.document_id(&Path::ROOT.field("document_id"), &id);
+        check.document_id(&FieldPath::ROOT.field("document_id"), &id);
         check.finish(())?;
         let document = self.0.store.document(&caller, &id).await?;
         Ok(Response::new(pb::GetDocumentResponse {
@@ -77,7 +77,7 @@ impl pb::document_service_server::DocumentService for DocumentApi {
         let caller = caller(&request);
         let id = request.into_inner().document_id;
         let mut check = self.0.check();
-        check.document_id(&Path::ROOT.field("document_id"), &id);
+        check.document_id(&FieldPath::ROOT.field("document_id"), &id);
         check.finish(())?;
         self.0.store.delete_document(&caller, &id).await?;
         Ok(Response::new(pb::DeleteDocumentResponse {}))

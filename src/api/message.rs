@@ -11,7 +11,7 @@ use super::{Api, append_stream::AppendStream, caller, convert, page, pb, watch::
 use crate::{
     auth::Caller,
     domain::{
-        Error, Path,
+        Error, FieldPath,
         message::{NewMessage, Receipt},
         page::MAX_PAGE_BYTES,
     },
@@ -22,7 +22,7 @@ use crate::{
 /// `MessageService`.
 #[derive(Clone, Debug)]
 pub struct MessageApi {
-    /// What all services share.
+    /// The parts that all services share.
     pub api: Api,
     /// The append path.
     pub ledger: Ledger,
@@ -52,8 +52,8 @@ impl MessageApi {
     /// The session and the message that a request names.
     fn key(&self, session_id: &str, message_id: &str) -> Result<(Uuid, Uuid), Error> {
         let mut check = self.api.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), session_id);
-        let message_id = check.uuid(&Path::ROOT.field("message_id"), message_id);
+        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), session_id);
+        let message_id = check.uuid(&FieldPath::ROOT.field("message_id"), message_id);
         check.finish((session_id, message_id))
     }
 }
@@ -71,8 +71,8 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
-        let message = convert::new_message(&mut check, &Path::ROOT.field("message"), request.message);
+        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
+        let message = convert::new_message(&mut check, &FieldPath::ROOT.field("message"), request.message);
         let message = check.finish(message)?;
         let receipts = self.append(caller, session_id, vec![message], None).await?;
         let receipt = receipts.into_iter().next().map(convert::receipt_to_pb);
@@ -86,10 +86,13 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
+        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
         let messages = convert::new_messages(&mut check, request.messages);
         if request.expected_last_seq.is_some_and(|seq| seq < 0) {
-            check.violation(&Path::ROOT.field("expected_last_seq"), "must not be negative");
+            check.violation(
+                &FieldPath::ROOT.field("expected_last_seq"),
+                "must not be negative",
+            );
         }
         let messages = check.finish(messages)?;
         let receipts = self
@@ -190,7 +193,10 @@ impl pb::message_service_server::MessageService for MessageApi {
     ) -> Result<Response<pb::ClearMessagesResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
+        let session_id = check.uuid(
+            &FieldPath::ROOT.field("session_id"),
+            &request.get_ref().session_id,
+        );
         let session_id = check.finish(session_id)?;
         let deleted_count = self.api.store.clear_messages(&caller, session_id).await?;
         Ok(Response::new(pb::ClearMessagesResponse { deleted_count }))
@@ -226,9 +232,9 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.get_ref();
         let mut check = self.api.check();
-        let session_id = check.uuid(&Path::ROOT.field("session_id"), &request.session_id);
+        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
         if request.after_seq < 0 {
-            check.violation(&Path::ROOT.field("after_seq"), "must not be negative");
+            check.violation(&FieldPath::ROOT.field("after_seq"), "must not be negative");
         }
         let session_id = check.finish(session_id)?;
         let watcher = self.hub.watch(caller, session_id, request.after_seq).await?;

@@ -42,7 +42,7 @@ use crate::{
 
 use chatledger_protocol as pb;
 
-/// When a request must be answered; the server's layers put it into the request.
+/// The moment by which a request must be answered; the server's layers put it into the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub tokio::time::Instant);
 
@@ -52,21 +52,21 @@ pub struct Deadline(pub tokio::time::Instant);
 pub struct Charges(Arc<Mutex<VecDeque<Arc<Charge>>>>);
 
 impl Charges {
-    /// So many messages have come in, which hold this together.
+    /// Notes that so many messages have come in, which hold this charge together.
     pub fn put(&self, messages: usize, charge: Charge) {
         let charge = Arc::new(charge);
         let mut charges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         charges.extend(std::iter::repeat_n(charge, messages));
     }
 
-    /// What the next message holds.
+    /// The memory that the next message holds.
     #[must_use]
     pub fn next(&self) -> Option<Arc<Charge>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
-/// What all services share.
+/// The parts that all services share.
 #[derive(Clone, Debug)]
 pub struct Api {
     /// The rows.
@@ -81,7 +81,7 @@ impl Api {
     }
 }
 
-/// Who sends a request. The server's layers have put the deadline and the connection into it.
+/// The caller of a request. The server's layers have put the deadline and the connection into it.
 fn caller<T>(request: &Request<T>) -> Caller {
     let deadline = request.extensions().get::<Deadline>();
     let connection = request.extensions().get::<Holder>();

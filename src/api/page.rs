@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     auth::Caller,
     domain::{
-        Check, Path,
+        Check, FieldPath,
         page::{self, Fingerprint, MAX_PAGE_BYTES, Page},
     },
 };
@@ -60,9 +60,9 @@ pub(super) fn read<R: ListRequest, K: DeserializeOwned>(
         user.as_ref().map_or(&[], |user| user.as_slice()),
         &filters.encode_to_vec(),
     ]);
-    let size = page::size(check, &Path::ROOT.field("page_size"), size);
+    let size = page::size(check, &FieldPath::ROOT.field("page_size"), size);
     let after = page::decode(list, &token).unwrap_or_else(|description| {
-        check.violation(&Path::ROOT.field("page_token"), description);
+        check.violation(&FieldPath::ROOT.field("page_token"), description);
         None
     });
     (Page { size, after }, list)
@@ -79,7 +79,7 @@ pub(super) struct Portions<R, K> {
     pub(super) size: usize,
     pub(super) rows: Vec<R>,
     bytes: usize,
-    /// What to ask for next; `None`: nothing.
+    /// The portion to ask for next; `None`: nothing.
     next: Option<Page<K>>,
 }
 
@@ -96,7 +96,7 @@ impl<R, K: Clone> Portions<R, K> {
         }
     }
 
-    /// What to read next.
+    /// The portion to read next.
     pub(super) fn next(&self) -> Option<Page<K>> {
         self.next.clone()
     }
@@ -119,7 +119,7 @@ impl<R, K: Clone> Portions<R, K> {
 }
 
 /// The rows of a page and the token of the next.
-pub(super) struct Finished<T> {
+pub(super) struct FinishedPage<T> {
     pub(super) rows: Vec<T>,
     pub(super) next_page_token: String,
 }
@@ -133,8 +133,8 @@ pub(super) fn finish<R, T: Message, K: Serialize>(
     available: usize,
     key: impl Fn(&R) -> K,
     encode: impl Fn(R) -> T,
-) -> Finished<T> {
-    let mut finished = Finished {
+) -> FinishedPage<T> {
+    let mut finished = FinishedPage {
         rows: Vec::new(),
         next_page_token: String::new(),
     };

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::domain::{Path, profile::Profile};
+use crate::domain::{FieldPath, profile::Profile};
 
 /// `ProfileService`.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ impl pb::profile_service_server::ProfileService for ProfileApi {
     ) -> Result<Response<pb::GetProfileResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.0.check();
-        let id = check.uuid(&Path::ROOT.field("user_id"), &request.get_ref().user_id);
+        let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.get_ref().user_id);
         let id = check.finish(id)?;
         let profile = self.0.store.profile(&caller, id).await?;
         Ok(Response::new(pb::GetProfileResponse {
@@ -45,7 +45,7 @@ impl pb::profile_service_server::ProfileService for ProfileApi {
     ) -> Result<Response<pb::DeleteProfileResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.0.check();
-        let id = check.uuid(&Path::ROOT.field("user_id"), &request.get_ref().user_id);
+        let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.get_ref().user_id);
         let id = check.finish(id)?;
         self.0.store.delete_profile(&caller, id).await?;
         Ok(Response::new(pb::DeleteProfileResponse {}))

@@ -4,14 +4,14 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
 use crate::{
-    domain::{Path, session::Session},
+    domain::{FieldPath, session::Session},
     watch::Hub,
 };
 
 /// `SessionService`.
 #[derive(Clone, Debug)]
 pub struct SessionApi {
-    /// What all services share.
+    /// The parts that all services share.
     pub api: Api,
     /// Hears that a session is gone.
     pub hub: Hub,
@@ -39,7 +39,10 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
+        let id = check.uuid(
+            &FieldPath::ROOT.field("session_id"),
+            &request.get_ref().session_id,
+        );
         let id = check.finish(id)?;
         let session = self.api.store.session(&caller, id).await?;
         Ok(Response::new(pb::GetSessionResponse {
@@ -98,7 +101,10 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let id = check.uuid(&Path::ROOT.field("session_id"), &request.get_ref().session_id);
+        let id = check.uuid(
+            &FieldPath::ROOT.field("session_id"),
+            &request.get_ref().session_id,
+        );
         let id = check.finish(id)?;
         self.api.store.delete_session(&caller, id).await?;
         self.hub.changed(&[id]);

@@ -10,18 +10,18 @@ use crate::domain::{Error, Resource, Violation};
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "chatledger";
 
-/// How much of an error's violations is told in its details, in bytes. A status travels in trailers, and
+/// The most bytes of an error's violations that its details tell. A status travels in trailers, and
 /// clients take 8 KiB of them (grpc's C core) or 16 (hyper, which ends the whole connection beyond): with
 /// base64, and the text below, this stays under 8.
 const MAX_DETAILS: usize = 3 << 10;
-/// The same for its text, which travels percent-encoded, and once more in the details.
+/// The most bytes of an error's text, which travels percent-encoded, and once more in the details.
 const MAX_TEXT: usize = 600;
-/// What a violation needs besides its texts: tags and lengths.
+/// The bytes that a violation needs besides its texts: tags and lengths.
 const VIOLATION_OVERHEAD: usize = 8;
 
 /// An error as a program sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
+pub struct ErrorDescription {
     /// The status code.
     pub code: Code,
     /// The `ErrorInfo`'s reason.
@@ -32,7 +32,7 @@ pub struct Described {
 
 /// An error's code, reason and metadata.
 #[must_use]
-pub fn describe(error: &Error) -> Described {
+pub fn describe(error: &Error) -> ErrorDescription {
     let mut metadata = HashMap::new();
     let (code, reason) = match error {
         Error::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD"),
@@ -65,7 +65,7 @@ pub fn describe(error: &Error) -> Described {
         }
         Error::Internal => (Code::Internal, "INTERNAL"),
     };
-    Described {
+    ErrorDescription {
         code,
         reason: reason.to_owned(),
         metadata,
@@ -85,7 +85,7 @@ fn not_found(resource: Resource) -> &'static str {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
-        let Described {
+        let ErrorDescription {
             code,
             reason,
             metadata,
@@ -112,15 +112,15 @@ fn shortened(violations: &[Violation], max_bytes: usize) -> Vec<Violation> {
         bytes += violation.field.len() + violation.description.len() + VIOLATION_OVERHEAD;
         bytes <= max_bytes
     });
-    let mut told: Vec<Violation> = fitting.cloned().collect();
-    if let Some(next) = violations.get(told.len()) {
-        let more = violations.len() - told.len();
-        told.push(Violation {
+    let mut shown: Vec<Violation> = fitting.cloned().collect();
+    if let Some(next) = violations.get(shown.len()) {
+        let more = violations.len() - shown.len();
+        shown.push(Violation {
             field: next.field.clone(),
             description: format!("is bad too ({more} more from here on, which are too many to tell)"),
         });
     }
-    told
+    shown
 }
 
 /// A status that the gRPC library made, with the details that every error of this service carries. One

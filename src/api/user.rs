@@ -4,14 +4,17 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
 use crate::{
-    auth::{Passwords, Verdict},
-    domain::{Path, user::check_password},
+    auth::{
+        Passwords,
+        sign_in::{self, HashRenewal, SignIn},
+    },
+    domain::{FieldPath, user::check_password},
 };
 
 /// `UserService`.
 #[derive(Clone, Debug)]
 pub struct UserApi {
-    /// What all services share.
+    /// The parts that all services share.
     pub api: Api,
     /// Hashes passwords.
     pub passwords: Passwords,
@@ -71,7 +74,7 @@ impl pb::user_service_server::UserService for UserApi {
     ) -> Result<Response<pb::DeleteUserResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let id = check.uuid(&Path::ROOT.field("user_id"), &request.get_ref().user_id);
+        let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.get_ref().user_id);
         let id = check.finish(id)?;
         self.api.store.delete_user(&caller, id).await?;
         Ok(Response::new(pb::DeleteUserResponse {}))
@@ -108,8 +111,8 @@ impl pb::user_service_server::UserService for UserApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        let id = check.uuid(&Path::ROOT.field("user_id"), &request.user_id);
-        check_password(&mut check, &Path::ROOT.field("password"), &request.password);
+        let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.user_id);
+        check_password(&mut check, &FieldPath::ROOT.field("password"), &request.password);
         let id = check.finish(id)?;
         let hash = self.passwords.hash(request.password).await?;
         self.api.store.set_password(&caller, id, &hash).await?;
@@ -123,28 +126,19 @@ impl pb::user_service_server::UserService for UserApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        check_password(&mut check, &Path::ROOT.field("password"), &request.password);
+        check_password(&mut check, &FieldPath::ROOT.field("password"), &request.password);
         if request.email.is_empty() {
-            check.violation(&Path::ROOT.field("email"), "is required");
+            check.violation(&FieldPath::ROOT.field("email"), "is required");
         }
         check.finish(())?;
-        // A NUL is in no email, and Postgres takes none.
-        let found = if request.email.contains('\0') {
-            None
-        } else {
+        let found = if sign_in::may_be_stored(&request.email) {
             self.api.store.credentials(&caller, &request.email).await?
+        } else {
+            None
         };
         let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
-        let (verdict, began) = self
-            .passwords
-            .verify(request.password.clone(), hash.clone())
-            .await?;
-        let user = match user {
-            Some(user) if verdict != Verdict::Wrong && user.is_active => user,
-            _ => return Ok(self.passwords.refuse(began).await?),
-        };
-        if let (Verdict::RightButOld, Some(old)) = (verdict, hash) {
-            let new = self.passwords.hash(request.password).await?;
+        let SignIn { user, renewal } = self.passwords.sign_in(user, hash, request.password).await?;
+        if let Some(HashRenewal { old, new }) = renewal {
             self.api.store.replace_hash(&caller, user.id, &old, &new).await?;
         }
         Ok(Response::new(pb::VerifyPasswordResponse {

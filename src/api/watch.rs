@@ -8,22 +8,22 @@ use tonic::Status;
 use super::{convert, pb};
 use crate::{
     domain::{Error, Result},
-    watch::{Event, Watcher},
+    watch::{SessionWatcher, WatchEvent},
 };
 
 /// A watch, until it fails or the server stops.
-struct Watch {
-    watcher: Watcher,
+struct EventStream {
+    watcher: SessionWatcher,
     /// Becomes true when the server stops.
     stopping: watch::Receiver<bool>,
 }
 
 /// The events of a watch.
 pub(super) fn events(
-    watcher: Watcher,
+    watcher: SessionWatcher,
     stopping: watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<pb::WatchMessagesResponse, Status>> + Send {
-    let watch = Watch { watcher, stopping };
+    let watch = EventStream { watcher, stopping };
     stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         match watch.next().await {
@@ -33,8 +33,8 @@ pub(super) fn events(
     })
 }
 
-impl Watch {
-    async fn next(&mut self) -> Result<Event> {
+impl EventStream {
+    async fn next(&mut self) -> Result<WatchEvent> {
         tokio::select! {
             // Stopping comes first: a watch that is far behind must not keep the server up.
             biased;
@@ -44,13 +44,13 @@ impl Watch {
     }
 }
 
-fn event_to_pb(event: Event) -> pb::WatchMessagesResponse {
+fn event_to_pb(event: WatchEvent) -> pb::WatchMessagesResponse {
     use pb::watch_messages_response::Event as Of;
 
     let event = match event {
-        Event::Message(message) => Of::Message(convert::message_to_pb(message)),
-        Event::CaughtUp(last_seq) => Of::CaughtUp(pb::CaughtUp { last_seq }),
-        Event::Heartbeat(last_seq) => Of::Heartbeat(pb::Heartbeat { last_seq }),
+        WatchEvent::Message(message) => Of::Message(convert::message_to_pb(message)),
+        WatchEvent::CaughtUp(last_seq) => Of::CaughtUp(pb::CaughtUp { last_seq }),
+        WatchEvent::Heartbeat(last_seq) => Of::Heartbeat(pb::Heartbeat { last_seq }),
     };
     pb::WatchMessagesResponse { event: Some(event) }
 }

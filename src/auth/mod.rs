@@ -2,6 +2,7 @@
 
 mod access;
 mod password;
+pub mod sign_in;
 
 use std::sync::Arc;
 
@@ -9,23 +10,23 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use access::{Action, Reach};
-pub use password::{Passwords, Verdict, is_affordable};
+pub use password::{PasswordVerdict, Passwords, is_affordable};
 
 use crate::{
     domain::{Error, Result},
     fair::Holder,
 };
 
-/// Who a request comes from. Every statement of the store filters by it.
+/// The sender of a request. Every statement of the store filters by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Whose data: rows of other tenants don't exist for the caller.
+    /// The owner of the data: rows of other tenants don't exist for the caller.
     pub tenant: Arc<str>,
     /// The end user, where the caller is one: other users' rows don't exist then either.
     pub end_user: Option<Uuid>,
-    /// When the caller stops waiting for an answer.
+    /// The moment when the caller stops waiting for an answer.
     pub deadline: Option<Instant>,
-    /// Of whose share room and memory are taken: the client's connection, or the server itself.
+    /// The holder whose share gives room and memory: the client's connection, or the server itself.
     pub holder: Holder,
 }
 

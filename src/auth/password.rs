@@ -1,6 +1,6 @@
 //! Password hashes: argon2id is written, and other systems' bcrypt hashes are verified as well.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use argon2::{
     Argon2,
@@ -10,16 +10,11 @@ use tokio::{sync::Semaphore, task, time};
 
 use crate::domain::{Error, Result};
 
-/// A refusal takes at least this long from when its work begins, whatever its reason: several times what a bcrypt
-/// hash of cost 12 takes to verify (a quarter of a second), so that also on a busy machine the time tells neither an
-/// unknown email nor the kind of hash. The wait before that is the same for all kinds.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
-
-/// How many may wait for one that works: with 50 ms each, the last waits for some seconds.
+/// The most passwords that wait for each that is worked on: with 50 ms each, the last waits for some seconds.
 const WAITING_FOR_EACH: usize = 64;
 
-/// The most that a stored argon2 hash may ask for, in KiB, passes and lanes; argon2-cffi's default is 65,536, 3 and 4. One
-/// that asks for more, whoever wrote it, would take the server's memory or a core for seconds.
+/// The most that a stored argon2 hash may ask for, in KiB, passes and lanes; argon2-cffi's default is 65,536, 3 and 4.
+/// One that asks for more, whoever wrote it, would take the server's memory or a core for seconds.
 const MAX_ARGON2: (u32, u32, u32) = (65_536, 10, 16);
 /// The highest cost of a stored bcrypt hash: a second of a core.
 const MAX_BCRYPT_COST: u32 = 14;
@@ -28,20 +23,20 @@ const MAX_BCRYPT_COST: u32 = 14;
 /// milliseconds of a core and 19 MiB.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    /// Of those at work. One goes with the work, which goes on when its caller leaves.
+    /// Permits of those at work. One goes with the work, which goes on when its caller leaves.
     permits: Arc<Semaphore>,
-    /// Of those at work and those that wait.
+    /// Places of those at work and those that wait.
     places: Arc<Semaphore>,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PasswordVerdict {
     /// The password is right.
     Right,
-    /// It is right, and its hash should be rewritten as argon2id.
+    /// The password is right, and its hash should be rewritten as argon2id.
     RightButOld,
-    /// It is wrong.
+    /// The password is wrong.
     Wrong,
 }
 
@@ -68,22 +63,20 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Error::Internal`] where the work could not be done; [`Error::Overloaded`] where too many wait.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<(Verdict, time::Instant)> {
+    pub async fn verify(
+        &self,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<(PasswordVerdict, time::Instant)> {
         self.run(move || match hash {
             Some(hash) => verify_now(&password, &hash),
             None => {
                 // Takes as long as a wrong password.
                 let _ = hash_now(&password);
-                Verdict::Wrong
+                PasswordVerdict::Wrong
             }
         })
         .await
-    }
-
-    /// Answers `InvalidCredentials` when [`REFUSAL_TIME`] has passed since `began`.
-    pub async fn refuse<T>(&self, began: time::Instant) -> Result<T> {
-        time::sleep_until(began + REFUSAL_TIME).await;
-        Err(Error::InvalidCredentials)
     }
 
     /// Does the work when its turn has come, and says when that was.
@@ -138,16 +131,16 @@ pub fn is_affordable(hash: &str) -> bool {
         .all(|(name, most)| hash.params.get_decimal(name).is_none_or(|asked| asked <= most))
 }
 
-fn verify_now(password: &str, hash: &str) -> Verdict {
+fn verify_now(password: &str, hash: &str) -> PasswordVerdict {
     if !is_affordable(hash) {
         tracing::warn!("a stored password hash asks for more work than is allowed; it is taken for wrong");
         let _ = hash_now(password);
-        return Verdict::Wrong;
+        return PasswordVerdict::Wrong;
     }
     if hash.starts_with("$2") {
         return match bcrypt::verify(password, hash) {
-            Ok(true) => Verdict::RightButOld,
-            _ => Verdict::Wrong,
+            Ok(true) => PasswordVerdict::RightButOld,
+            _ => PasswordVerdict::Wrong,
         };
     }
     let right = PasswordHash::new(hash).is_ok_and(|hash| {
@@ -155,11 +148,17 @@ fn verify_now(password: &str, hash: &str) -> Verdict {
             .verify_password(password.as_bytes(), &hash)
             .is_ok()
     });
-    if right { Verdict::Right } else { Verdict::Wrong }
+    if right {
+        PasswordVerdict::Right
+    } else {
+        PasswordVerdict::Wrong
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -169,12 +168,12 @@ mod tests {
         assert!(argon.starts_with("$argon2id$"));
         let bcrypt = bcrypt::hash("correct horse", 4).expect("bcrypt");
         for (password, hash, verdict) in [
-            ("correct horse", Some(&argon), Verdict::Right),
-            ("battery staple", Some(&argon), Verdict::Wrong),
-            ("correct horse", Some(&bcrypt), Verdict::RightButOld),
-            ("battery staple", Some(&bcrypt), Verdict::Wrong),
-            ("correct horse", Some(&"plain".to_owned()), Verdict::Wrong),
-            ("correct horse", None, Verdict::Wrong),
+            ("correct horse", Some(&argon), PasswordVerdict::Right),
+            ("battery staple", Some(&argon), PasswordVerdict::Wrong),
+            ("correct horse", Some(&bcrypt), PasswordVerdict::RightButOld),
+            ("battery staple", Some(&bcrypt), PasswordVerdict::Wrong),
+            ("correct horse", Some(&"plain".to_owned()), PasswordVerdict::Wrong),
+            ("correct horse", None, PasswordVerdict::Wrong),
         ] {
             let found = passwords.verify(password.into(), hash.cloned()).await;
             assert_eq!(found.expect("verified").0, verdict, "{password} {hash:?}");
@@ -213,7 +212,7 @@ mod tests {
             assert_eq!(is_affordable(hash), affordable, "{hash}");
         }
         let costly = "$2b$31$abcdefghijklmnopqrstuuxyzabcdefghijklmnopqrstuvwxyzabcdef";
-        assert_eq!(verify_now("x", costly), Verdict::Wrong);
+        assert_eq!(verify_now("x", costly), PasswordVerdict::Wrong);
     }
 
     #[tokio::test]

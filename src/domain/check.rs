@@ -7,17 +7,17 @@ use uuid::Uuid;
 
 use super::{Error, JsonObject, Limits, Result, Violation, json};
 
-/// Where a field is within its request. It is written out only when there is something to say of it.
+/// The place of a field within its request. It is written out only when there is something to say of it.
 #[derive(Clone, Copy)]
-pub struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
+pub struct FieldPath<'a> {
+    parent: Option<&'a FieldPath<'a>>,
     name: &'a str,
     index: Option<usize>,
 }
 
-impl<'a> Path<'a> {
+impl<'a> FieldPath<'a> {
     /// The request itself.
-    pub const ROOT: Path<'static> = Path {
+    pub const ROOT: FieldPath<'static> = FieldPath {
         parent: None,
         name: "",
         index: None,
@@ -25,8 +25,8 @@ impl<'a> Path<'a> {
 
     /// A field of this message.
     #[must_use]
-    pub fn field(&'a self, name: &'a str) -> Path<'a> {
-        Path {
+    pub fn field(&'a self, name: &'a str) -> FieldPath<'a> {
+        FieldPath {
             parent: Some(self),
             name,
             index: None,
@@ -35,8 +35,8 @@ impl<'a> Path<'a> {
 
     /// An element, counted from 0, of a repeated field of this message.
     #[must_use]
-    pub fn item(&'a self, name: &'a str, index: usize) -> Path<'a> {
-        Path {
+    pub fn item(&'a self, name: &'a str, index: usize) -> FieldPath<'a> {
+        FieldPath {
             parent: Some(self),
             name,
             index: Some(index),
@@ -44,7 +44,7 @@ impl<'a> Path<'a> {
     }
 }
 
-impl fmt::Display for Path<'_> {
+impl fmt::Display for FieldPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
@@ -98,7 +98,7 @@ impl<'a> Check<'a> {
     }
 
     /// Notes that a field is wrong.
-    pub fn violation(&mut self, at: &Path<'_>, description: impl Into<String>) {
+    pub fn violation(&mut self, at: &FieldPath<'_>, description: impl Into<String>) {
         if self.violations.len() == MAX_VIOLATIONS {
             return;
         }
@@ -109,7 +109,7 @@ impl<'a> Check<'a> {
     }
 
     /// A UUID in canonical text form, of any case.
-    pub fn uuid(&mut self, at: &Path<'_>, text: &str) -> Uuid {
+    pub fn uuid(&mut self, at: &FieldPath<'_>, text: &str) -> Uuid {
         // Uuid's own parser also takes braces, URNs and 32 bare digits, which the contract doesn't.
         match Uuid::try_parse(text) {
             Ok(id) if text.len() == 36 => id,
@@ -126,12 +126,12 @@ impl<'a> Check<'a> {
     }
 
     /// A UUID that may be left out. An empty text is a mistake, not an absence.
-    pub fn optional_uuid(&mut self, at: &Path<'_>, text: Option<&str>) -> Option<Uuid> {
+    pub fn optional_uuid(&mut self, at: &FieldPath<'_>, text: Option<&str>) -> Option<Uuid> {
         text.map(|text| self.uuid(at, text))
     }
 
     /// A text of at most `max` bytes that Postgres can hold.
-    pub fn text_bytes(&mut self, at: &Path<'_>, text: &str, max: usize) {
+    pub fn text_bytes(&mut self, at: &FieldPath<'_>, text: &str, max: usize) {
         if text.len() > max {
             self.violation(at, format!("must have at most {max} bytes, has {}", text.len()));
         } else {
@@ -140,7 +140,7 @@ impl<'a> Check<'a> {
     }
 
     /// A text of at most `max` characters that Postgres can hold.
-    pub fn text_chars(&mut self, at: &Path<'_>, text: &str, max: usize) {
+    pub fn text_chars(&mut self, at: &FieldPath<'_>, text: &str, max: usize) {
         let count = text.chars().count();
         if count > max {
             self.violation(at, format!("must have at most {max} characters, has {count}"));
@@ -150,7 +150,7 @@ impl<'a> Check<'a> {
     }
 
     /// A text of 1 to `max` characters.
-    pub fn required_chars(&mut self, at: &Path<'_>, text: &str, max: usize) {
+    pub fn required_chars(&mut self, at: &FieldPath<'_>, text: &str, max: usize) {
         if text.is_empty() {
             self.violation(at, "is required");
         } else {
@@ -159,7 +159,7 @@ impl<'a> Check<'a> {
     }
 
     /// A text of 1 to `max` bytes.
-    pub fn required_bytes(&mut self, at: &Path<'_>, text: &str, max: usize) {
+    pub fn required_bytes(&mut self, at: &FieldPath<'_>, text: &str, max: usize) {
         if text.is_empty() {
             self.violation(at, "is required");
         } else {
@@ -168,12 +168,12 @@ impl<'a> Check<'a> {
     }
 
     /// The key of a document, or of a chunk of one.
-    pub fn document_id(&mut self, at: &Path<'_>, text: &str) {
+    pub fn document_id(&mut self, at: &FieldPath<'_>, text: &str) {
         self.required_bytes(at, text, self.limits.max_source_id_bytes);
     }
 
     /// A JSON object within the limits; an empty text is `{}`.
-    pub fn json(&mut self, at: &Path<'_>, text: String) -> JsonObject {
+    pub fn json(&mut self, at: &FieldPath<'_>, text: String) -> JsonObject {
         match json::parse(text, self.limits) {
             Ok(object) => object,
             Err(description) => {
@@ -183,12 +183,12 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// As [`Check::json`], for a field that may be left out.
-    pub fn optional_json(&mut self, at: &Path<'_>, text: Option<String>) -> Option<JsonObject> {
+    /// A JSON object as for [`Check::json`], of a field that may be left out.
+    pub fn optional_json(&mut self, at: &FieldPath<'_>, text: Option<String>) -> Option<JsonObject> {
         text.map(|text| self.json(at, text))
     }
 
-    fn no_nul(&mut self, at: &Path<'_>, text: &str) {
+    fn no_nul(&mut self, at: &FieldPath<'_>, text: &str) {
         if text.as_bytes().contains(&0) {
             self.violation(at, "must not contain a NUL character");
         }
@@ -201,13 +201,13 @@ mod tests {
 
     #[test]
     fn paths_read_as_field_violations_do() {
-        let message = Path::ROOT.item("messages", 3);
+        let message = FieldPath::ROOT.item("messages", 3);
         let citation = message.item("citations", 0);
         assert_eq!(
             citation.field("score").to_string(),
             "messages[3].citations[0].score"
         );
-        assert_eq!(Path::ROOT.field("email").to_string(), "email");
+        assert_eq!(FieldPath::ROOT.field("email").to_string(), "email");
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
             ("", false),
         ] {
             let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
-            check.uuid(&Path::ROOT.field("id"), text);
+            check.uuid(&FieldPath::ROOT.field("id"), text);
             assert_eq!(check.finish(()).is_ok(), good, "{text}");
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, Path, page::Page};
+use super::{Check, FieldPath, page::Page};
 
 /// One source of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ impl Citation {
     }
 }
 
-/// What a citation weighs: the bytes that it holds in memory, about.
+/// The weight of a citation: the bytes that it holds in memory, about.
 #[must_use]
 pub fn weight(document_id: &str, chunk_id: &str) -> usize {
     size_of::<Citation>() + document_id.len() + chunk_id.len()
@@ -48,21 +48,21 @@ pub struct PlacedCitation {
     pub message_id: Uuid,
     /// The message's key in the table, which the order goes by.
     pub message_row_id: Uuid,
-    /// When the citation was stored.
+    /// The moment when the citation was stored.
     pub created_at: Timestamp,
 }
 
-/// Whose citations to list.
+/// The citations to list: a message's, or those of a document.
 #[derive(Clone, Debug)]
 pub enum CitationSource {
-    /// Those of a message.
+    /// The citations of a message.
     Message {
-        /// Its session.
+        /// The message's session.
         session_id: Uuid,
-        /// Its id.
+        /// The message's id.
         message_id: Uuid,
     },
-    /// Those that name a document.
+    /// The citations that name a document.
     Document(String),
 }
 
@@ -71,12 +71,12 @@ pub enum CitationSource {
 pub struct CitationFilter {
     /// Which page, by the message's row id and the citation's index.
     pub page: Page<(Uuid, i32)>,
-    /// Whose.
+    /// The source of the citations.
     pub source: CitationSource,
 }
 
 /// Checks the citations of one message. `at` is that message.
-pub fn check_all(check: &mut Check<'_>, at: &Path<'_>, citations: &[Citation]) {
+pub fn check_all(check: &mut Check<'_>, at: &FieldPath<'_>, citations: &[Citation]) {
     let max = check.limits.max_citations;
     if citations.len() > max {
         check.violation(

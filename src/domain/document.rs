@@ -2,16 +2,16 @@
 
 use jiff::Timestamp;
 
-use super::{Check, JsonObject, Path, page::Page};
+use super::{Check, FieldPath, JsonObject, page::Page};
 
-/// What is known of a source.
+/// A source, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// What can be given.
+    /// The fields that a client gives.
     pub fields: DocumentFields<String>,
-    /// When it was first registered.
+    /// The moment when it was first registered.
     pub created_at: Timestamp,
-    /// When it was last upserted.
+    /// The moment when it was last upserted.
     pub updated_at: Timestamp,
 }
 
@@ -20,11 +20,11 @@ pub struct Document {
 pub struct DocumentFields<J> {
     /// The key that citations use.
     pub id: String,
-    /// What people call it.
+    /// The name by which people know it.
     pub title: String,
-    /// Where it is.
+    /// The place where it is.
     pub source_uri: String,
-    /// Its media type.
+    /// The media type.
     pub mime_type: String,
     /// A hash of its content.
     pub content_hash: String,
@@ -44,13 +44,18 @@ const MAX_SHORT: usize = 255;
 
 impl NewDocument {
     /// Checks the texts.
-    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
+    pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
         check.document_id(&at.field("id"), &self.id);
-        check.text_chars(&at.field("title"), &self.title, MAX_TITLE);
+        check_title(check, &at.field("title"), &self.title);
         check.text_bytes(&at.field("source_uri"), &self.source_uri, MAX_URI);
         check.text_bytes(&at.field("mime_type"), &self.mime_type, MAX_SHORT);
         check.text_bytes(&at.field("content_hash"), &self.content_hash, MAX_SHORT);
     }
+}
+
+/// Checks a title.
+pub fn check_title(check: &mut Check<'_>, at: &FieldPath<'_>, title: &str) {
+    check.text_chars(at, title, MAX_TITLE);
 }
 
 /// Which documents to list, by id.
@@ -58,8 +63,8 @@ impl NewDocument {
 pub struct DocumentFilter {
     /// Which page.
     pub page: Page<(String,)>,
-    /// What the title must contain, whatever its case.
+    /// A text that the title must contain, whatever its case.
     pub title_contains: Option<String>,
-    /// What the metadata must contain.
+    /// An object that the metadata must contain.
     pub metadata_contains: Option<JsonObject>,
 }

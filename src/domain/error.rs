@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Violation {
     /// The path of the field, such as `message.citations[2].score`.
     pub field: String,
-    /// What is wrong with it, in words that go after the field's name.
+    /// The reason why it is wrong, in words that go after the field's name.
     pub description: String,
 }
 

@@ -121,7 +121,7 @@ fn measure(text: &str, max_depth: usize) -> Result<usize, String> {
     Ok(size)
 }
 
-/// Behind the closing quote of the string that begins at `start`.
+/// The place behind the closing quote of the string that begins at `start`.
 fn string_end(bytes: &[u8], start: usize) -> Result<usize, String> {
     let mut at = start + 1;
     while let Some(&byte) = bytes.get(at) {
@@ -135,7 +135,7 @@ fn string_end(bytes: &[u8], start: usize) -> Result<usize, String> {
     Ok(bytes.len())
 }
 
-/// Behind the `\uXXXX`, or the surrogate pair of two, that begins at `at`.
+/// The place behind the `\uXXXX`, or the surrogate pair of two, that begins at `at`.
 fn unicode_escape_end(bytes: &[u8], at: usize) -> Result<usize, String> {
     match escaped_unit(bytes, at) {
         Some(0) => Err(format!("must not contain \\u0000, as at byte {at}")),

@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Check, JsonMode, JsonObject, Path,
+    Check, FieldPath, JsonMode, JsonObject,
     citation::{self, Citation},
     page::Page,
 };
 
-/// Who speaks.
+/// The speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The person.
@@ -24,10 +24,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles.
+    /// Every role.
     pub const ALL: [Role; 4] = [Role::User, Role::Assistant, Role::System, Role::Tool];
 
-    /// As it is stored.
+    /// The text that the role is stored as.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,11 +52,11 @@ pub struct Message {
     pub id: Uuid,
     /// The session.
     pub session_id: Uuid,
-    /// Its place in the session, from 1.
+    /// The message's place in the session, from 1.
     pub seq: i64,
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What was said; may be empty.
+    /// The words; may be empty.
     pub content: String,
     /// The passage that the person had selected.
     pub selected_text: Option<String>,
@@ -66,7 +66,7 @@ pub struct Message {
     pub payload: Option<Bytes>,
     /// The sources, by index.
     pub citations: Vec<Citation>,
-    /// When it was appended.
+    /// The moment when it was appended.
     pub created_at: Timestamp,
 }
 
@@ -77,9 +77,9 @@ pub struct NewMessage {
     pub id: Uuid,
     /// Whether the id is the client's, so that it may have been stored by an earlier request.
     pub id_is_given: bool,
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What was said.
+    /// The words.
     pub content: String,
     /// The passage that the person had selected.
     pub selected_text: Option<String>,
@@ -89,13 +89,13 @@ pub struct NewMessage {
     pub payload: Option<Bytes>,
     /// The sources, each with its index.
     pub citations: Vec<Citation>,
-    /// When it was said, for imports; `None`: now.
+    /// The moment when it was said, for imports; `None`: now.
     pub created_at: Option<Timestamp>,
 }
 
 impl NewMessage {
     /// Checks sizes, citations and time. `at` is the message.
-    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
+    pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
         let limits = check.limits;
         check.text_bytes(&at.field("content"), &self.content, limits.max_content_bytes);
         if let Some(text) = &self.selected_text {
@@ -190,16 +190,16 @@ impl Message {
     }
 }
 
-/// Where an appended message was stored.
+/// A receipt: where an appended message was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The message.
     pub message_id: Uuid,
-    /// Its session.
+    /// The message's session.
     pub session_id: Uuid,
-    /// Its place in the session.
+    /// The message's place in the session.
     pub seq: i64,
-    /// When it was appended.
+    /// The moment when it was appended.
     pub created_at: Timestamp,
     /// Whether an earlier request had stored it.
     pub deduplicated: bool,
@@ -212,21 +212,21 @@ pub struct MessageFilter {
     pub session_id: Uuid,
     /// Which page, by seq.
     pub page: Page<(i64,)>,
-    /// Only above this seq.
+    /// The seq above which messages are listed.
     pub after_seq: Option<i64>,
-    /// Only below this seq.
+    /// The seq below which messages are listed.
     pub before_seq: Option<i64>,
-    /// Newest first.
+    /// Whether the newest message comes first.
     pub descending: bool,
-    /// Each page oldest first, whatever the order of the pages.
+    /// Whether each page is oldest first, whatever the order of the pages.
     pub chronological: bool,
-    /// Only these roles; empty: all.
+    /// The roles that are wanted; empty: all.
     pub roles: Vec<Role>,
-    /// With their citations.
+    /// Whether messages come with their citations.
     pub with_citations: bool,
 }
 
-/// What an update changes.
+/// The changes of an update.
 #[derive(Debug)]
 pub struct MessageChange {
     /// The session.
@@ -235,26 +235,26 @@ pub struct MessageChange {
     pub message_id: Uuid,
     /// The new metadata, or what is merged into it.
     pub metadata: JsonObject,
-    /// What is done with it.
+    /// The way in which the metadata is changed.
     pub metadata_mode: JsonMode,
 }
 
-/// What to search for, and where.
+/// A search: for what, and where.
 #[derive(Debug)]
 pub struct Search {
-    /// In the syntax of Postgres' `websearch_to_tsquery`.
+    /// The query in the syntax of Postgres' `websearch_to_tsquery`.
     pub query: String,
     /// Which page, by rank (the bits of an f32), session and seq.
     pub page: Page<(u32, Uuid, i64)>,
-    /// In this user's sessions; without a session either: in all of the tenant's.
+    /// The user in whose sessions to search; without a session either: in all of the tenant's.
     pub user_id: Option<Uuid>,
-    /// In this session.
+    /// The session in which to search.
     pub session_id: Option<Uuid>,
-    /// Only these roles; empty: all.
+    /// The roles that are wanted; empty: all.
     pub roles: Vec<Role>,
-    /// In the content.
+    /// Whether to search in the content.
     pub in_content: bool,
-    /// In the selected text.
+    /// Whether to search in the selected text.
     pub in_selected_text: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the service is about, in plain types: no prost, no SQL, no tonic.
+//! The domain: what the service is about, in plain types: no prost, no SQL, no tonic.
 //!
 //! One file a resource: what is stored, what a request may ask for, and which values are allowed. What
 //! they share: [`check`] collects the violations of a request, [`error`] is the one error enum, [`json`]
@@ -17,12 +17,12 @@ pub mod profile;
 pub mod session;
 pub mod user;
 
-pub use check::{Check, Path};
+pub use check::{Check, FieldPath};
 pub use error::{Error, Resource, Result, Violation};
 pub use json::JsonObject;
 pub use limits::Limits;
 
-/// What an update does with a JSON field.
+/// The way in which an update changes a JSON field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonMode {
     /// Sets the given keys and removes those whose given value is null.

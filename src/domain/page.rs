@@ -8,16 +8,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Check, Path};
+use super::{Check, FieldPath};
 
-/// What a page size of 0 means.
+/// The page size that 0 means.
 pub const DEFAULT_PAGE_SIZE: usize = 50;
 /// The largest page; a larger size is read as this.
 pub const MAX_PAGE_SIZE: usize = 500;
 /// A page ends before it is larger than this: clients receive messages of 4 MiB unless told otherwise.
 pub const MAX_PAGE_BYTES: usize = 3 << 20;
 
-/// Enough that two lists of one client don't share a fingerprint by chance.
+/// The length of a fingerprint: enough that two lists of one client don't share a fingerprint by chance.
 const FINGERPRINT_BYTES: usize = 8;
 
 /// A list that a token belongs to.
@@ -25,7 +25,7 @@ const FINGERPRINT_BYTES: usize = 8;
 pub struct Fingerprint([u8; FINGERPRINT_BYTES]);
 
 impl Fingerprint {
-    /// Of everything that tells one list from another.
+    /// The fingerprint of everything that tells one list from another.
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
@@ -44,7 +44,7 @@ impl Fingerprint {
 pub struct Page<K> {
     /// At most this many rows, 1 to [`MAX_PAGE_SIZE`].
     pub size: usize,
-    /// Behind the row with this key; `None`: from the beginning.
+    /// The key of the row behind which the page begins; `None`: from the beginning.
     pub after: Option<K>,
 }
 
@@ -58,7 +58,7 @@ impl<K> Page<K> {
 }
 
 /// A page size as the contract reads it.
-pub fn size(check: &mut Check<'_>, at: &Path<'_>, given: i32) -> usize {
+pub fn size(check: &mut Check<'_>, at: &FieldPath<'_>, given: i32) -> usize {
     match usize::try_from(given) {
         Ok(0) => DEFAULT_PAGE_SIZE,
         Ok(size) => size.min(MAX_PAGE_SIZE),
@@ -80,7 +80,7 @@ pub fn encode<K: Serialize>(fingerprint: Fingerprint, key: &K) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What is wrong with a token that is none, or whose key no row can have. Words to put behind the field's
+/// The reason against a token that is none, or whose key no row can have. Words to put behind the field's
 /// name.
 pub const NOT_OURS: &str = "is not a token that this server gave out";
 

@@ -3,18 +3,18 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, JsonMode, JsonObject, Path, page::Page};
+use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
 
 /// A user's onboarding answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// The user.
     pub user_id: Uuid,
-    /// What the user knows of software.
+    /// The user's knowledge of software.
     pub software_background: Option<String>,
-    /// What the user knows of hardware.
+    /// The user's knowledge of hardware.
     pub hardware_background: Option<String>,
-    /// What the user wants to learn.
+    /// The user's goals in learning.
     pub learning_goals: Option<String>,
     /// A level of the application's own choosing.
     pub experience_level: Option<String>,
@@ -22,9 +22,9 @@ pub struct Profile {
     pub preferred_language: String,
     /// A JSON object.
     pub preferences: String,
-    /// When the profile was created.
+    /// The moment when the profile was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The moment when it was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -34,11 +34,11 @@ pub const DEFAULT_LANGUAGE: &str = "en";
 /// The fields of a profile that a request sets; `None` is a field that is not set.
 #[derive(Clone, Debug, Default)]
 pub struct ProfileFields {
-    /// What the user knows of software.
+    /// The user's knowledge of software.
     pub software_background: Option<String>,
-    /// What the user knows of hardware.
+    /// The user's knowledge of hardware.
     pub hardware_background: Option<String>,
-    /// What the user wants to learn.
+    /// The user's goals in learning.
     pub learning_goals: Option<String>,
     /// A level of the application's own choosing.
     pub experience_level: Option<String>,
@@ -57,16 +57,18 @@ const MAX_LANGUAGE: usize = 35;
 
 impl ProfileFields {
     /// Checks the texts.
-    pub fn validate(&self, check: &mut Check<'_>, at: &Path<'_>) {
-        for (name, text, max) in [
-            ("software_background", &self.software_background, MAX_TEXT),
-            ("hardware_background", &self.hardware_background, MAX_TEXT),
-            ("learning_goals", &self.learning_goals, MAX_TEXT),
-            ("experience_level", &self.experience_level, MAX_LEVEL),
+    pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
+        for (name, text) in [
+            ("software_background", &self.software_background),
+            ("hardware_background", &self.hardware_background),
+            ("learning_goals", &self.learning_goals),
         ] {
             if let Some(text) = text {
-                check.text_chars(&at.field(name), text, max);
+                check.text_chars(&at.field(name), text, MAX_TEXT);
             }
+        }
+        if let Some(level) = &self.experience_level {
+            check_level(check, &at.field("experience_level"), level);
         }
         if let Some(tag) = &self.preferred_language
             && (tag.len() > MAX_LANGUAGE || !is_language_tag(tag))
@@ -77,6 +79,11 @@ impl ProfileFields {
             );
         }
     }
+}
+
+/// Checks a level.
+pub fn check_level(check: &mut Check<'_>, at: &FieldPath<'_>, level: &str) {
+    check.text_chars(at, level, MAX_LEVEL);
 }
 
 /// The shape of RFC 5646's `Language-Tag`; whether the subtags are registered is not looked up.
@@ -92,7 +99,7 @@ fn is_language_tag(tag: &str) -> bool {
     }) && subtags.all(alphanumeric)
 }
 
-/// What an update changes: the outer `None` leaves a field as it is, the inner one clears it.
+/// The changes of an update: the outer `None` leaves a field as it is, the inner one clears it.
 #[derive(Debug)]
 pub struct ProfileChange {
     /// The user.
@@ -109,7 +116,7 @@ pub struct ProfileChange {
     pub preferred_language: Option<String>,
     /// The new preferences, or what is merged into them.
     pub preferences: Option<JsonObject>,
-    /// What is done with the preferences.
+    /// The way in which the preferences are changed.
     pub preferences_mode: JsonMode,
     /// Create the profile with these fields where there is none.
     pub create: Option<ProfileFields>,
@@ -122,7 +129,7 @@ pub struct ProfileFilter {
     pub page: Page<(Uuid,)>,
     /// The level that the profile must have.
     pub experience_level: Option<String>,
-    /// What the preferences must contain.
+    /// An object that the preferences must contain.
     pub preferences_contain: Option<JsonObject>,
 }
 

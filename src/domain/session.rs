@@ -3,31 +3,31 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, JsonMode, JsonObject, Path, page::Page};
+use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
 
 /// A conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The key.
     pub id: Uuid,
-    /// Whose it is; `None`: nobody's.
+    /// The user whose it is; `None`: nobody's.
     pub user_id: Option<Uuid>,
-    /// What it is called; may be empty.
+    /// The title; may be empty.
     pub title: String,
     /// A JSON object.
     pub metadata: String,
     /// The seq of the last message.
     pub last_seq: i64,
-    /// When it was created.
+    /// The moment when it was created.
     pub created_at: Timestamp,
-    /// When it was last changed or appended to.
+    /// The moment when it was last changed or appended to.
     pub updated_at: Timestamp,
     /// The time of the last message.
     pub last_message_at: Option<Timestamp>,
 }
 
 impl Session {
-    /// What the order of last activity goes by.
+    /// The time that the order of last activity goes by.
     #[must_use]
     pub fn last_active_at(&self) -> Timestamp {
         self.last_message_at.unwrap_or(self.created_at)
@@ -39,29 +39,29 @@ impl Session {
 pub struct NewSession {
     /// The key: the client's, or a new UUIDv7.
     pub id: Uuid,
-    /// Whose it is.
+    /// The user whose it is.
     pub user_id: Option<Uuid>,
-    /// What it is called.
+    /// The title.
     pub title: Option<String>,
     /// A JSON object.
     pub metadata: JsonObject,
 }
 
-/// Whose sessions.
+/// The owner of sessions that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// A user's.
+pub enum SessionOwner {
+    /// The sessions of a user.
     User(Uuid),
-    /// Nobody's.
+    /// The sessions of nobody.
     Anonymous,
 }
 
 /// The order of a list of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionOrder {
-    /// By last activity, newest first; a user's only.
+    /// The order by last activity, newest first; a user's only.
     LastActive,
-    /// By creation, newest first.
+    /// The order by creation, newest first.
     Created,
 }
 
@@ -81,17 +81,17 @@ impl SessionOrder {
 pub struct SessionFilter {
     /// Which page, by time (in microseconds since 1970) and id.
     pub page: Page<(i64, Uuid)>,
-    /// Whose.
-    pub owner: Owner,
-    /// In which order.
+    /// The owner.
+    pub owner: SessionOwner,
+    /// The order.
     pub order: SessionOrder,
-    /// What the metadata must contain.
+    /// An object that the metadata must contain.
     pub metadata_contains: Option<JsonObject>,
-    /// What the title must contain, whatever its case.
+    /// A text that the title must contain, whatever its case.
     pub title_contains: Option<String>,
 }
 
-/// What an update changes; `None` leaves a field as it is.
+/// The changes of an update; `None` leaves a field as it is.
 #[derive(Debug)]
 pub struct SessionChange {
     /// Which session.
@@ -100,7 +100,7 @@ pub struct SessionChange {
     pub title: Option<String>,
     /// The new metadata, or what is merged into it.
     pub metadata: Option<JsonObject>,
-    /// What is done with the metadata.
+    /// The way in which the metadata is changed.
     pub metadata_mode: JsonMode,
 }
 
@@ -110,6 +110,6 @@ pub const MAX_CLAIMS: usize = 500;
 pub const MAX_TITLE: usize = 500;
 
 /// A title.
-pub fn check_title(check: &mut Check<'_>, at: &Path<'_>, title: &str) {
+pub fn check_title(check: &mut Check<'_>, at: &FieldPath<'_>, title: &str) {
     check.text_chars(at, title, MAX_TITLE);
 }

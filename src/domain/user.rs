@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Check, Path, page::Page, profile::ProfileFields};
+use super::{Check, FieldPath, page::Page, profile::ProfileFields};
 
 /// A person who chats.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +14,13 @@ pub struct User {
     pub email: String,
     /// The id that an identity provider gives; unique within the tenant.
     pub external_id: Option<String>,
-    /// What the user is called; may be empty.
+    /// The user's name; may be empty.
     pub name: String,
     /// Whether the user may sign in.
     pub is_active: bool,
-    /// When the user was created.
+    /// The moment when the user was created.
     pub created_at: Timestamp,
-    /// When the user was last changed.
+    /// The moment when the user was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -33,13 +33,13 @@ pub struct NewUser {
     pub email: String,
     /// The identity provider's id.
     pub external_id: Option<String>,
-    /// What the user is called.
+    /// The user's name.
     pub name: Option<String>,
     /// The profile to create with the user.
     pub profile: Option<ProfileFields>,
 }
 
-/// What finds one user.
+/// The key that finds one user.
 #[derive(Debug)]
 pub enum UserKey {
     /// The id.
@@ -50,7 +50,7 @@ pub enum UserKey {
     ExternalId(String),
 }
 
-/// What an update changes; `None` leaves a field as it is.
+/// The changes of an update; `None` leaves a field as it is.
 #[derive(Debug, Default)]
 pub struct UserChange {
     /// The new email.
@@ -81,7 +81,7 @@ const MAX_PASSWORD: usize = 1024;
 
 /// An email: something on both sides of one `@`, without white space. Whether mail arrives there is for
 /// the application to find out.
-pub fn check_email(check: &mut Check<'_>, at: &Path<'_>, email: &str) {
+pub fn check_email(check: &mut Check<'_>, at: &FieldPath<'_>, email: &str) {
     let good_parts = email
         .split_once('@')
         .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
@@ -111,17 +111,17 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// An identity provider's id.
-pub fn check_external_id(check: &mut Check<'_>, at: &Path<'_>, external_id: &str) {
+pub fn check_external_id(check: &mut Check<'_>, at: &FieldPath<'_>, external_id: &str) {
     check.required_chars(at, external_id, MAX_TEXT);
 }
 
 /// A name.
-pub fn check_name(check: &mut Check<'_>, at: &Path<'_>, name: &str) {
+pub fn check_name(check: &mut Check<'_>, at: &FieldPath<'_>, name: &str) {
     check.text_chars(at, name, MAX_TEXT);
 }
 
 /// A password.
-pub fn check_password(check: &mut Check<'_>, at: &Path<'_>, password: &str) {
+pub fn check_password(check: &mut Check<'_>, at: &FieldPath<'_>, password: &str) {
     if password.is_empty() {
         check.violation(at, "is required");
     } else if password.len() > MAX_PASSWORD {

@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::{
     Outcome, Unit,
-    database::{Appended, Database, Failure, Held, Remedy, Transaction},
+    database::{AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::decide,
 };
 use crate::domain::Error;
 
-/// How often a batch is run before its units fail: each time, somebody else has interfered.
+/// The number of times that a batch is run before its units fail: each time, somebody else has interfered.
 const MAX_ATTEMPTS: usize = 8;
 
 /// Appends units to their sessions, in the order given, and answers each. Units of one session get their
@@ -24,7 +24,7 @@ pub(super) async fn append<D: Database>(db: &D, units: &[&Unit]) -> Vec<Outcome>
     let skipped: Vec<usize> = (0..units.len()).filter(|&u| outcomes[u].is_none()).collect();
     if !skipped.is_empty() {
         let waiting: Vec<&Unit> = skipped.iter().map(|&u| units[u]).collect();
-        let waited = run(db, &waiting, Held::Wait).await;
+        let waited = run(db, &waiting, LockWait::Wait).await;
         for (u, outcome) in skipped.into_iter().zip(waited) {
             outcomes[u] = outcome;
         }
@@ -36,21 +36,21 @@ pub(super) async fn append<D: Database>(db: &D, units: &[&Unit]) -> Vec<Outcome>
         .collect()
 }
 
-/// As [`append`], without waiting for sessions that somebody else has locked: their units, and those of
-/// sessions that don't exist, are skipped and answered `None`.
+/// Appends units as [`append`] does, without waiting for sessions that somebody else has locked: their units, and those
+/// of sessions that don't exist, are skipped and answered `None`.
 pub(super) async fn append_free<D: Database>(db: &D, units: &[&Unit]) -> Vec<Option<Outcome>> {
-    run(db, units, Held::Skip).await
+    run(db, units, LockWait::Skip).await
 }
 
-async fn run<D: Database>(db: &D, units: &[&Unit], held: Held) -> Vec<Option<Outcome>> {
+async fn run<D: Database>(db: &D, units: &[&Unit], lock_wait: LockWait) -> Vec<Option<Outcome>> {
     if units.is_empty() {
         return Vec::new();
     }
-    let mut slowly = held == Held::Wait || !fast_path_suits(units);
+    let mut slowly = lock_wait == LockWait::Wait || !fast_path_suits(units);
     let mut attempt = 1;
     loop {
         let result = if slowly {
-            append_slowly(db, units, held).await
+            append_slowly(db, units, lock_wait).await
         } else {
             append_fast(db, units).await
         };
@@ -59,13 +59,13 @@ async fn run<D: Database>(db: &D, units: &[&Unit], held: Held) -> Vec<Option<Out
             Err(failure) => failure,
         };
         match failure.remedy() {
-            Remedy::Divide if units.len() > 1 => return divided(db, units, held).await,
-            Remedy::Blocked if units.len() > 1 && held == Held::Skip => {
-                return divided(db, units, held).await;
+            Remedy::Divide if units.len() > 1 => return divided(db, units, lock_wait).await,
+            Remedy::Blocked if units.len() > 1 && lock_wait == LockWait::Skip => {
+                return divided(db, units, lock_wait).await;
             }
             // Nobody interferes as often as that: a unit is in its own way.
             Remedy::Slowly if attempt == MAX_ATTEMPTS && units.len() > 1 => {
-                return divided(db, units, held).await;
+                return divided(db, units, lock_wait).await;
             }
             Remedy::Divide | Remedy::Blocked | Remedy::GiveUp => return fail_all(units, failure),
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, failure),
@@ -104,23 +104,23 @@ async fn append_fast<D: Database>(db: &D, units: &[&Unit]) -> Result<Vec<Option<
 async fn append_slowly<D: Database>(
     db: &D,
     units: &[&Unit],
-    held: Held,
+    lock_wait: LockWait,
 ) -> Result<Vec<Option<Outcome>>, D::Failure> {
     let tx = db.begin().await?;
-    let outcomes = append_in(&tx, units, held).await;
+    let outcomes = append_in(&tx, units, lock_wait).await;
     tx.end(outcomes).await
 }
 
 async fn append_in<T: Transaction>(
     tx: &T,
     units: &[&Unit],
-    held: Held,
+    lock_wait: LockWait,
 ) -> Result<Vec<Option<Outcome>>, T::Failure> {
-    let sessions = tx.lock(units, held).await?;
-    let known = tx.known(units).await?;
-    let decisions = decide(units, held, sessions, &known);
+    let sessions = tx.lock(units, lock_wait).await?;
+    let lookup = tx.look_up(units).await?;
+    let decisions = decide(units, lock_wait, sessions, &lookup);
     let appended = if decisions.insertions().is_empty() {
-        Appended::default()
+        AppendedRows::default()
     } else {
         tx.insert(decisions.insertions()).await?
     };
@@ -131,11 +131,11 @@ async fn append_in<T: Transaction>(
 fn divided<'a, D: Database>(
     db: &'a D,
     units: &'a [&'a Unit],
-    held: Held,
+    lock_wait: LockWait,
 ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
     Box::pin(async move {
         let (first, second) = units.split_at(units.len() / 2);
-        let mut outcomes = run(db, first, held).await;
+        let mut outcomes = run(db, first, lock_wait).await;
         // Who comes after a unit that was skipped, or refused for the moment, would overtake it.
         let mut stopped: HashMap<Uuid, Option<Outcome>> = HashMap::new();
         for (unit, outcome) in first.iter().zip(&outcomes) {
@@ -152,7 +152,7 @@ fn divided<'a, D: Database>(
             .copied()
             .filter(|unit| !stopped.contains_key(&unit.session_id))
             .collect();
-        let mut ran = run(db, &free, held).await.into_iter();
+        let mut ran = run(db, &free, lock_wait).await.into_iter();
         outcomes.extend(second.iter().map(|unit| match stopped.get(&unit.session_id) {
             Some(outcome) => outcome.clone(),
             None => ran.next().flatten(),
@@ -161,7 +161,7 @@ fn divided<'a, D: Database>(
     })
 }
 
-fn fail_all(units: &[&Unit], failure: impl Failure) -> Vec<Option<Outcome>> {
-    let error = failure.told();
+fn fail_all(units: &[&Unit], failure: impl DatabaseFailure) -> Vec<Option<Outcome>> {
+    let error = failure.into_error();
     units.iter().map(|_| Some(Err(error.clone()))).collect()
 }

@@ -11,10 +11,10 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
-    Changed, Unit,
+    ChangeHook, Unit,
     append::append,
     database::Database,
-    queue::{Queued, Ticket, Turn},
+    queue::{QueuedUnit, Ticket, Turn},
 };
 use crate::supervise::panic_text;
 
@@ -23,21 +23,21 @@ use crate::supervise::panic_text;
 pub(super) struct Aside<D> {
     /// The tasks' connections come from here: they may be held for long.
     db: D,
-    lines: Arc<Mutex<HashMap<Uuid, Vec<Queued>>>>,
-    changed: Changed,
+    lines: Arc<Mutex<HashMap<Uuid, Vec<QueuedUnit>>>>,
+    on_change: ChangeHook,
 }
 
 impl<D: Database> Aside<D> {
-    pub(super) fn new(db: D, changed: Changed) -> Aside<D> {
+    pub(super) fn new(db: D, on_change: ChangeHook) -> Aside<D> {
         Aside {
             db,
             lines: Arc::default(),
-            changed,
+            on_change,
         }
     }
 
     /// Takes a unit whose session is set aside, or gives it back.
-    pub(super) fn follow(&self, queued: Queued) -> Option<Queued> {
+    pub(super) fn follow(&self, queued: QueuedUnit) -> Option<QueuedUnit> {
         match self.lines().get_mut(&queued.session_id) {
             Some(line) => {
                 line.push(queued);
@@ -48,7 +48,7 @@ impl<D: Database> Aside<D> {
     }
 
     /// Sets a unit aside.
-    pub(super) fn set(&self, queued: Queued) {
+    pub(super) fn set(&self, queued: QueuedUnit) {
         let session_id = queued.session_id;
         match self.lines().entry(session_id) {
             Entry::Occupied(mut line) => line.get_mut().push(queued),
@@ -62,7 +62,7 @@ impl<D: Database> Aside<D> {
     /// Appends the units of a session until none is left. A panic ends those that it was about.
     async fn serve(self, session_id: Uuid) {
         while let Some(line) = self.next_line(session_id) {
-            let turns: Vec<Turn> = line.into_iter().filter_map(Queued::take).collect();
+            let turns: Vec<Turn> = line.into_iter().filter_map(QueuedUnit::take).collect();
             if turns.is_empty() {
                 continue;
             }
@@ -85,15 +85,15 @@ impl<D: Database> Aside<D> {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
                     ticket.answer(outcome);
                 }
-                (self.changed)(&[session_id]);
+                (self.on_change)(&[session_id]);
             }
             // Then the wait for the session is given up as well.
             () = all_abandoned(&mut tickets) => {}
         }
     }
 
-    /// What has lined up meanwhile. Where that is nothing, the session is no longer set aside.
-    fn next_line(&self, session_id: Uuid) -> Option<Vec<Queued>> {
+    /// The units that have lined up meanwhile. Where there are none, the session is no longer set aside.
+    fn next_line(&self, session_id: Uuid) -> Option<Vec<QueuedUnit>> {
         let mut lines = self.lines();
         let line = lines.get_mut(&session_id)?;
         if line.is_empty() {
@@ -103,7 +103,7 @@ impl<D: Database> Aside<D> {
         Some(std::mem::take(line))
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Queued>>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<QueuedUnit>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

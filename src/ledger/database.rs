@@ -1,5 +1,6 @@
-//! What the append path asks of a database, so that its decisions can be tried without one: PostgreSQL answers
-//! by the statements of [`statements`](mod@super::statements), and in tests a database that fails by a seed's plan.
+//! The questions that the append path asks of a database, so that its decisions can be tried without one: PostgreSQL
+//! answers by the statements of [`statements`](mod@super::statements), and in tests a database that fails by a seed's
+//! plan.
 
 use std::{collections::HashMap, fmt::Display, future::Future};
 
@@ -8,20 +9,20 @@ use uuid::Uuid;
 
 use super::{
     Unit,
-    decide::{Insertion, Known, Session},
+    decide::{IdLookup, Insertion, LockedSession},
 };
 use crate::domain::{Error, message::Receipt};
 
 /// A database, or a pool of connections to one.
 pub(super) trait Database: Clone + Send + Sync + 'static {
-    /// Why it didn't do something.
-    type Failure: Failure;
-    /// A transaction of its.
+    /// The reason why it didn't do something.
+    type Failure: DatabaseFailure;
+    /// The transactions of this database.
     type Tx: Transaction<Failure = Self::Failure>;
 
     /// Stores units of which nobody has looked up what is stored, in a transaction of its own. Units of sessions that
     /// don't exist, that aren't their callers', or that somebody else has locked, are left out.
-    fn append(&self, units: &[&Unit]) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+    fn append(&self, units: &[&Unit]) -> impl Future<Output = Result<AppendedRows, Self::Failure>> + Send;
 
     /// Raises sessions' counters to the last seq that is stored.
     fn raise_last_seq(&self, session_ids: &[Uuid]) -> impl Future<Output = Result<(), Self::Failure>> + Send;
@@ -32,24 +33,24 @@ pub(super) trait Database: Clone + Send + Sync + 'static {
 
 /// A transaction. Its locks last until it ends.
 pub(super) trait Transaction: Send + Sync {
-    /// As the database's.
-    type Failure: Failure;
+    /// The same failures as the database's.
+    type Failure: DatabaseFailure;
 
     /// Locks the sessions that exist, and reads them.
     fn lock(
         &self,
         units: &[&Unit],
-        held: Held,
-    ) -> impl Future<Output = Result<HashMap<Uuid, Session>, Self::Failure>> + Send;
+        lock_wait: LockWait,
+    ) -> impl Future<Output = Result<HashMap<Uuid, LockedSession>, Self::Failure>> + Send;
 
     /// Reads what is stored under the units' message ids.
-    fn known(&self, units: &[&Unit]) -> impl Future<Output = Result<Known, Self::Failure>> + Send;
+    fn look_up(&self, units: &[&Unit]) -> impl Future<Output = Result<IdLookup, Self::Failure>> + Send;
 
     /// Stores messages at the ends of sessions that are locked.
     fn insert(
         &self,
         insertions: &[Insertion<'_>],
-    ) -> impl Future<Output = Result<Appended, Self::Failure>> + Send;
+    ) -> impl Future<Output = Result<AppendedRows, Self::Failure>> + Send;
 
     /// Commits if `result` is good, and rolls back otherwise.
     fn end<T: Send>(
@@ -58,24 +59,24 @@ pub(super) trait Transaction: Send + Sync {
     ) -> impl Future<Output = Result<T, Self::Failure>> + Send;
 }
 
-/// What to do about a session that somebody else has locked.
+/// The choice about a session that somebody else has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum LockWait {
     /// Leave its units alone.
     Skip,
     /// Wait for it, as long as the transaction's lock_timeout lets us.
     Wait,
 }
 
-/// Why a database didn't do something.
-pub(super) trait Failure: Display + Send + Sync {
-    /// What to do about it.
+/// The reason why a database didn't do something.
+pub(super) trait DatabaseFailure: Display + Send + Sync {
+    /// The remedy that the append path tries.
     fn remedy(&self) -> Remedy;
-    /// What callers are told where nothing can be done about it.
-    fn told(self) -> Error;
+    /// The error that callers are told where nothing can be done about it.
+    fn into_error(self) -> Error;
 }
 
-/// What to do about a failure.
+/// The remedy for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// An id is stored already: decide under the locks.
@@ -92,13 +93,13 @@ pub(super) enum Remedy {
     /// A lock isn't to be had. Where sessions' locks aren't waited for, it is one that somebody's own trigger wants:
     /// as [`Remedy::Divide`]. Else the session's was waited for long enough.
     Blocked,
-    /// Nothing.
+    /// No remedy: the units fail.
     GiveUp,
 }
 
-/// What was stored, by row id.
+/// The rows that were stored, by row id.
 #[derive(Debug, Default)]
-pub(super) struct Appended {
+pub(super) struct AppendedRows {
     rows: HashMap<Uuid, AppendedRow>,
 }
 
@@ -111,15 +112,15 @@ pub(super) struct AppendedRow {
     pub(super) created_at: Timestamp,
 }
 
-impl FromIterator<AppendedRow> for Appended {
-    fn from_iter<T: IntoIterator<Item = AppendedRow>>(rows: T) -> Appended {
-        Appended {
+impl FromIterator<AppendedRow> for AppendedRows {
+    fn from_iter<T: IntoIterator<Item = AppendedRow>>(rows: T) -> AppendedRows {
+        AppendedRows {
             rows: rows.into_iter().map(|row| (row.id, row)).collect(),
         }
     }
 }
 
-impl Appended {
+impl AppendedRows {
     /// The receipts of a unit whose messages are stored under these row ids; `None` where its session was left out.
     /// Another unit's message may be stored under the same id then, in another session.
     pub(super) fn receipts(

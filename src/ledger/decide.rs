@@ -8,35 +8,35 @@ use uuid::Uuid;
 
 use super::{
     Outcome, Unit,
-    database::{Appended, Held},
+    database::{AppendedRows, LockWait},
 };
 use crate::domain::{Error, Resource, Result, message::Receipt};
 
 /// A session as it is under its lock.
 #[derive(Clone, Debug)]
-pub(super) struct Session {
+pub(super) struct LockedSession {
     pub(super) tenant: String,
     pub(super) user_id: Option<Uuid>,
     pub(super) last_seq: i64,
 }
 
 /// A unit's place among the units, and a message's in its unit.
-pub(super) type Place = (usize, usize);
+pub(super) type MessagePlace = (usize, usize);
 
-/// What is stored of the units' messages.
+/// The result of looking up the units' message ids.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    /// Those whose session has a message with their id.
-    pub(super) stored: HashMap<Place, Stored>,
-    /// Those whose id a message of another session has.
-    pub(super) elsewhere: HashSet<Place>,
+pub(super) struct IdLookup {
+    /// Messages whose session has a message with their id.
+    pub(super) stored: HashMap<MessagePlace, StoredMessage>,
+    /// Messages whose id a message of another session has.
+    pub(super) elsewhere: HashSet<MessagePlace>,
     /// The row ids that messages get if their own id is taken. All have one.
-    pub(super) spare: HashMap<Place, Uuid>,
+    pub(super) spare: HashMap<MessagePlace, Uuid>,
 }
 
 /// A stored message with an id that a unit names.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredMessage {
     pub(super) seq: i64,
     pub(super) created_at: Timestamp,
     pub(super) deleted: bool,
@@ -51,7 +51,7 @@ pub(super) struct Insertion<'a> {
     pub(super) row_ids: Vec<Uuid>,
 }
 
-/// What becomes of units: rows to insert, and, when it is known where they are stored, everybody's outcome.
+/// The decisions about units: rows to insert, and, when it is known where they are stored, everybody's outcome.
 pub(super) struct Decisions<'a> {
     units: &'a [&'a Unit],
     insertions: Vec<Insertion<'a>>,
@@ -60,54 +60,54 @@ pub(super) struct Decisions<'a> {
 }
 
 enum Decision {
-    /// Its session isn't there, or it is held by somebody else.
+    /// The unit's session isn't there, or it is held by somebody else.
     Skip,
     Reject(Error),
-    /// By the insertion of this number.
+    /// The unit is stored by the insertion of this number.
     Insert(usize),
-    /// All its messages are stored, or will be by earlier units of this batch.
-    Repeat(Vec<Repeated>),
+    /// All messages of the unit are stored, or will be by earlier units of this batch.
+    Repeat(Vec<RepeatedMessage>),
 }
 
 #[derive(Clone, Copy)]
-enum Repeated {
+enum RepeatedMessage {
     Stored { seq: i64, created_at: Timestamp },
-    Earlier(Place),
+    Earlier(MessagePlace),
 }
 
-/// Decides what becomes of units, in the order given. `sessions` are those that exist and, where `held` says so, that
-/// nobody else has locked.
+/// Decides what becomes of units, in the order given. `sessions` are those that exist and, where `lock_wait` says so,
+/// that nobody else has locked.
 pub(super) fn decide<'a>(
     units: &'a [&'a Unit],
-    held: Held,
-    sessions: HashMap<Uuid, Session>,
-    known: &Known,
+    lock_wait: LockWait,
+    sessions: HashMap<Uuid, LockedSession>,
+    lookup: &IdLookup,
 ) -> Decisions<'a> {
-    let mut deciding = Deciding {
+    let mut decider = Decider {
         units,
-        held,
+        lock_wait,
         sessions,
-        known,
+        lookup,
         insertions: Vec::new(),
         accepted: HashMap::new(),
         taken: HashMap::new(),
     };
-    let each = (0..units.len()).map(|u| deciding.decide(u)).collect();
+    let each = (0..units.len()).map(|u| decider.decide(u)).collect();
     Decisions {
         units,
-        insertions: deciding.insertions,
+        insertions: decider.insertions,
         each,
     }
 }
 
 impl<'a> Decisions<'a> {
-    /// What is to be stored.
+    /// The units that are to be stored.
     pub(super) fn insertions(&self) -> &[Insertion<'a>] {
         &self.insertions
     }
 
-    /// What became of each unit, now that the insertions are stored; `None` of those that were skipped.
-    pub(super) fn outcomes(self, appended: &Appended) -> Vec<Option<Outcome>> {
+    /// The outcome of each unit, now that the insertions are stored; `None` of those that were skipped.
+    pub(super) fn outcomes(self, appended: &AppendedRows) -> Vec<Option<Outcome>> {
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(self.units.len());
         for (unit, decision) in self.units.iter().zip(self.each) {
             let outcome = match decision {
@@ -129,24 +129,24 @@ impl<'a> Decisions<'a> {
     }
 }
 
-struct Deciding<'a, 'k> {
+struct Decider<'a, 'k> {
     units: &'a [&'a Unit],
-    held: Held,
-    /// As they will be with the units that have been accepted.
-    sessions: HashMap<Uuid, Session>,
-    known: &'k Known,
+    lock_wait: LockWait,
+    /// The sessions as they will be with the units that have been accepted.
+    sessions: HashMap<Uuid, LockedSession>,
+    lookup: &'k IdLookup,
     insertions: Vec<Insertion<'a>>,
-    /// Where the accepted messages are, by session and id.
-    accepted: HashMap<(Uuid, Uuid), Place>,
-    /// Which session has an id first, in this batch.
+    /// The places of the accepted messages, by session and id.
+    accepted: HashMap<(Uuid, Uuid), MessagePlace>,
+    /// The session that has an id first, in this batch.
     taken: HashMap<Uuid, Uuid>,
 }
 
-impl Deciding<'_, '_> {
+impl Decider<'_, '_> {
     fn decide(&mut self, u: usize) -> Decision {
         let unit = self.units[u];
         match self.sessions.get(&unit.session_id) {
-            None if self.held == Held::Skip => return Decision::Skip,
+            None if self.lock_wait == LockWait::Skip => return Decision::Skip,
             Some(session) if session.is_visible_to(unit) => {}
             _ => return Decision::Reject(Error::NotFound(Resource::Session)),
         }
@@ -168,21 +168,21 @@ impl Deciding<'_, '_> {
     }
 
     /// The messages of a unit that are stored already, or accepted earlier.
-    fn repeated(&self, u: usize) -> Result<Vec<Repeated>> {
+    fn repeated(&self, u: usize) -> Result<Vec<RepeatedMessage>> {
         const REUSED: Error = Error::MessageIdReused(
             "this message id is stored with another role, content, selected_text or payload",
         );
         let unit = self.units[u];
         let mut repeated = Vec::new();
         for (m, message) in unit.messages.iter().enumerate() {
-            if let Some(stored) = self.known.stored.get(&(u, m)) {
+            if let Some(stored) = self.lookup.stored.get(&(u, m)) {
                 if stored.deleted {
                     return Err(Error::MessageDeleted);
                 }
                 if !stored.same {
                     return Err(REUSED);
                 }
-                repeated.push(Repeated::Stored {
+                repeated.push(RepeatedMessage::Stored {
                     seq: stored.seq,
                     created_at: stored.created_at,
                 });
@@ -190,7 +190,7 @@ impl Deciding<'_, '_> {
                 if message.identity() != self.units[place.0].messages[place.1].identity() {
                     return Err(REUSED);
                 }
-                repeated.push(Repeated::Earlier(place));
+                repeated.push(RepeatedMessage::Earlier(place));
             }
         }
         Ok(repeated)
@@ -224,13 +224,13 @@ impl Deciding<'_, '_> {
         let unit = self.units[u];
         let id = unit.messages[m].id;
         let first = *self.taken.entry(id).or_insert(unit.session_id);
-        let is_taken = self.known.elsewhere.contains(&(u, m)) || first != unit.session_id;
-        let spare = self.known.spare.get(&(u, m)).filter(|_| is_taken);
+        let is_taken = self.lookup.elsewhere.contains(&(u, m)) || first != unit.session_id;
+        let spare = self.lookup.spare.get(&(u, m)).filter(|_| is_taken);
         spare.copied().unwrap_or(id)
     }
 }
 
-impl Session {
+impl LockedSession {
     fn is_visible_to(&self, unit: &Unit) -> bool {
         *unit.caller.tenant == *self.tenant
             && unit.caller.end_user.is_none_or(|user| Some(user) == self.user_id)
@@ -243,11 +243,11 @@ fn has_an_id_twice(unit: &Unit) -> bool {
     !unit.messages.iter().all(|message| ids.insert(message.id))
 }
 
-fn repeat(unit: &Unit, repeated: &[Repeated], outcomes: &[Option<Outcome>]) -> Outcome {
+fn repeat(unit: &Unit, repeated: &[RepeatedMessage], outcomes: &[Option<Outcome>]) -> Outcome {
     let receipts = unit.messages.iter().zip(repeated).map(|(message, repeated)| {
         let (seq, created_at) = match *repeated {
-            Repeated::Stored { seq, created_at } => (seq, created_at),
-            Repeated::Earlier((u, m)) => {
+            RepeatedMessage::Stored { seq, created_at } => (seq, created_at),
+            RepeatedMessage::Earlier((u, m)) => {
                 // An earlier unit that was accepted has a receipt for each message.
                 let outcome = outcomes.get(u).and_then(Option::as_ref);
                 let receipts = outcome.and_then(|outcome| outcome.as_ref().ok());

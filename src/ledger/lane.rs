@@ -10,38 +10,38 @@ use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Changed, Unit,
+    ChangeHook, Unit,
     append::append_free,
     aside::Aside,
     database::Database,
-    queue::{Queued, Room, Size, Turn},
+    queue::{AppendSize, QueuedUnit, Room, Turn},
 };
 use crate::{fair::Holder, supervise::panic_text};
 
-/// One lane.
+/// A lane, which commits the units of its sessions, batch after batch.
 pub(super) struct Lane<D> {
     pub(super) number: usize,
-    pub(super) queue: mpsc::UnboundedReceiver<Queued>,
+    pub(super) queue: mpsc::UnboundedReceiver<QueuedUnit>,
     pub(super) backlog: Backlog,
     /// The lane's own connection comes from here.
     pub(super) db: D,
     pub(super) aside: Aside<D>,
-    pub(super) batch_cap: Size,
+    pub(super) batch_cap: AppendSize,
     pub(super) room: Room,
-    pub(super) changed: Changed,
+    pub(super) on_change: ChangeHook,
 }
 
-/// What waits, in a line for each connection. Batches take from the lines in turn, so that one client's many
+/// The units that wait, in a line for each connection. Batches take from the lines in turn, so that one client's many
 /// units don't stand before another's few.
 #[derive(Default)]
 pub(super) struct Backlog {
-    lines: HashMap<Holder, VecDeque<Queued>>,
-    /// Whose line is next; each holder with a line once.
+    lines: HashMap<Holder, VecDeque<QueuedUnit>>,
+    /// The holders whose lines are next; each holder with a line once.
     turns: VecDeque<Holder>,
 }
 
 impl Backlog {
-    fn push(&mut self, queued: Queued) {
+    fn push(&mut self, queued: QueuedUnit) {
         let holder = queued.holder;
         let line = self.lines.entry(holder).or_default();
         if line.is_empty() {
@@ -50,8 +50,8 @@ impl Backlog {
         line.push_back(queued);
     }
 
-    /// Back to where it was taken from.
-    fn push_front(&mut self, queued: Queued) {
+    /// Puts a unit back to where it was taken from.
+    fn push_front(&mut self, queued: QueuedUnit) {
         let holder = queued.holder;
         let line = self.lines.entry(holder).or_default();
         if line.is_empty() {
@@ -60,7 +60,7 @@ impl Backlog {
         line.push_front(queued);
     }
 
-    fn pop(&mut self) -> Option<Queued> {
+    fn pop(&mut self) -> Option<QueuedUnit> {
         let holder = self.turns.pop_front()?;
         let line = self.lines.get_mut(&holder)?;
         let queued = line.pop_front();
@@ -98,10 +98,10 @@ impl<D: Database> Lane<D> {
             self.backlog.push(queued);
         }
         let mut batch = Vec::new();
-        let mut size = Size::default();
+        let mut size = AppendSize::default();
         while let Some(queued) = self.backlog.pop() {
             // A unit whose predecessors were set aside goes behind them.
-            let Some(turn) = self.aside.follow(queued).and_then(Queued::take) else {
+            let Some(turn) = self.aside.follow(queued).and_then(QueuedUnit::take) else {
                 continue;
             };
             let with_it = size.plus(turn.size());
@@ -141,7 +141,7 @@ impl<D: Database> Lane<D> {
                 }
             }
         }
-        (self.changed)(&stored);
+        (self.on_change)(&stored);
         tracing::debug!(
             lane = self.number,
             rows,

@@ -32,10 +32,11 @@ use tokio::{
 use uuid::Uuid;
 
 pub use order::StreamOrder;
-pub use queue::Pending;
+pub use queue::PendingOutcome;
 
 use crate::{
     auth::Caller,
+    deadline,
     domain::{
         Error, Result,
         message::{NewMessage, Receipt},
@@ -46,25 +47,25 @@ use aside::Aside;
 use chatledger_postgres::Db;
 use database::Database;
 use lane::{Backlog, Lane};
-use queue::{Queued, Room, RoomLease, Size, enqueue};
+use queue::{AppendSize, QueuedUnit, Room, RoomLease, enqueue};
 
 /// Messages for one session that are stored together, in order.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// Who appends.
+    /// The caller who appends.
     pub caller: Caller,
-    /// To which session.
+    /// The session to which it appends.
     pub session_id: Uuid,
     /// The messages; at least one, and no id twice.
     pub messages: Vec<NewMessage>,
-    /// Only if this is the session's last seq.
+    /// The unit is stored only if this is the session's last seq.
     pub expected_last_seq: Option<i64>,
 }
 
-/// What became of a unit: a receipt for each of its messages, or why it was not stored.
+/// The outcome of a unit: a receipt for each of its messages, or why it was not stored.
 pub type Outcome = Result<Vec<Receipt>>;
 
-/// How the append path is laid out.
+/// The layout of the append path.
 #[derive(Clone, Debug)]
 pub struct LedgerOptions {
     /// How many batches are committed at a time.
@@ -88,7 +89,7 @@ impl Default for LedgerOptions {
 
 /// A batch has at most this much, or one unit. 256 rows were a third slower than 1,024 when measured; and as many
 /// messages of usual length have less than a MiB, beyond which others of the lane would only wait for longer.
-const BATCH_CAP: Size = Size {
+const BATCH_CAP: AppendSize = AppendSize {
     rows: 1024,
     bytes: 1 << 20,
 };
@@ -97,16 +98,13 @@ const BATCH_CAP: Size = Size {
 /// batches.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// An answer that says why must leave before the caller stops listening.
-const ANSWER_MARGIN: Duration = Duration::from_millis(20);
-
-/// Hears which sessions have new messages.
-type Changed = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
+/// A function that hears which sessions have new messages.
+type ChangeHook = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 
 /// The append path. Its lanes end when the last clone is gone and all that was queued is answered.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    lanes: Arc<[mpsc::UnboundedSender<Queued>]>,
+    lanes: Arc<[mpsc::UnboundedSender<QueuedUnit>]>,
     room: Room,
     /// Decides which lane a session has. Nobody knows it, so nobody can make all of somebody's sessions share one.
     key: u64,
@@ -116,15 +114,15 @@ pub struct Ledger {
     pools: Arc<[Db]>,
 }
 
-/// What a ledger works with.
-struct Parts<D> {
+/// The parts that a ledger works with.
+struct LedgerParts<D> {
     /// Each lane has a connection of its own from here.
     lanes: D,
-    /// Those who wait for sessions that somebody else has locked have theirs from here.
+    /// The tasks that wait for sessions locked by somebody else have their connections from here.
     aside: D,
-    changed: Changed,
+    on_change: ChangeHook,
     key: u64,
-    batch_cap: Size,
+    batch_cap: AppendSize,
     reachable: watch::Receiver<bool>,
 }
 
@@ -142,10 +140,10 @@ impl Ledger {
         );
         let pools = Arc::from([lanes.clone(), aside.clone()]);
         let hub = hub.clone();
-        let parts = Parts {
+        let parts = LedgerParts {
             lanes,
             aside,
-            changed: Arc::new(move |session_ids| hub.changed(session_ids)),
+            on_change: Arc::new(move |session_ids| hub.changed(session_ids)),
             // The random half.
             key: Uuid::now_v7().as_u64_pair().1,
             batch_cap: BATCH_CAP,
@@ -157,8 +155,8 @@ impl Ledger {
         })
     }
 
-    fn of<D: Database>(parts: &Parts<D>, options: &LedgerOptions) -> Ledger {
-        let room = Room::new(Size {
+    fn of<D: Database>(parts: &LedgerParts<D>, options: &LedgerOptions) -> Ledger {
+        let room = Room::new(AppendSize {
             rows: options.queue_rows,
             bytes: options.queue_bytes,
         });
@@ -169,8 +167,8 @@ impl Ledger {
                 queue,
                 backlog: Backlog::default(),
                 db: parts.lanes.clone(),
-                aside: Aside::new(parts.aside.clone(), Arc::clone(&parts.changed)),
-                changed: Arc::clone(&parts.changed),
+                aside: Aside::new(parts.aside.clone(), Arc::clone(&parts.on_change)),
+                on_change: Arc::clone(&parts.on_change),
                 batch_cap: parts.batch_cap,
                 room: room.clone(),
             };
@@ -194,7 +192,10 @@ impl Ledger {
     /// stored.
     pub async fn append(&self, unit: Unit) -> Outcome {
         let patience = Instant::now() + ROOM_PATIENCE;
-        let end = unit.caller.deadline.map(before);
+        let end = unit
+            .caller
+            .deadline
+            .map(|deadline| deadline::APPEND.before(deadline));
         let room = time::timeout_at(end.unwrap_or(patience).min(patience), self.room.take(&unit));
         let room = room
             .await
@@ -212,7 +213,7 @@ impl Ledger {
 
     /// Queues a unit of a stream, as soon as there is room, and answers what its outcome will come by. Units of one
     /// session are stored in the order in which they were queued, or not at all: see [`StreamOrder`].
-    pub async fn submit(&self, unit: Unit, order: &Arc<StreamOrder>) -> Pending {
+    pub async fn submit(&self, unit: Unit, order: &Arc<StreamOrder>) -> PendingOutcome {
         let room = self.room.take(&unit).await;
         self.queue(unit, Some(Arc::clone(order)), room)
     }
@@ -222,7 +223,7 @@ impl Ledger {
         self.pools.iter().for_each(Db::prune);
     }
 
-    fn queue(&self, unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLease) -> Pending {
+    fn queue(&self, unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLease) -> PendingOutcome {
         let mut hasher = DefaultHasher::new();
         (self.key, unit.session_id).hash(&mut hasher);
         let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
@@ -234,12 +235,6 @@ impl Ledger {
         }
         pending
     }
-}
-
-/// A moment before a deadline; of a short time, only a small part.
-fn before(deadline: Instant) -> Instant {
-    let left = deadline.saturating_duration_since(Instant::now());
-    Instant::now() + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
 }
 
 /// Appends units to their sessions, in the order given, past the queue, and answers each. Ids that are given twice,

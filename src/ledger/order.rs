@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Outcome;
 use crate::domain::Error;
 
-/// What all entries of a stream have in common. The queue, the lanes and the aside path look here, and not at
+/// The state that all entries of a stream have in common. The queue, the lanes and the aside path look here, and not at
 /// whether an entry's own caller still listens: callers of a stream's entries go away one after the other, and a
 /// later entry would be stored behind an earlier one that wasn't.
 #[derive(Debug, Default)]

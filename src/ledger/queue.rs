@@ -1,5 +1,5 @@
-//! What waits to be appended, and how much of it may. A unit waits in a slot that its caller's [`Pending`]
-//! shares: a caller who goes away takes it out at once, with the room and the memory that it holds.
+//! The queue: which units wait to be appended, and how many may. A unit waits in a slot that its caller's
+//! [`PendingOutcome`] shares: a caller who goes away takes it out at once, with the room and the memory that it holds.
 
 use std::{
     future::Future,
@@ -18,23 +18,23 @@ use crate::{
 };
 
 /// A unit that waits for its turn.
-pub(super) struct Queued {
+pub(super) struct QueuedUnit {
     slot: Arc<Slot>,
     pub(super) holder: Holder,
     pub(super) session_id: Uuid,
 }
 
-/// Where a unit is until its turn, or until its caller goes away.
-type Slot = Mutex<Option<Waiting>>;
+/// The slot that a unit is in until its turn, or until its caller goes away.
+type Slot = Mutex<Option<WaitingUnit>>;
 
-struct Waiting {
+struct WaitingUnit {
     unit: Unit,
     ticket: Ticket,
-    size: Size,
+    size: AppendSize,
     since: Instant,
 }
 
-/// Where a unit's outcome goes, and the room that the unit takes until then.
+/// The way back for a unit's outcome, and the room that the unit takes until then.
 pub(super) struct Ticket {
     reply: oneshot::Sender<Outcome>,
     session_id: Uuid,
@@ -44,14 +44,14 @@ pub(super) struct Ticket {
 
 /// A unit whose turn has come. Its caller may still go away, but doesn't take it back.
 pub(super) struct Turn {
-    waiting: Waiting,
+    waiting: WaitingUnit,
     slot: Arc<Slot>,
 }
 
 /// The outcome of a unit that is on its way. Dropped before that is known, it takes the unit out of the queue;
 /// and where the unit is a stream's, all of the stream's.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingOutcome {
     reply: oneshot::Receiver<Outcome>,
     slot: Arc<Slot>,
     session_id: Uuid,
@@ -60,10 +60,14 @@ pub struct Pending {
 }
 
 /// Puts a unit into a slot.
-pub(super) fn enqueue(unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLease) -> (Queued, Pending) {
+pub(super) fn enqueue(
+    unit: Unit,
+    order: Option<Arc<StreamOrder>>,
+    room: RoomLease,
+) -> (QueuedUnit, PendingOutcome) {
     let (reply, outcome) = oneshot::channel();
     let (holder, session_id) = (unit.caller.holder, unit.session_id);
-    let slot = Arc::new(Mutex::new(Some(Waiting {
+    let slot = Arc::new(Mutex::new(Some(WaitingUnit {
         size: room.size,
         unit,
         ticket: Ticket {
@@ -74,12 +78,12 @@ pub(super) fn enqueue(unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLea
         },
         since: Instant::now(),
     })));
-    let queued = Queued {
+    let queued = QueuedUnit {
         slot: Arc::clone(&slot),
         holder,
         session_id,
     };
-    let pending = Pending {
+    let pending = PendingOutcome {
         reply: outcome,
         slot,
         session_id,
@@ -89,7 +93,7 @@ pub(super) fn enqueue(unit: Unit, order: Option<Arc<StreamOrder>>, room: RoomLea
     (queued, pending)
 }
 
-impl Queued {
+impl QueuedUnit {
     /// Takes the unit, unless it must not be stored any more: its caller is gone (nobody has been promised
     /// anything), its stream's client is, or an earlier entry of its stream for this session was refused, which
     /// answers this one too.
@@ -121,7 +125,7 @@ impl Turn {
         &self.waiting.unit
     }
 
-    pub(super) fn size(&self) -> Size {
+    pub(super) fn size(&self) -> AppendSize {
         self.waiting.size
     }
 
@@ -135,8 +139,8 @@ impl Turn {
     }
 
     /// Puts the unit back to wait once more, where its caller can take it out again.
-    pub(super) fn wait_again(self) -> Queued {
-        let queued = Queued {
+    pub(super) fn wait_again(self) -> QueuedUnit {
+        let queued = QueuedUnit {
             holder: self.waiting.unit.caller.holder,
             session_id: self.waiting.ticket.session_id,
             slot: Arc::clone(&self.slot),
@@ -161,17 +165,17 @@ impl Ticket {
     }
 }
 
-impl Pending {
+impl PendingOutcome {
     /// The outcome, if it is known by now.
     pub fn try_outcome(&mut self) -> Option<Outcome> {
         match self.reply.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => None,
-            outcome => Some(self.known(outcome)),
+            outcome => Some(self.settle(outcome)),
         }
     }
 
     /// A unit that was never answered: what had it has panicked, and the log says why.
-    fn known<E>(&mut self, outcome: Result<Outcome, E>) -> Outcome {
+    fn settle<E>(&mut self, outcome: Result<Outcome, E>) -> Outcome {
         self.is_known = true;
         let outcome = outcome.unwrap_or(Err(Error::Internal));
         if let Some(order) = &self.order {
@@ -181,18 +185,18 @@ impl Pending {
     }
 }
 
-impl Future for Pending {
+impl Future for PendingOutcome {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         match Pin::new(&mut self.reply).poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(self.known(outcome)),
+            Poll::Ready(outcome) => Poll::Ready(self.settle(outcome)),
             Poll::Pending => Poll::Pending,
         }
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingOutcome {
     fn drop(&mut self) {
         if self.is_known {
             return;
@@ -206,41 +210,41 @@ impl Drop for Pending {
     }
 }
 
-fn lock(slot: &Slot) -> MutexGuard<'_, Option<Waiting>> {
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<WaitingUnit>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl std::fmt::Debug for Waiting {
+impl std::fmt::Debug for WaitingUnit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting")
+        f.debug_struct("WaitingUnit")
             .field("size", &self.size)
             .finish_non_exhaustive()
     }
 }
 
-/// How much a unit, or a batch, is.
+/// The size of a unit, or of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct AppendSize {
     pub(super) rows: usize,
     pub(super) bytes: usize,
 }
 
-impl Size {
-    pub(super) fn of(unit: &Unit) -> Size {
-        Size {
+impl AppendSize {
+    pub(super) fn of(unit: &Unit) -> AppendSize {
+        AppendSize {
             rows: unit.messages.len(),
             bytes: unit.messages.iter().map(NewMessage::weight).sum(),
         }
     }
 
-    pub(super) fn plus(self, other: Size) -> Size {
-        Size {
+    pub(super) fn plus(self, other: AppendSize) -> AppendSize {
+        AppendSize {
             rows: self.rows + other.rows,
             bytes: self.bytes + other.bytes,
         }
     }
 
-    pub(super) fn fits(self, cap: Size) -> bool {
+    pub(super) fn fits(self, cap: AppendSize) -> bool {
         self.rows <= cap.rows && self.bytes <= cap.bytes
     }
 }
@@ -256,7 +260,7 @@ pub(super) struct Room {
 /// A unit's room.
 #[derive(Debug)]
 pub(super) struct RoomLease {
-    size: Size,
+    size: AppendSize,
     _leases: [Lease<2>; 2],
 }
 
@@ -264,7 +268,7 @@ pub(super) struct RoomLease {
 const KIB: usize = 1024;
 
 impl Room {
-    pub(super) fn new(cap: Size) -> Room {
+    pub(super) fn new(cap: AppendSize) -> Room {
         let pool = FairPool::new([cap.rows, cap.bytes / KIB]);
         Room {
             by_session: FairPool::new(pool.total()),
@@ -279,7 +283,7 @@ impl Room {
 
     /// Takes room for a unit as soon as the shares of its connection and its session have it.
     pub(super) async fn take(&self, unit: &Unit) -> RoomLease {
-        let size = Size::of(unit);
+        let size = AppendSize::of(unit);
         let amount = [size.rows, size.bytes.div_ceil(KIB)];
         let (high, low) = unit.session_id.as_u64_pair();
         RoomLease {

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{
     Unit,
     batch::Batch,
-    database::{Appended, AppendedRow, Database, Failure, Held, Remedy, Transaction},
-    decide::{Insertion, Known, Place, Session, Stored},
+    database::{AppendedRow, AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
+    decide::{IdLookup, Insertion, LockedSession, MessagePlace, StoredMessage},
 };
 use crate::{
     domain::{Error, message::Identity},
@@ -46,7 +46,7 @@ async fn run<S: CallerFree>(on: &impl Connection, statement: &S) -> Result<Vec<S
 }
 
 /// Stores a batch.
-async fn store(on: &impl Connection, batch: &Batch<'_>) -> Result<Appended, DbError> {
+async fn store(on: &impl Connection, batch: &Batch<'_>) -> Result<AppendedRows, DbError> {
     let append = batch.append();
     let rows = if batch.has_citations() {
         run(on, &append).await?
@@ -66,7 +66,7 @@ impl Database for Db {
     type Failure = DbError;
     type Tx = Tx;
 
-    async fn append(&self, units: &[&Unit]) -> Result<Appended, DbError> {
+    async fn append(&self, units: &[&Unit]) -> Result<AppendedRows, DbError> {
         let mut batch = Batch::optimistic();
         for unit in units {
             batch.add(unit, unit.messages.iter().map(|message| message.id));
@@ -86,19 +86,23 @@ impl Database for Db {
 impl Transaction for Tx {
     type Failure = DbError;
 
-    async fn lock(&self, units: &[&Unit], held: Held) -> Result<HashMap<Uuid, Session>, DbError> {
+    async fn lock(
+        &self,
+        units: &[&Unit],
+        lock_wait: LockWait,
+    ) -> Result<HashMap<Uuid, LockedSession>, DbError> {
         let mut session_ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
         session_ids.sort_unstable();
         session_ids.dedup();
         let lock = Lock {
             session_ids: &session_ids,
         };
-        let rows = match held {
-            Held::Skip => run(self, &LockFree(lock)).await?,
-            Held::Wait => run(self, &lock).await?,
+        let rows = match lock_wait {
+            LockWait::Skip => run(self, &LockFree(lock)).await?,
+            LockWait::Wait => run(self, &lock).await?,
         };
         let sessions = rows.into_iter().map(|row| {
-            let session = Session {
+            let session = LockedSession {
                 tenant: row.tenant_id,
                 user_id: row.user_id,
                 last_seq: row.last_seq,
@@ -110,8 +114,8 @@ impl Transaction for Tx {
 
     /// Read by a statement of its own: a snapshot from before the wait for the locks would miss what a concurrent
     /// retry has stored.
-    async fn known(&self, units: &[&Unit]) -> Result<Known, DbError> {
-        let places: Vec<Place> = units
+    async fn look_up(&self, units: &[&Unit]) -> Result<IdLookup, DbError> {
+        let places: Vec<MessagePlace> = units
             .iter()
             .enumerate()
             .flat_map(|(u, unit)| (0..unit.messages.len()).map(move |m| (u, m)))
@@ -134,10 +138,10 @@ impl Transaction for Tx {
             selected_texts: &selected_texts,
             payloads: &payloads,
         };
-        Ok(known(&places, run(self, &lookup).await?))
+        Ok(lookup_of(&places, run(self, &lookup).await?))
     }
 
-    async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<Appended, DbError> {
+    async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<AppendedRows, DbError> {
         let mut batch = Batch::default();
         for insertion in insertions {
             batch.add(insertion.unit, insertion.row_ids.iter().copied());
@@ -151,32 +155,32 @@ impl Transaction for Tx {
 }
 
 /// What the look-up says about the messages at these places.
-fn known(places: &[Place], rows: Vec<KnownMessageRow>) -> Known {
-    let mut known = Known::default();
+fn lookup_of(places: &[MessagePlace], rows: Vec<KnownMessageRow>) -> IdLookup {
+    let mut lookup = IdLookup::default();
     for row in rows {
         let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
         let Some(&place) = places.get(place) else { continue };
-        known.spare.insert(place, row.row_id);
+        lookup.spare.insert(place, row.row_id);
         match (row.here, row.seq, row.created_at) {
             (Some(true), Some(seq), Some(created_at)) => {
-                let stored = Stored {
+                let stored = StoredMessage {
                     seq,
                     created_at,
                     deleted: row.deleted,
                     same: row.same,
                 };
-                known.stored.insert(place, stored);
+                lookup.stored.insert(place, stored);
             }
             (Some(false), ..) => {
-                known.elsewhere.insert(place);
+                lookup.elsewhere.insert(place);
             }
             _ => {}
         }
     }
-    known
+    lookup
 }
 
-impl Failure for DbError {
+impl DatabaseFailure for DbError {
     fn remedy(&self) -> Remedy {
         let (DbError::Sql(sql) | DbError::Stale(sql)) = self else {
             return Remedy::GiveUp;
@@ -197,7 +201,7 @@ impl Failure for DbError {
         }
     }
 
-    fn told(self) -> Error {
+    fn into_error(self) -> Error {
         match &self {
             // The statement's own check of what it has stored; or a trigger, since what comes with a unit is checked.
             DbError::Sql(sql) if sql.code().is_some_and(is_data_exception) => {

@@ -15,45 +15,45 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{self, Instant, Sleep};
 use tonic::{Status, body::Body};
 
-use super::link::{Awaited, OpenCall};
+use super::link::{ClientDebt, OpenCall};
 use crate::{domain::Error, supervise::panic_text};
 
 /// The status of a call that has panicked, which is logged.
-pub(super) fn panicked(rpc: &str, panic: &(dyn Any + Send)) -> Status {
+pub(super) fn panic_status(rpc: &str, panic: &(dyn Any + Send)) -> Status {
     tracing::error!(rpc, panic = panic_text(panic), "a request panicked");
     Status::from(Error::Internal)
 }
 
 /// How long a request's body may take to arrive.
 #[derive(Clone, Copy)]
-pub(super) struct Timely {
+pub(super) struct BodyTimeout {
     limit: Duration,
     /// Whether that is for each part of it.
     is_for_parts: bool,
 }
 
-impl Timely {
+impl BodyTimeout {
     pub(super) fn new(limit: Duration, is_for_parts: bool) -> Self {
-        Timely { limit, is_for_parts }
+        BodyTimeout { limit, is_for_parts }
     }
 
     /// A body that ends DEADLINE_EXCEEDED when its time is over.
     pub(super) fn body(self, body: Body) -> Body {
-        Body::new(TimelyBody {
+        Body::new(TimeLimitedBody {
             body,
-            timely: self,
+            timeout: self,
             late: Box::pin(time::sleep(self.limit)),
         })
     }
 }
 
-struct TimelyBody {
+struct TimeLimitedBody {
     body: Body,
-    timely: Timely,
+    timeout: BodyTimeout,
     late: Pin<Box<Sleep>>,
 }
 
-impl http_body::Body for TimelyBody {
+impl http_body::Body for TimeLimitedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -62,8 +62,8 @@ impl http_body::Body for TimelyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            if self.timely.is_for_parts {
-                let until = Instant::now() + self.timely.limit;
+            if self.timeout.is_for_parts {
+                let until = Instant::now() + self.timeout.limit;
                 self.late.as_mut().reset(until);
             }
             return Poll::Ready(frame);
@@ -83,30 +83,30 @@ impl http_body::Body for TimelyBody {
 
 /// A response's body that has something until its end. A frame that it has handed over is untaken until the next is asked
 /// for. Where it panics, it ends INTERNAL.
-pub(super) fn holding<T: Send + Sync + Unpin + 'static>(
-    held: T,
+pub(super) fn holding_body<T: Send + Sync + Unpin + 'static>(
+    owned: T,
     call: Option<OpenCall>,
     rpc: String,
     body: Body,
 ) -> Body {
-    Body::new(Held {
+    Body::new(HoldingBody {
         body,
         rpc,
         untaken: None,
         call,
-        _owned: held,
+        _owned: owned,
     })
 }
 
-struct Held<T> {
+struct HoldingBody<T> {
     body: Body,
     rpc: String,
-    untaken: Option<Awaited>,
+    untaken: Option<ClientDebt>,
     call: Option<OpenCall>,
     _owned: T,
 }
 
-impl<T: Unpin> http_body::Body for Held<T> {
+impl<T: Unpin> http_body::Body for HoldingBody<T> {
     type Data = Bytes;
     type Error = Status;
 
@@ -120,7 +120,7 @@ impl<T: Unpin> http_body::Body for Held<T> {
             Ok(polled) => ready!(polled),
             Err(panic) => {
                 self.body = Body::empty();
-                Some(Ok(Frame::trailers(trailers(&panicked(&self.rpc, &panic)))))
+                Some(Ok(Frame::trailers(trailers(&panic_status(&self.rpc, &panic)))))
             }
         };
         if frame.is_some() {
@@ -166,7 +166,7 @@ mod tests {
             assert!(text == "a", "planted");
             data(text)
         });
-        let mut body = holding((), None, "/x/Y".to_owned(), Body::new(StreamBody::new(panics)));
+        let mut body = holding_body((), None, "/x/Y".to_owned(), Body::new(StreamBody::new(panics)));
         let first = body.frame().await.expect("a frame").expect("no error");
         assert_eq!(first.into_data().expect("data"), "a");
         let last = body.frame().await.expect("a frame").expect("no error");
@@ -186,7 +186,7 @@ mod tests {
                 data("x")
             });
             let body = Body::new(StreamBody::new(Box::pin(parts)));
-            let mut body = Timely::new(Duration::from_secs(10), is_for_parts).body(body);
+            let mut body = BodyTimeout::new(Duration::from_secs(10), is_for_parts).body(body);
             let mut count = 0;
             let late = loop {
                 match body.frame().await.expect("no end") {

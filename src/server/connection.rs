@@ -25,21 +25,22 @@ use tower::Service;
 use super::{
     front::Front,
     link::Link,
-    unread::{self, FRAME_HEADER, Gate},
+    unread::{self, FRAME_HEADER, ReceiveGate},
 };
-use crate::memory::Memory;
+use crate::memory::MemoryBudget;
 
 /// The preface with which HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest frame that may be sent before settings say otherwise (RFC 9113, section 4.2).
 const LONGEST_FRAME: usize = 16 << 10;
-/// What an HTTP/1 client is told, which wouldn't read a frame.
+/// The answer to an HTTP/1 client, which wouldn't read a frame.
 const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
     content-type: text/plain\r\ncontent-length: 46\r\nconnection: close\r\n\r\n\
     This is a gRPC server, which speaks HTTP/2.\r\n\n";
-/// How much of such a client's request is read away at most: closing with something unread would take the answer from it.
+/// The most bytes of an HTTP/1 client's request that are read away: closing with something unread would take the answer
+/// from it.
 const MOST_READ_AWAY: u64 = 64 << 10;
-/// And for how long.
+/// The time for which an HTTP/1 client's request is read away.
 const READ_AWAY: Duration = Duration::from_secs(1);
 
 /// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
@@ -49,7 +50,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many bytes of a stream may be on their way before the server has read any: what a stream can send in
 /// a round trip.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
+/// The same window for all streams of a connection. h2 ends a connection (ENHANCE_YOUR_CALM, too_many_data_frames)
 /// whose unread small frames add up to half of this, counting each as 256 bytes or so: entries of an append
 /// stream are small, and a fast client is to be slowed down, not cut off. So this is larger by far than what
 /// several streams can send without being read.
@@ -63,37 +64,37 @@ const MOST_RESETS: usize = 512;
 /// A connection's age is spread by so much to either side, so that connections that began together don't end together.
 const JITTER: f64 = 0.1;
 
-/// How long the parts of a connection's life may be.
+/// The limits on the parts of a connection's life.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    /// From its start until it has begun: clients send the preface and their settings at once.
+pub(super) struct ConnectionTimes {
+    /// The time from its start until it has begun: clients send the preface and their settings at once.
     pub(super) beginning: Duration,
-    /// Then it takes no more calls, and its client is told to open another.
+    /// The age at which it takes no more calls, and its client is told to open another.
     pub(super) age: Duration,
-    /// How long the calls that there are may go on after that.
+    /// The time for which its open calls may go on after that.
     pub(super) grace: Duration,
 }
 
-impl Times {
+impl ConnectionTimes {
     fn jittered_age(self) -> Duration {
         self.age.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
     }
 }
 
-/// What answers the calls of all connections.
-pub(super) type Calls = Front<Routes>;
+/// The service that answers the calls of all connections.
+pub(super) type CallService = Front<Routes>;
 
 /// A connection, and what it is served with.
-pub(super) struct Served {
+pub(super) struct ServedConnection {
     pub(super) link: Arc<Link>,
-    pub(super) calls: Calls,
-    pub(super) times: Times,
-    pub(super) memory: Memory,
+    pub(super) calls: CallService,
+    pub(super) times: ConnectionTimes,
+    pub(super) memory: MemoryBudget,
 }
 
-impl Served {
-    /// Serves it to its end: the client's, or that of its age or of the server with the calls that are under way then; or
-    /// at once when it has to leave.
+impl ServedConnection {
+    /// Serves the connection to its end: the client's, or that of its age or of the server with the calls that are
+    /// under way then; or at once when it has to leave.
     pub(super) async fn serve(&self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
         let served = async {
             let begun = tokio::select! {
@@ -116,7 +117,7 @@ impl Served {
 
     async fn serve_http2(&self, read: Vec<u8>, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
         let charge = self.memory.nothing(self.link.holder());
-        let gate = Gate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
+        let gate = ReceiveGate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
         let service = service_fn(|request: Request<Incoming>| {
             let (link, mut calls) = (Arc::clone(&self.link), self.calls.clone());
             async move {
@@ -126,7 +127,7 @@ impl Served {
                 calls.call(request).await
             }
         });
-        let io = TokioIo::new(Begun { read, stream, gate });
+        let io = TokioIo::new(BegunStream { read, stream, gate });
         let mut connection = pin!(builder().serve_connection(io, service));
         let is_old = time::sleep(self.times.jittered_age());
         let ended = tokio::select! {
@@ -166,7 +167,7 @@ fn builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// What a connection begins as.
+/// The protocol that a connection begins with.
 enum Beginning {
     /// The preface and the client's settings, which have been read.
     Http2(Vec<u8>),
@@ -214,14 +215,14 @@ async fn refuse(stream: &mut TcpStream) {
 }
 
 /// A connection of which the beginning has been read.
-struct Begun<'a> {
-    /// What hasn't been handed on of that.
+struct BegunStream<'a> {
+    /// The bytes of the beginning that haven't been handed on.
     read: Vec<u8>,
     stream: &'a mut TcpStream,
-    gate: Gate,
+    gate: ReceiveGate,
 }
 
-impl AsyncRead for Begun<'_> {
+impl AsyncRead for BegunStream<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -244,7 +245,7 @@ impl AsyncRead for Begun<'_> {
     }
 }
 
-impl AsyncWrite for Begun<'_> {
+impl AsyncWrite for BegunStream<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn ages_are_spread() {
-        let times = Times {
+        let times = ConnectionTimes {
             beginning: Duration::ZERO,
             age: Duration::from_secs(1000),
             grace: Duration::ZERO,

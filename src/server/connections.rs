@@ -12,57 +12,62 @@ use tokio::{
 };
 
 use super::{
-    Service,
-    connection::{Calls, Served, Times},
+    ServerSetup,
+    connection::{CallService, ConnectionTimes, ServedConnection},
     link::{Link, Links},
 };
-use crate::memory::Memory;
+use crate::memory::MemoryBudget;
 
 /// How long nothing is accepted after there was no file descriptor or no memory for it: trying again at once would take a
 /// core, and whoever waits is in the listener's backlog.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the same trouble is logged.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
+const WARN_AGAIN: Duration = Duration::from_secs(10);
 
 /// The connections of a listener, at most so many at a time; others wait in its backlog.
 pub(super) struct Connections {
     listener: TcpListener,
     places: Arc<Semaphore>,
     links: Links,
-    times: Times,
-    memory: Memory,
-    told: Option<Instant>,
+    times: ConnectionTimes,
+    memory: MemoryBudget,
+    warned_at: Option<Instant>,
 }
 
 /// A connection that has its place among those that there may be, until this is dropped.
-struct Placed {
+struct PlacedConnection {
     stream: TcpStream,
     link: Arc<Link>,
     links: Links,
     _place: OwnedSemaphorePermit,
 }
 
-impl Drop for Placed {
+impl Drop for PlacedConnection {
     fn drop(&mut self) {
         self.links.remove(&self.link);
     }
 }
 
 impl Connections {
-    pub(super) fn new(listener: TcpListener, service: &Service, links: Links, times: Times) -> Self {
-        let most = service.max_connections.min(Semaphore::MAX_PERMITS);
+    pub(super) fn new(
+        listener: TcpListener,
+        setup: &ServerSetup,
+        links: Links,
+        times: ConnectionTimes,
+    ) -> Self {
+        let most = setup.max_connections.min(Semaphore::MAX_PERMITS);
         Connections {
             listener,
             places: Arc::new(Semaphore::new(most)),
-            memory: service.memory.clone(),
+            memory: setup.memory.clone(),
             links,
             times,
-            told: None,
+            warned_at: None,
         }
     }
 
     /// Serves them until `stopping` becomes true and those that there are have ended. Dropped before, it ends them.
-    pub(super) async fn serve(mut self, calls: Calls, mut stopping: watch::Receiver<bool>) {
+    pub(super) async fn serve(mut self, calls: CallService, mut stopping: watch::Receiver<bool>) {
         let mut serving = JoinSet::new();
         let stops = stopping.clone();
         loop {
@@ -73,7 +78,7 @@ impl Connections {
             };
             // Those that have ended meanwhile. (Not waited for above: whoever waits for a place would be dropped.)
             while serving.try_join_next().is_some() {}
-            let served = Served {
+            let served = ServedConnection {
                 link: Arc::clone(&placed.link),
                 calls: calls.clone(),
                 times: self.times,
@@ -87,13 +92,13 @@ impl Connections {
         while serving.join_next().await.is_some() {}
     }
 
-    async fn next(&mut self) -> Placed {
+    async fn next(&mut self) -> PlacedConnection {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     // The place first: until it has one, it isn't among those that make room.
                     let place = self.place().await;
-                    let placed = Placed {
+                    let placed = PlacedConnection {
                         stream,
                         link: self.links.add(Some(peer)),
                         links: self.links.clone(),
@@ -104,7 +109,7 @@ impl Connections {
                     return placed;
                 }
                 Err(error) if is_exhausted(&error) => {
-                    self.tell(&format!("can't accept a connection: {error}"));
+                    self.warn(&format!("can't accept a connection: {error}"));
                     self.links.evict_idle();
                     time::sleep(PAUSE).await;
                 }
@@ -124,7 +129,7 @@ impl Connections {
             if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
                 return place;
             }
-            self.tell(
+            self.warn(
                 "as many connections as --max-connections allows: idle ones make room, or new ones wait",
             );
             self.links.evict_idle();
@@ -135,9 +140,9 @@ impl Connections {
         }
     }
 
-    fn tell(&mut self, what: &str) {
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-            self.told = Some(Instant::now());
+    fn warn(&mut self, what: &str) {
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGAIN) {
+            self.warned_at = Some(Instant::now());
             tracing::warn!("{what}");
         }
     }

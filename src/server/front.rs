@@ -20,23 +20,18 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
-    Service as ServiceOptions, answer,
-    body::{Timely, holding, panicked},
+    ServerSetup, answer,
+    body::{BodyTimeout, holding_body, panic_status},
     intake::{self, Intake},
     link::{Link, OpenCall},
 };
 use crate::{
     api::{Deadline, status::complete},
+    deadline,
     domain::Error,
     fair::{FairPool, Holder, Lease},
-    memory::Memory,
+    memory::MemoryBudget,
 };
-
-/// The RPCs whose responses have no end of their own.
-const STREAMS: [&str; 2] = [
-    "/chatledger.v1.MessageService/StreamAppendMessages",
-    "/chatledger.v1.MessageService/WatchMessages",
-];
 
 /// How long a request waits for others to end, before it is told to come back: longer than connections that take no
 /// answers are let have what it waits for (see `server::link`), and shorter than a lock is waited for.
@@ -50,9 +45,9 @@ pub(super) const MOST_PROBED: usize = 4 << 10;
 
 /// Adds a [`Front`] to the services.
 #[derive(Clone)]
-pub(super) struct FrontLayer(Arc<Limits>);
+pub(super) struct FrontLayer(Arc<Admission>);
 
-struct Limits {
+struct Admission {
     /// One for each request at a time that isn't a stream.
     requests: FairPool<1>,
     /// One for each stream at a time, for all its life: streams are long, and cheap while nothing happens.
@@ -63,7 +58,7 @@ struct Limits {
     max_request_bytes: usize,
     read_timeout: Duration,
     intake: Arc<Intake>,
-    memory: Memory,
+    memory: MemoryBudget,
     /// Becomes true when the time that requests had to end after a stop is over.
     is_over: watch::Receiver<bool>,
 }
@@ -71,7 +66,7 @@ struct Limits {
 impl FrontLayer {
     /// Whether requests wait for what others hold.
     pub(super) fn is_short(&self) -> bool {
-        let Limits {
+        let Admission {
             requests,
             streams,
             memory,
@@ -80,16 +75,16 @@ impl FrontLayer {
         requests.is_contended() || streams.is_contended() || memory.is_contended()
     }
 
-    pub(super) fn new(service: &ServiceOptions, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
-        FrontLayer(Arc::new(Limits {
+    pub(super) fn new(setup: &ServerSetup, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
+        FrontLayer(Arc::new(Admission {
             intake: Arc::new(intake),
-            memory: service.memory.clone(),
-            requests: permits(service.max_requests),
-            streams: permits(service.max_streams),
+            memory: setup.memory.clone(),
+            requests: permits(setup.max_requests),
+            streams: permits(setup.max_streams),
             probes: permits(MOST_PROBES),
-            request_timeout: service.request_timeout,
-            max_request_bytes: service.limits.max_request_bytes,
-            read_timeout: service.read_timeout,
+            request_timeout: setup.request_timeout,
+            max_request_bytes: setup.limits.max_request_bytes,
+            read_timeout: setup.read_timeout,
             is_over,
         }))
     }
@@ -106,7 +101,7 @@ impl<S> Layer<S> for FrontLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Front {
             inner,
-            limits: Arc::clone(&self.0),
+            admission: Arc::clone(&self.0),
         }
     }
 }
@@ -115,7 +110,7 @@ impl<S> Layer<S> for FrontLayer {
 #[derive(Clone)]
 pub(super) struct Front<S> {
     inner: S,
-    limits: Arc<Limits>,
+    admission: Arc<Admission>,
 }
 
 impl<S> Service<Request<Body>> for Front<S>
@@ -136,26 +131,26 @@ where
         // The one that poll_ready was asked about does the work; its clone stays.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        let limits = Arc::clone(&self.limits);
+        let admission = Arc::clone(&self.admission);
         if let Some(refusal) = not_grpc(&request) {
             return Box::pin(async move { Ok(refusal) });
         }
         if !request.uri().path().starts_with("/chatledger.") {
             return Box::pin(async move {
-                let response = limits.probe(inner, request).await?;
+                let response = admission.probe(inner, request).await?;
                 Ok(with_details(response, MOST_PROBED))
             });
         }
         Box::pin(async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
-            let mut is_over = limits.is_over.clone();
+            let mut is_over = admission.is_over.clone();
             let response = tokio::select! {
-                response = limits.answer(inner, request, began) => response?,
+                response = admission.answer(inner, request, began) => response?,
                 // An error is the sender's end, which is the server's.
                 _ = is_over.wait_for(|is_over| *is_over) => Status::from(Error::ShuttingDown).into_http(),
             };
-            let response = with_details(response, limits.max_request_bytes);
+            let response = with_details(response, admission.max_request_bytes);
             let code = response
                 .headers()
                 .get("grpc-status")
@@ -166,7 +161,7 @@ where
     }
 }
 
-impl Limits {
+impl Admission {
     async fn answer<S>(
         &self,
         mut inner: S,
@@ -176,7 +171,7 @@ impl Limits {
     where
         S: Service<Request<Body>, Response = Response<Body>>,
     {
-        let is_stream = STREAMS.contains(&request.uri().path());
+        let is_stream = self.intake.is_stream(request.uri().path());
         let call = open_call(&request);
         let (permits, refusal) = if is_stream {
             (&self.streams, "the server has as many streams as it can hold")
@@ -184,7 +179,7 @@ impl Limits {
             (&self.requests, "the server has as many requests as it can hold")
         };
         let timeout = match client_timeout(request.headers()) {
-            Some(timeout) => timeout.saturating_sub(ahead(timeout)).min(self.request_timeout),
+            Some(timeout) => deadline::CLIENT.within(timeout).min(self.request_timeout),
             None => self.request_timeout,
         };
         let deadline = began + timeout;
@@ -204,12 +199,12 @@ impl Limits {
             return Ok(Status::from(Error::Overloaded(refusal)).into_http());
         };
         received.request.extensions_mut().insert(Deadline(deadline));
-        let called = caught(&path, async {
+        let called = catch_panic(&path, async {
             let response = inner.call(received.request).await?;
             Ok(if is_stream {
-                Answer::Streamed(response)
+                MethodAnswer::Stream(response)
             } else {
-                Answer::Whole(answer::collect(response).await)
+                MethodAnswer::Unary(answer::collect(response).await)
             })
         });
         let answer = match time::timeout_at(deadline, called).await {
@@ -218,10 +213,10 @@ impl Limits {
             Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
         };
         Ok(match answer {
-            Answer::Streamed(response) => {
-                response.map(|body| holding((permit, received.charge), call, path, body))
+            MethodAnswer::Stream(response) => {
+                response.map(|body| holding_body((permit, received.charge), call, path, body))
             }
-            Answer::Whole(collected) => {
+            MethodAnswer::Unary(collected) => {
                 let untaken = call.as_ref().map(OpenCall::handed_over);
                 answer::finish(collected, room, received.charge, (permit, untaken, call))
             }
@@ -240,9 +235,9 @@ impl Limits {
         let call = open_call(&request);
         let path = request.uri().path().to_owned();
         // Reflection has a stream of questions, which isn't over as long as they come.
-        let timely = Timely::new(self.read_timeout, path.starts_with("/grpc.reflection."));
-        let request = request.map(|body| timely.body(body));
-        let response = match caught(&path, async { inner.call(request).await }).await {
+        let timeout = BodyTimeout::new(self.read_timeout, path.starts_with("/grpc.reflection."));
+        let request = request.map(|body| timeout.body(body));
+        let response = match catch_panic(&path, async { inner.call(request).await }).await {
             Ok(response) => response?,
             Err(status) => return Ok(status.into_http()),
         };
@@ -250,17 +245,17 @@ impl Limits {
         if response.headers().contains_key("grpc-status") {
             return Ok(response);
         }
-        Ok(response.map(|body| holding(permit, call, path, body)))
+        Ok(response.map(|body| holding_body(permit, call, path, body)))
     }
 }
 
-/// What a future is, or INTERNAL where it panics.
+/// The result of a future, or INTERNAL where it panics.
 #[allow(clippy::result_large_err)] // a status is what a call ends with
-async fn caught<F: Future>(rpc: &str, future: F) -> Result<F::Output, Status> {
+async fn catch_panic<F: Future>(rpc: &str, future: F) -> Result<F::Output, Status> {
     AssertUnwindSafe(future)
         .catch_unwind()
         .await
-        .map_err(|panic| panicked(rpc, &panic))
+        .map_err(|panic| panic_status(rpc, &panic))
 }
 
 /// A response whose error, if it is one, has details.
@@ -273,10 +268,10 @@ fn with_details(response: Response<Body>, max_request_bytes: usize) -> Response<
     }
 }
 
-/// What a service answers with.
-enum Answer {
-    Streamed(Response<Body>),
-    Whole(answer::Collected),
+/// The answer of a method.
+enum MethodAnswer {
+    Stream(Response<Body>),
+    Unary(answer::CollectedAnswer),
 }
 
 /// A permit of a connection's share, as soon as there is one within a moment and the deadline.
@@ -313,11 +308,6 @@ fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
 /// The call, as one of its connection's.
 fn open_call(request: &Request<Body>) -> Option<OpenCall> {
     request.extensions().get::<Arc<Link>>().map(OpenCall::new)
-}
-
-/// How much before the client's deadline the server gives up, so that the client hears why.
-fn ahead(timeout: Duration) -> Duration {
-    (timeout / 20).min(Duration::from_millis(10))
 }
 
 /// The `grpc-timeout` header: at most eight digits and a unit.

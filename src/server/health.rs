@@ -1,6 +1,6 @@
-//! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks nothing of
-//! the database. It is asked when something speaks against it: a connection that broke or couldn't be made, or background
-//! work that takes long; and again until it is back.
+//! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks
+//! nothing of the database. It is asked when something speaks against it: a connection that broke or couldn't be made,
+//! or background work that takes long; and again until it is back.
 //!
 //! The question has a connection of its own, made anew each time: that all of the requests' are in use says nothing, and
 //! neither does one that has fallen silent.
@@ -11,66 +11,54 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use super::services;
 use crate::migrations::Scope;
 use chatledger_migrate as migrate;
 use chatledger_postgres::Db;
-use chatledger_protocol::{
-    analytics_service_server::SERVICE_NAME as ANALYTICS, citation_service_server::SERVICE_NAME as CITATION,
-    document_service_server::SERVICE_NAME as DOCUMENT, message_service_server::SERVICE_NAME as MESSAGE,
-    profile_service_server::SERVICE_NAME as PROFILE, session_service_server::SERVICE_NAME as SESSION,
-    user_service_server::SERVICE_NAME as USER,
-};
 
-/// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it is
-/// less than the 2 s within which clients are to know.
+/// How long background work may take before the database is asked: most takes milliseconds. Together with [`ANSWER`] it
+/// is less than the 2 s within which clients are to know.
 const SUSPICIOUS: Duration = Duration::from_millis(750);
 
 /// How long connecting to the database, and its answer whether it can be used, may take: it is looked up in a few rows.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// After this, a lane or the watches get nowhere, whatever the database answers: much longer than a batch takes on a slow
-/// disk, and shorter than a silent connection is waited for.
+/// The time after which a lane or the watches count as stuck, whatever the database answers: much longer than a batch
+/// takes on a slow disk, and shorter than a silent connection is waited for.
 const STUCK: Duration = Duration::from_secs(5);
 
-/// Between two questions where the database answers, and what speaks against it goes on.
+/// The pause between two questions where the database answers, and what speaks against it goes on.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The entries of `grpc.health.v1`: one a served service, and the empty name for the server.
 #[derive(Clone)]
-pub(super) struct Health {
+pub(super) struct HealthFollower {
     reporter: HealthReporter,
-    /// For the question.
+    /// The database, with the connection that asks.
     db: Db,
     scope: Scope,
 }
 
-impl Health {
+impl HealthFollower {
     /// # Errors
     /// None that a caller can cause.
     pub(super) fn new(reporter: HealthReporter, db: &Db, scope: Scope) -> anyhow::Result<Self> {
         // It isn't work itself, or it would be asked about its own slowness.
         let db = db.another(1)?.unfollowed();
-        Ok(Health { reporter, db, scope })
+        Ok(HealthFollower { reporter, db, scope })
     }
 
-    pub(super) async fn serving(&self) {
+    pub(super) async fn set_serving(&self) {
         self.set(ServingStatus::Serving).await;
     }
 
-    pub(super) async fn not_serving(&self) {
+    pub(super) async fn set_not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
     }
 
     async fn set(&self, status: ServingStatus) {
-        let auth: &[&str] = &[USER, PROFILE];
-        let chat: &[&str] = &[SESSION, MESSAGE, CITATION, DOCUMENT, ANALYTICS];
-        let served = [(self.scope.has_auth(), auth), (self.scope.has_chat(), chat)];
-        let names = served
-            .iter()
-            .filter(|(served, _)| *served)
-            .flat_map(|(_, names)| names.iter());
-        for name in std::iter::once(&"").chain(names) {
-            self.reporter.set_service_status(*name, status).await;
+        for name in std::iter::once("").chain(services::names(self.scope)) {
+            self.reporter.set_service_status(name, status).await;
         }
     }
 
@@ -79,10 +67,10 @@ impl Health {
         loop {
             self.suspicion().await;
             if let Err(what) = self.look().await {
-                self.not_serving().await;
+                self.set_not_serving().await;
                 tracing::warn!(what, "not serving");
                 self.back().await;
-                self.serving().await;
+                self.set_serving().await;
                 tracing::info!("the database can be used again");
             }
             self.db.set_reachable();
@@ -90,7 +78,7 @@ impl Health {
         }
     }
 
-    /// Ends when something speaks against the database.
+    /// Waits until something speaks against the database.
     async fn suspicion(&self) {
         let mut reachable = self.db.reachable();
         tokio::select! {
@@ -114,7 +102,7 @@ impl Health {
         }
     }
 
-    /// Looks until all is well.
+    /// Asks the database again and again until all is well.
     async fn back(&self) {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))

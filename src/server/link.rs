@@ -1,8 +1,8 @@
 //! The links: what the server knows of each connection while it is served, and who has to leave when something is short.
 //!
-//! A client that doesn't take its answers holds permits and memory for as long as it likes, and one that doesn't send the
-//! rest of a message for as long as reading may take. As long as there is enough, they may. When others wait for what they
-//! hold, the *reaper* ends the connections that have been stalled longest.
+//! A client that doesn't take its answers holds permits and memory for as long as it likes, and one that doesn't send
+//! the rest of a message for as long as reading may take. As long as there is enough, they may. When others wait for
+//! what they hold, the *reaper* ends the connections that have been stalled longest.
 
 use std::{
     collections::HashMap,
@@ -19,15 +19,15 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::unread::Unread;
+use super::unread::UnreadBytes;
 use crate::fair::Holder;
 
-/// How long an answer may lie there, untaken, or a message may stay incomplete without a byte more of it, while others wait
-/// for what it holds: long for a network, and short enough that those who wait are served before they are refused.
+/// How long an answer may lie there, untaken, or a message may stay incomplete without a byte more of it, while others
+/// wait for what it holds: long for a network, and short enough that those who wait are served before they are refused.
 const STALLED: Duration = Duration::from_secs(2);
 /// How often it is looked whether anybody waits.
 const LOOK: Duration = Duration::from_millis(250);
-/// How many leave at a time: then those who wait are looked at again.
+/// The most links that leave at a time: then those who wait are looked at again.
 const AT_A_TIME: usize = 16;
 
 /// All connections that are served.
@@ -43,20 +43,20 @@ pub(super) struct Link {
     leave: Notify,
     /// How many calls are open.
     calls: AtomicUsize,
-    unread: Arc<Unread>,
-    state: Mutex<State>,
+    unread: Arc<UnreadBytes>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// Since when the last call is over.
+struct LinkState {
+    /// The moment since which no call is open.
     idle_since: Instant,
     /// The parts of answers that have been handed over and not been taken, and the messages that have begun to come and
     /// aren't there, by number.
-    awaited: HashMap<u64, Instant>,
+    debts: HashMap<u64, Instant>,
 }
 
-/// Where numbers come from: they are never used again.
+/// The source of links' numbers: they are never used again.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Links {
@@ -67,9 +67,9 @@ impl Links {
             leave: Notify::new(),
             calls: AtomicUsize::new(0),
             unread: Arc::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(LinkState {
                 idle_since: Instant::now(),
-                awaited: HashMap::new(),
+                debts: HashMap::new(),
             }),
         });
         self.lock().insert(link.number, Arc::clone(&link));
@@ -124,17 +124,17 @@ impl Links {
 }
 
 impl Link {
-    /// Whose share its calls take from.
+    /// The holder from whose share its calls take.
     pub(super) fn holder(&self) -> Holder {
         Holder(self.number)
     }
 
-    /// What it has received and no call has read.
-    pub(super) fn unread(&self) -> &Arc<Unread> {
+    /// The bytes that it has received and no call has read.
+    pub(super) fn unread(&self) -> &Arc<UnreadBytes> {
         &self.unread
     }
 
-    /// Who is at its other end.
+    /// The address at its other end.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
@@ -144,21 +144,22 @@ impl Link {
         self.leave.notified().await;
     }
 
-    /// Its client has to do something, until the result is dropped: take a part of an answer, or send the rest of a message.
-    pub(super) fn waits(self: &Arc<Self>) -> Awaited {
+    /// Notes that its client has to do something, until the result is dropped: take a part of an answer, or send the
+    /// rest of a message.
+    pub(super) fn debt(self: &Arc<Self>) -> ClientDebt {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.state().awaited.insert(number, Instant::now());
-        Awaited {
+        self.state().debts.insert(number, Instant::now());
+        ClientDebt {
             link: Arc::clone(self),
             number,
         }
     }
 
     fn stalled_since(&self) -> Option<Instant> {
-        self.state().awaited.values().min().copied()
+        self.state().debts.values().min().copied()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,8 +175,8 @@ impl OpenCall {
     }
 
     /// Something of its answer has been handed over, and is untaken until the result is dropped.
-    pub(super) fn handed_over(&self) -> Awaited {
-        self.0.waits()
+    pub(super) fn handed_over(&self) -> ClientDebt {
+        self.0.debt()
     }
 }
 
@@ -188,15 +189,15 @@ impl Drop for OpenCall {
     }
 }
 
-/// What a client hasn't done yet.
+/// A thing that a client has to do and hasn't done yet.
 #[derive(Debug)]
-pub(super) struct Awaited {
+pub(super) struct ClientDebt {
     link: Arc<Link>,
     number: u64,
 }
 
-impl Drop for Awaited {
+impl Drop for ClientDebt {
     fn drop(&mut self) {
-        self.link.state().awaited.remove(&self.number);
+        self.link.state().debts.remove(&self.number);
     }
 }

@@ -8,38 +8,24 @@ mod front;
 mod health;
 mod intake;
 mod link;
+mod services;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time};
-use tonic::{
-    Request, Status,
-    service::{Routes, RoutesBuilder, interceptor::InterceptedService},
-};
+use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
 use crate::{
-    api::{AnalyticsApi, Api, CitationApi, DocumentApi, MessageApi, ProfileApi, SessionApi, UserApi},
-    auth::Passwords,
-    domain::{Error, Limits},
-    ledger::Ledger,
-    memory::Memory,
-    migrations::Scope,
-    store::Store,
-    supervise::supervise,
-    watch::Hub,
+    domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, store::Store,
+    supervise::supervise, watch::Hub,
 };
-use chatledger_protocol::{
-    DESCRIPTORS, analytics_service_server::AnalyticsServiceServer,
-    citation_service_server::CitationServiceServer, document_service_server::DocumentServiceServer,
-    message_service_server::MessageServiceServer, profile_service_server::ProfileServiceServer,
-    session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
-};
+use chatledger_protocol::DESCRIPTORS;
 
-/// What is served, and how.
+/// The parts and settings of a server.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct ServerSetup {
     /// The rows.
     pub store: Store,
     /// The append path over them.
@@ -48,7 +34,7 @@ pub struct Service {
     pub hub: Hub,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
-    /// Which services.
+    /// The scope, which says what services there are.
     pub scope: Scope,
     /// The longest that a request may take.
     pub request_timeout: Duration,
@@ -62,8 +48,8 @@ pub struct Service {
     pub max_connection_age: Duration,
     /// How long what is under way on an old connection may go on.
     pub max_connection_age_grace: Duration,
-    /// What requests, answers and watches hold together.
-    pub memory: Memory,
+    /// The budget for what requests, answers and watches hold together.
+    pub memory: MemoryBudget,
     /// How long a request, or a message of a stream that has begun, may take to arrive.
     pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown.
@@ -82,26 +68,26 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// None: the descriptors are the program's own.
 pub async fn run(
     listener: TcpListener,
-    service: Service,
+    setup: ServerSetup,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
-    let intake = intake::Intake::new(&service.limits, &service.memory, service.read_timeout)?;
+    let intake = intake::Intake::new(&setup.limits, &setup.memory, setup.read_timeout)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::builder();
     routes.add_service(health.max_decoding_message_size(front::MOST_PROBED));
     add_reflection(&mut routes)?;
     let (stop, stopping) = watch::channel(false);
-    add_services(&mut routes, &service, &stopping);
+    services::add(&mut routes, &setup, &stopping);
 
-    let health = health::Health::new(reporter, service.store.db(), service.scope)?;
-    health.serving().await;
+    let health = health::HealthFollower::new(reporter, setup.store.db(), setup.scope)?;
+    health.set_serving().await;
     let follower = health.clone();
     let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });
-    let pruned = service.clone();
+    let pruned = setup.clone();
     let pruning = tokio::spawn(async move { supervise("pruning", || prune(pruned.clone())).await });
 
     let (end, is_over) = watch::channel(false);
-    let front = front::FrontLayer::new(&service, intake, is_over);
+    let front = front::FrontLayer::new(&setup, intake, is_over);
     let links = link::Links::default();
     let reaping = tokio::spawn({
         let (links, front) = (links.clone(), front.clone());
@@ -113,12 +99,12 @@ pub async fn run(
             supervise("reaper", reap).await;
         }
     });
-    let times = connection::Times {
-        beginning: service.read_timeout,
-        age: service.max_connection_age,
-        grace: service.max_connection_age_grace,
+    let times = connection::ConnectionTimes {
+        beginning: setup.read_timeout,
+        age: setup.max_connection_age,
+        grace: setup.max_connection_age_grace,
     };
-    let connections = connections::Connections::new(listener, &service, links, times);
+    let connections = connections::Connections::new(listener, &setup, links, times);
     let serving = connections.serve(front.layer(routes.routes()), stopping);
     tokio::pin!(serving);
     tokio::select! {
@@ -128,9 +114,9 @@ pub async fn run(
             // First, or a database that comes back would make the server look well again.
             following.abort();
             let _ = following.await;
-            health.not_serving().await;
+            health.set_not_serving().await;
             stop.send_replace(true);
-            if time::timeout(service.shutdown_grace, &mut serving).await.is_err() {
+            if time::timeout(setup.shutdown_grace, &mut serving).await.is_err() {
                 tracing::warn!("requests were still under way when the grace period ended");
                 end.send_replace(true);
                 // They are told so, by those who listen.
@@ -163,58 +149,11 @@ fn add_reflection(routes: &mut RoutesBuilder) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add_services(routes: &mut RoutesBuilder, service: &Service, stopping: &watch::Receiver<bool>) {
-    /// Adds a service, or, where it isn't served, one that refuses every call of it.
-    macro_rules! add {
-        ($served:expr, $server:ident, $api:expr) => {
-            let server = $server::new($api).max_decoding_message_size(service.limits.max_request_bytes);
-            if $served {
-                routes.add_service(server);
-            } else {
-                routes.add_service(InterceptedService::new(server, not_served));
-            }
-        };
-    }
-
-    let api = Api {
-        store: service.store.clone(),
-        limits: Arc::clone(&service.limits),
-    };
-    let (auth, chat) = (service.scope.has_auth(), service.scope.has_chat());
-    let user = UserApi {
-        api: api.clone(),
-        passwords: Passwords::default(),
-    };
-    add!(auth, UserServiceServer, user);
-    add!(auth, ProfileServiceServer, ProfileApi(api.clone()));
-    let session = SessionApi {
-        api: api.clone(),
-        hub: service.hub.clone(),
-    };
-    add!(chat, SessionServiceServer, session);
-    let message = MessageApi {
-        api: api.clone(),
-        ledger: service.ledger.clone(),
-        hub: service.hub.clone(),
-        stopping: stopping.clone(),
-    };
-    add!(chat, MessageServiceServer, message);
-    add!(chat, CitationServiceServer, CitationApi(api.clone()));
-    add!(chat, DocumentServiceServer, DocumentApi(api.clone()));
-    add!(chat, AnalyticsServiceServer, AnalyticsApi(api));
-}
-
-// tonic's interceptors answer a Status by value.
-#[allow(clippy::result_large_err, clippy::needless_pass_by_value)]
-fn not_served(_: Request<()>) -> Result<Request<()>, Status> {
-    Err(Error::ScopeNotServed.into())
-}
-
-async fn prune(service: Service) {
+async fn prune(setup: ServerSetup) {
     loop {
         time::sleep(PRUNE_INTERVAL).await;
-        service.store.db().prune();
-        service.ledger.prune();
-        service.hub.prune();
+        setup.store.db().prune();
+        setup.ledger.prune();
+        setup.hub.prune();
     }
 }

@@ -1,6 +1,6 @@
-//! What a connection has received and no call has read yet: HTTP/2 keeps it, up to a window for each of its calls. It is
-//! counted as it comes in and as calls read it, and where the connection's share of the memory set aside for it is used
-//! up, no more is received.
+//! Bytes that a connection has received and no call has read yet: HTTP/2 keeps them, up to a window for each call. They
+//! are counted as it comes in and as calls read it, and where the connection's share of the memory set aside for it is
+//! used up, no more is received.
 
 use std::{
     pin::Pin,
@@ -13,26 +13,27 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::memory::{Charge, Memory};
+use crate::memory::{Charge, MemoryBudget};
 
-/// What isn't charged: what is received at a time has to be somewhere.
+/// The bytes that aren't charged: what is received at a time has to be somewhere.
 const FREE: usize = 16 << 10;
-/// How much is charged at a time: more would be held in vain, less would be asked for often.
+/// The bytes that are charged at a time: more would be held in vain, less would be asked for often.
 const STEP: usize = 64 << 10;
 /// The length of a frame's header (RFC 9113, section 4.1): three bytes of length, the type, flags, and the stream.
 pub(super) const FRAME_HEADER: usize = 9;
 /// The type of frames that have a body's bytes.
 const DATA: u8 = 0;
 
-/// How many bytes of bodies a connection has received that nobody has read.
+/// A count of the bytes of bodies that a connection has received and nobody has read.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(super) struct UnreadBytes {
     bytes: AtomicUsize,
     waits: AtomicWaker,
 }
 
-impl Unread {
-    /// So many have been read. (Not all are: what comes for a call that is over is counted, and thrown away by HTTP/2.)
+impl UnreadBytes {
+    /// Notes that a call has read so many. (Not all are: what comes for a call that is over is counted, and thrown away
+    /// by HTTP/2.)
     pub(super) fn taken(&self, bytes: usize) {
         // It never fails: there is always a new value.
         let _ = self
@@ -43,31 +44,31 @@ impl Unread {
         self.waits.wake();
     }
 
-    /// Whatever was counted is gone: there is no call that could read it.
+    /// Forgets what was counted: there is no call that could read it.
     pub(super) fn forget(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.waits.wake();
     }
 }
 
-type Taking = Pin<Box<dyn Future<Output = Charge> + Send>>;
+type ChargeFuture = Pin<Box<dyn Future<Output = Charge> + Send>>;
 
-/// What lets a connection receive.
-pub(super) struct Gate {
-    unread: Arc<Unread>,
-    memory: Memory,
-    frames: Frames,
+/// A gate, which lets a connection receive.
+pub(super) struct ReceiveGate {
+    unread: Arc<UnreadBytes>,
+    memory: MemoryBudget,
+    frames: FrameCursor,
     charge: Charge,
-    more: Option<Taking>,
+    more: Option<ChargeFuture>,
 }
 
-impl Gate {
+impl ReceiveGate {
     /// `charge` is where what it takes is charged to; it has nothing yet.
-    pub(super) fn new(unread: Arc<Unread>, memory: Memory, charge: Charge) -> Self {
-        Gate {
+    pub(super) fn new(unread: Arc<UnreadBytes>, memory: MemoryBudget, charge: Charge) -> Self {
+        ReceiveGate {
             unread,
             memory,
-            frames: Frames::default(),
+            frames: FrameCursor::default(),
             charge,
             more: None,
         }
@@ -114,9 +115,9 @@ impl Gate {
     }
 }
 
-/// Where in HTTP/2's frames a connection is.
+/// A position in HTTP/2's frames.
 #[derive(Default)]
-struct Frames {
+struct FrameCursor {
     header: [u8; FRAME_HEADER],
     /// How much of the header is there.
     filled: usize,
@@ -124,7 +125,7 @@ struct Frames {
     missing: usize,
 }
 
-impl Frames {
+impl FrameCursor {
     /// How many of the next bytes are in frames of data.
     fn data_in(&mut self, mut bytes: &[u8]) -> usize {
         let mut data = 0;
@@ -185,7 +186,7 @@ mod tests {
         ]
         .concat();
         for at_a_time in [1, 2, 8, 9, 10, 1000] {
-            let mut frames = Frames::default();
+            let mut frames = FrameCursor::default();
             let counted: usize = bytes.chunks(at_a_time).map(|part| frames.data_in(part)).sum();
             assert_eq!(counted, 105, "{at_a_time}");
         }
@@ -193,10 +194,10 @@ mod tests {
 
     #[test]
     fn who_has_received_its_share_waits_until_some_is_read() {
-        let memory = Memory::new(1 << 20);
-        let unread = Arc::new(Unread::default());
+        let memory = MemoryBudget::new(1 << 20);
+        let unread = Arc::new(UnreadBytes::default());
         let charge = memory.nothing(Holder(1));
-        let mut gate = Gate::new(Arc::clone(&unread), memory, charge);
+        let mut gate = ReceiveGate::new(Arc::clone(&unread), memory, charge);
         let mut cx = Context::from_waker(Waker::noop());
         // An eighth of the budget is for this, and half of that for one alone.
         unread.bytes.store(FREE + STEP, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use crate::{
     auth::{Action, Caller},
     domain::{
         Error, Resource, Result, json,
-        session::{NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder},
+        session::{NewSession, Session, SessionChange, SessionFilter, SessionOrder, SessionOwner},
         user::UserKey,
     },
     statements::session::{
@@ -105,7 +105,7 @@ impl Store {
         let metadata = filter.metadata_contains.as_ref().map(json::JsonObject::as_str);
         let limit = filter.page.fetch();
         let rows = match filter.owner {
-            Owner::Anonymous => {
+            SessionOwner::Anonymous => {
                 let list = ListAnonymous {
                     before,
                     before_id,
@@ -115,7 +115,7 @@ impl Store {
                 };
                 self.run(caller, &list).await?
             }
-            Owner::User(user_id) => {
+            SessionOwner::User(user_id) => {
                 let list = ListCreated {
                     user_id,
                     before,

@@ -1,7 +1,7 @@
 //! Watching sessions: every message of a session, in order, each once, as soon as it is committed, on
 //! whatever server it was appended.
 //!
-//! A [`Watcher`] first reads the table from its seq on, and is live then. For those who are live the
+//! A [`SessionWatcher`] first reads the table from its seq on, and is live then. For those who are live the
 //! [`Hub`] reads: it hears that sessions have changed, from this server's lanes ([`Hub::changed`]), from
 //! other servers by NOTIFY, and by polling where notifications may be lost ([`neighbours`]); reads the news
 //! of all of them with one statement ([`reader`]), and hands each page to the session's watchers
@@ -24,17 +24,17 @@ use uuid::Uuid;
 use crate::{
     auth::Caller,
     domain::Result,
-    memory::{self, Memory},
+    memory::{self, MemoryBudget},
     store::Store,
     supervise::supervise,
 };
 use chatledger_postgres::connect::Connector;
-use neighbours::{Announcer, Listener};
-use reader::Reader;
-use sessions::Sessions;
-pub use watcher::{Event, Watcher};
+use neighbours::{Announcer, NotificationListener};
+use reader::NewsReader;
+use sessions::WatchedSessions;
+pub use watcher::{SessionWatcher, WatchEvent};
 
-/// How sessions are watched.
+/// The settings of watches.
 #[derive(Clone, Debug)]
 pub struct WatchOptions {
     /// A watch without news says that it is alive after this long.
@@ -42,8 +42,8 @@ pub struct WatchOptions {
     /// How often sessions are polled where notifications are heard: what a lost one, or people's own SQL,
     /// may cost.
     pub safety_poll: Duration,
-    /// What watches hold is taken from here.
-    pub memory: Memory,
+    /// The budget from which watches take what they hold.
+    pub memory: MemoryBudget,
 }
 
 impl Default for WatchOptions {
@@ -53,7 +53,7 @@ impl Default for WatchOptions {
             heartbeat: Duration::from_secs(15),
             // Short enough for people, and a statement that reads a row a session.
             safety_poll: Duration::from_secs(1),
-            memory: Memory::new(memory::DEFAULT_BYTES),
+            memory: MemoryBudget::new(memory::DEFAULT_BYTES),
         }
     }
 }
@@ -61,14 +61,14 @@ impl Default for WatchOptions {
 /// The reader's and the announcer's connection.
 const CONNECTIONS: usize = 2;
 
-/// What all watches of this server share. It ends when the last clone is gone.
+/// The hub, which all watches of this server share. It ends when the last clone is gone.
 #[derive(Clone)]
 pub struct Hub {
     store: Store,
-    sessions: Arc<Sessions>,
+    sessions: Arc<WatchedSessions>,
     announcer: Arc<Announcer>,
     options: WatchOptions,
-    _tasks: Arc<Tasks>,
+    _tasks: Arc<HubTasks>,
     /// The reader's and the announcer's.
     own_store: Store,
 }
@@ -89,21 +89,21 @@ impl Hub {
     /// None that a caller can cause.
     pub fn start(store: &Store, listener: Option<Connector>, options: WatchOptions) -> anyhow::Result<Hub> {
         let own_store = store.over(store.db().another(CONNECTIONS)?);
-        let sessions = Arc::new(Sessions::new(options.memory.cache_bytes()));
+        let sessions = Arc::new(WatchedSessions::new(options.memory.cache_bytes()));
         let announcer = Arc::new(Announcer::default());
-        let reader = Reader::new(
+        let reader = NewsReader::new(
             own_store.clone(),
             Arc::clone(&sessions),
             options.memory.read_bytes(),
         );
-        let ears = Listener::new(
+        let ears = NotificationListener::new(
             listener,
             Arc::clone(&sessions),
             announcer.name(),
             options.safety_poll,
             store.db().attempt_limit(),
         );
-        let tasks = Tasks([
+        let tasks = HubTasks([
             tokio::spawn(async move { supervise("watch reader", || reader.run()).await }),
             tokio::spawn(async move { supervise("watch listener", || ears.run()).await }),
             tokio::spawn({
@@ -126,11 +126,11 @@ impl Hub {
     ///
     /// # Errors
     /// [`NotFound`](crate::domain::Error::NotFound), and the store's.
-    pub async fn watch(&self, caller: Caller, session_id: Uuid, after_seq: i64) -> Result<Watcher> {
-        Watcher::begin(self, caller, session_id, after_seq).await
+    pub async fn watch(&self, caller: Caller, session_id: Uuid, after_seq: i64) -> Result<SessionWatcher> {
+        SessionWatcher::begin(self, caller, session_id, after_seq).await
     }
 
-    /// Sessions have new messages, or are gone: whoever watches them should look, here and elsewhere.
+    /// Notes that sessions have new messages, or are gone: whoever watches them should look, here and elsewhere.
     pub fn changed(&self, session_ids: &[Uuid]) {
         self.sessions.wake(session_ids.iter().copied());
         self.announcer.announce(session_ids);
@@ -143,9 +143,9 @@ impl Hub {
 }
 
 /// The hub's tasks, which would otherwise run for ever.
-struct Tasks([JoinHandle<()>; 3]);
+struct HubTasks([JoinHandle<()>; 3]);
 
-impl Drop for Tasks {
+impl Drop for HubTasks {
     fn drop(&mut self) {
         self.0.iter().for_each(JoinHandle::abort);
     }

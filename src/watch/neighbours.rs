@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use super::sessions::Sessions;
+use super::sessions::WatchedSessions;
 use crate::store::{LISTEN, Store};
 use chatledger_postgres::connect::{self, Connector};
 
@@ -26,26 +26,26 @@ use chatledger_postgres::connect::{self, Connector};
 /// bytes and a comma.
 const MOST_IDS: usize = 200;
 
-/// Instead of more ids: any session may have changed.
+/// A payload in place of more ids: any session may have changed.
 const ALL: &str = "*";
 
-/// Between two notifications, so that lone appends, which come one after the other, share one; too short to
+/// The gap between two notifications, so that lone appends, which come one after the other, share one; too short to
 /// be noticed by people who watch.
 const GAP: Duration = Duration::from_millis(5);
 
 /// How often sessions are polled where none are heard.
 const OFTEN: Duration = Duration::from_millis(250);
 
-/// Tells other servers.
+/// An announcer, which tells other servers.
 pub(super) struct Announcer {
-    /// This server's, so that it doesn't listen to itself.
+    /// The name of this server, so that it doesn't listen to itself.
     name: Arc<str>,
-    changed: Mutex<Changed>,
+    changed: Mutex<ChangedSessions>,
     some: Notify,
 }
 
 #[derive(Default)]
-struct Changed {
+struct ChangedSessions {
     ids: HashSet<Uuid>,
     all: bool,
 }
@@ -65,7 +65,7 @@ impl Announcer {
         Arc::clone(&self.name)
     }
 
-    /// These have changed.
+    /// Tells other servers, a moment later, that these sessions have changed.
     pub(super) fn announce(&self, session_ids: &[Uuid]) {
         let mut changed = self.lock();
         for id in session_ids {
@@ -80,7 +80,7 @@ impl Announcer {
         }
     }
 
-    /// For ever.
+    /// Notifies the other servers whenever there is something to tell. It never ends.
     pub(super) async fn run(self: Arc<Self>, store: Store) {
         loop {
             self.some.notified().await;
@@ -103,16 +103,16 @@ impl Announcer {
         format!("{} {ids}", self.name)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Changed> {
+    fn lock(&self) -> MutexGuard<'_, ChangedSessions> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Hears of other servers, and polls, while somebody watches.
-pub(super) struct Listener {
-    /// Without a pooler between; `None`: there is no such connection.
+/// A listener, which hears of other servers, and polls, while somebody watches.
+pub(super) struct NotificationListener {
+    /// The way to a connection without a pooler between; `None`: there is no such connection.
     connector: Option<Connector>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<WatchedSessions>,
     own_name: Arc<str>,
     /// How often sessions are polled while notifications are heard.
     safety_poll: Duration,
@@ -122,15 +122,15 @@ pub(super) struct Listener {
     is_listening: AtomicBool,
 }
 
-impl Listener {
+impl NotificationListener {
     pub(super) fn new(
         connector: Option<Connector>,
-        sessions: Arc<Sessions>,
+        sessions: Arc<WatchedSessions>,
         own_name: Arc<str>,
         safety_poll: Duration,
         answer_within: Duration,
     ) -> Self {
-        Listener {
+        NotificationListener {
             connector,
             sessions,
             own_name,
@@ -140,7 +140,7 @@ impl Listener {
         }
     }
 
-    /// For ever.
+    /// Listens and polls while somebody watches. It never ends.
     pub(super) async fn run(&self) {
         let mut watches = self.sessions.watches();
         // An error is the sender's end, which is part of self.

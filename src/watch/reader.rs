@@ -1,4 +1,4 @@
-//! Reads for all who are live: one statement for all sessions that may have news. While it runs, more
+//! The reader for all watches that are live: one statement for all sessions that may have news. While it runs, more
 //! sessions gather, as appends do in a lane.
 
 use std::{
@@ -11,33 +11,34 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-use super::sessions::{Sessions, Watched};
+use super::sessions::{WatchedSession, WatchedSessions};
 use crate::store::{NewsRequest, PageSize, Store};
 
 /// How many messages are read of a session at a time.
 const ROWS: usize = 64;
-/// How many bytes of them at least; where few sessions have news, more. A larger message its watchers read for themselves.
+/// The bytes of messages that are read of a session at least; where few sessions have news, more. A larger message its
+/// watchers read for themselves.
 const BYTES: usize = 64 << 10;
 
-/// Between two reads, so that a busy server reads a few hundred times a second and not after every commit; too
+/// The gap between two reads, so that a busy server reads a few hundred times a second and not after every commit; too
 /// short to be noticed by people who watch. What comes after a pause is read at once.
 const GAP: Duration = Duration::from_millis(5);
 
-/// After a failure. Finding a connection is tried for longer than that already, see `Db::connection`.
+/// The pause after a failure. Finding a connection is tried for longer than that already, see `Db::connection`.
 const PAUSE: Duration = Duration::from_millis(250);
 
-pub(super) struct Reader {
+pub(super) struct NewsReader {
     store: Store,
-    sessions: Arc<Sessions>,
-    /// What a read may answer.
+    sessions: Arc<WatchedSessions>,
+    /// The most bytes that a read may answer.
     bytes: usize,
     /// Whether the last read failed.
     fails: AtomicBool,
 }
 
-impl Reader {
-    pub(super) fn new(store: Store, sessions: Arc<Sessions>, bytes: usize) -> Self {
-        Reader {
+impl NewsReader {
+    pub(super) fn new(store: Store, sessions: Arc<WatchedSessions>, bytes: usize) -> Self {
+        NewsReader {
             store,
             sessions,
             bytes,
@@ -45,7 +46,7 @@ impl Reader {
         }
     }
 
-    /// For ever.
+    /// Reads the news of watched sessions whenever there are hints. It never ends.
     pub(super) async fn run(&self) {
         loop {
             let woken = self.sessions.woken().await;
@@ -56,7 +57,7 @@ impl Reader {
         }
     }
 
-    async fn read(&self, woken: &[(Arc<Watched>, i64)]) {
+    async fn read(&self, woken: &[(Arc<WatchedSession>, i64)]) {
         let asked: Vec<NewsRequest> = woken
             .iter()
             .map(|(watched, known)| NewsRequest {

@@ -1,4 +1,4 @@
-//! Which sessions are watched, which of them may have news, and the channels to their watchers.
+//! The sessions that are watched, which of them may have news, and the channels to their watchers.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -17,29 +17,29 @@ use crate::{auth::Caller, domain::message::Message, store::News};
 /// network is served.
 const PAGES_BEHIND: usize = 8;
 
-/// What is told to a session's watchers.
+/// A notice to a session's watchers.
 #[derive(Clone)]
-pub(super) enum Told {
+pub(super) enum WatchNotice {
     /// News.
-    Page(Arc<Page>),
-    /// There are news, too many to keep.
+    Page(Arc<SharedPage>),
+    /// The session has news, too many to keep.
     Look,
     /// The session is gone.
     Gone,
 }
 
 /// News of a session, shared by its watchers.
-pub(super) struct Page {
-    /// Above which seq these are all the messages.
+pub(super) struct SharedPage {
+    /// The seq above which these are all the messages.
     pub(super) above: i64,
     pub(super) news: News,
     _room: OwnedSemaphorePermit,
 }
 
 /// The watched sessions of this server.
-pub(super) struct Sessions {
-    state: Mutex<State>,
-    /// Some session may have news.
+pub(super) struct WatchedSessions {
+    state: Mutex<WatchedIndex>,
+    /// A signal that some session may have news.
     woken: Notify,
     /// How many watches there are.
     watches: watch::Sender<usize>,
@@ -47,38 +47,38 @@ pub(super) struct Sessions {
 }
 
 #[derive(Default)]
-struct State {
-    /// By id; more than one of an id where its watchers don't see alike.
-    watched: HashMap<Uuid, Vec<Arc<Watched>>>,
-    /// Those that may have news.
+struct WatchedIndex {
+    /// The watched sessions by id; more than one of an id where its watchers don't see alike.
+    watched: HashMap<Uuid, Vec<Arc<WatchedSession>>>,
+    /// The sessions that may have news.
     woken: HashSet<Uuid>,
 }
 
 /// A session that is watched, by callers who see alike.
-pub(super) struct Watched {
+pub(super) struct WatchedSession {
     pub(super) caller: Caller,
     pub(super) session_id: Uuid,
-    tell: broadcast::Sender<Told>,
-    /// When its rows were last looked at: as of then, all that is new has been told.
-    looked: watch::Sender<Instant>,
-    place: Mutex<Place>,
+    notices: broadcast::Sender<WatchNotice>,
+    /// The moment when its rows were last looked at: as of then, all that is new has been told.
+    looked_at: watch::Sender<Instant>,
+    progress: Mutex<WatchProgress>,
 }
 
-/// Where the watchers of a session are.
+/// The progress of a session's watchers.
 #[derive(Default)]
-struct Place {
-    /// Up to where they have been told, as soon as one of them is live.
+struct WatchProgress {
+    /// The seq up to which they have been told, as soon as one of them is live.
     reached: Option<i64>,
     /// Whether there was a hint that nobody has followed, since none was live.
     hinted: bool,
     watches: usize,
 }
 
-impl Sessions {
+impl WatchedSessions {
     /// `cache_bytes` is what the pages on their way to watchers may take together. Beyond it watchers read for
     /// themselves, as slow ones do.
     pub(super) fn new(cache_bytes: usize) -> Self {
-        Sessions {
+        WatchedSessions {
             state: Mutex::default(),
             woken: Notify::new(),
             watches: watch::Sender::new(0),
@@ -93,23 +93,23 @@ impl Sessions {
         let watched = match all.iter().find(|watched| watched.caller.sees_as(&caller)) {
             Some(watched) => Arc::clone(watched),
             None => {
-                let watched = Arc::new(Watched {
+                let watched = Arc::new(WatchedSession {
                     caller,
                     session_id,
-                    tell: broadcast::Sender::new(PAGES_BEHIND),
-                    looked: watch::Sender::new(Instant::now()),
-                    place: Mutex::default(),
+                    notices: broadcast::Sender::new(PAGES_BEHIND),
+                    looked_at: watch::Sender::new(Instant::now()),
+                    progress: Mutex::default(),
                 });
                 all.push(Arc::clone(&watched));
                 watched
             }
         };
-        watched.place().watches += 1;
+        watched.progress().watches += 1;
         drop(state);
         self.watches.send_modify(|watches| *watches += 1);
         Subscription {
-            told: watched.tell.subscribe(),
-            looked: watched.looked.subscribe(),
+            notices: watched.notices.subscribe(),
+            looked_at: watched.looked_at.subscribe(),
             watched,
             sessions: Arc::clone(self),
         }
@@ -120,7 +120,7 @@ impl Sessions {
         self.watches.subscribe()
     }
 
-    /// These may have news.
+    /// Notes that these sessions may have news.
     pub(super) fn wake(&self, session_ids: impl Iterator<Item = Uuid>) {
         if *self.watches.borrow() == 0 {
             return;
@@ -134,7 +134,7 @@ impl Sessions {
         }
     }
 
-    /// All may have news.
+    /// Notes that all watched sessions may have news.
     pub(super) fn wake_all(&self) {
         let mut state = self.lock();
         state.woken = state.watched.keys().copied().collect();
@@ -143,8 +143,8 @@ impl Sessions {
         }
     }
 
-    /// Those that may have news, as soon as there are any, and up to where their watchers have been told.
-    pub(super) async fn woken(&self) -> Vec<(Arc<Watched>, i64)> {
+    /// The sessions that may have news, as soon as there are any, and up to where their watchers have been told.
+    pub(super) async fn woken(&self) -> Vec<(Arc<WatchedSession>, i64)> {
         loop {
             self.woken.notified().await;
             let mut state = self.lock();
@@ -163,17 +163,17 @@ impl Sessions {
 
     /// Tells a session's watchers what is new above the seq that they have been told of, as of a moment; `None`: it is
     /// gone.
-    pub(super) fn tell(&self, watched: &Watched, above: i64, news: Option<News>, as_of: Instant) {
+    pub(super) fn tell(&self, watched: &WatchedSession, above: i64, news: Option<News>, as_of: Instant) {
         self.tell_news(watched, above, news);
         // Last: who hears of this has been told of all there was.
-        watched.looked.send_replace(as_of);
+        watched.looked_at.send_replace(as_of);
     }
 
-    fn tell_news(&self, watched: &Watched, above: i64, news: Option<News>) {
-        let told = match news {
-            None => Told::Gone,
+    fn tell_news(&self, watched: &WatchedSession, above: i64, news: Option<News>) {
+        let notice = match news {
+            None => WatchNotice::Gone,
             // Another session with the same id.
-            Some(news) if news.last_seq < above => Told::Gone,
+            Some(news) if news.last_seq < above => WatchNotice::Gone,
             Some(news) if news.reach() == above => return,
             Some(news) => {
                 watched.reached(news.reach());
@@ -182,51 +182,51 @@ impl Sessions {
                 }
                 let room = Arc::clone(&self.cache).try_acquire_many_owned(kibibytes(&news));
                 match room {
-                    Ok(room) if !news.messages.is_empty() => Told::Page(Arc::new(Page {
+                    Ok(room) if !news.messages.is_empty() => WatchNotice::Page(Arc::new(SharedPage {
                         above,
                         news,
                         _room: room,
                     })),
                     // No room for them, or one that is too large to be read for all.
-                    _ => Told::Look,
+                    _ => WatchNotice::Look,
                 }
             }
         };
         // An error is that all have left meanwhile.
-        let _ = watched.tell.send(told);
+        let _ = watched.notices.send(notice);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchedIndex> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watched {
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl WatchedSession {
+    fn progress(&self) -> MutexGuard<'_, WatchProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The watchers are told up to there, as soon as one is live. Whether there was a hint before that.
     fn reached(&self, seq: i64) -> bool {
-        let mut place = self.place();
-        place.reached = place.reached.max(Some(seq));
-        std::mem::take(&mut place.hinted)
+        let mut progress = self.progress();
+        progress.reached = progress.reached.max(Some(seq));
+        std::mem::take(&mut progress.hinted)
     }
 
-    /// Up to where the watchers have been told; where none is live, the hint is kept.
+    /// The seq up to which the watchers have been told; where none is live, the hint is kept.
     fn hint(&self) -> Option<i64> {
-        let mut place = self.place();
-        place.hinted |= place.reached.is_none();
-        place.reached
+        let mut progress = self.progress();
+        progress.hinted |= progress.reached.is_none();
+        progress.reached
     }
 }
 
 /// One watch. It ends when this is dropped.
 pub(super) struct Subscription {
-    pub(super) told: broadcast::Receiver<Told>,
-    pub(super) looked: watch::Receiver<Instant>,
-    watched: Arc<Watched>,
-    sessions: Arc<Sessions>,
+    pub(super) notices: broadcast::Receiver<WatchNotice>,
+    pub(super) looked_at: watch::Receiver<Instant>,
+    watched: Arc<WatchedSession>,
+    sessions: Arc<WatchedSessions>,
 }
 
 impl Subscription {
@@ -241,9 +241,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.sessions.lock();
-        let mut place = self.watched.place();
-        place.watches -= 1;
-        if place.watches == 0
+        let mut progress = self.watched.progress();
+        progress.watches -= 1;
+        if progress.watches == 0
             && let Entry::Occupied(mut all) = state.watched.entry(self.watched.session_id)
         {
             all.get_mut()
@@ -252,13 +252,13 @@ impl Drop for Subscription {
                 all.remove();
             }
         }
-        drop(place);
+        drop(progress);
         drop(state);
         self.sessions.watches.send_modify(|watches| *watches -= 1);
     }
 }
 
-/// What a page takes in memory, about.
+/// The memory that a page takes, about, in KiB.
 fn kibibytes(news: &News) -> u32 {
     let bytes: usize = news.messages.iter().map(Message::weight).sum();
     // More than there ever is: it doesn't fit.
@@ -271,12 +271,15 @@ mod tests {
 
     #[test]
     fn a_look_at_one_session_says_nothing_of_another() {
-        let sessions = Arc::new(Sessions::new(1 << 20));
+        let sessions = Arc::new(WatchedSessions::new(1 << 20));
         let watch = || sessions.subscribe(Caller::local_service(None), Uuid::now_v7());
         let (one, other) = (watch(), watch());
-        let before = *other.looked.borrow();
+        let before = *other.looked_at.borrow();
         let as_of = Instant::now();
         sessions.tell(&one.watched, 0, Some(News::default()), as_of);
-        assert_eq!((*one.looked.borrow(), *other.looked.borrow()), (as_of, before));
+        assert_eq!(
+            (*one.looked_at.borrow(), *other.looked_at.borrow()),
+            (as_of, before)
+        );
     }
 }

@@ -11,23 +11,23 @@ use uuid::Uuid;
 
 use super::{
     Hub,
-    sessions::{Page, Subscription, Told},
+    sessions::{SharedPage, Subscription, WatchNotice},
 };
 use crate::{
     auth::Caller,
     domain::{Error, Resource, Result, message::Message},
-    memory::{Charge, LARGEST_MESSAGE, Memory},
+    memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
     store::{NewsRequest, PageSize, Store},
 };
 
-/// What a watch reads by itself at a time, and holds while its client takes it: some messages of usual size for a
-/// statement, or one that is large.
+/// The page that a watch reads by itself at a time, and holds while its client takes it: some messages of usual size
+/// for a statement, or one that is large.
 const PAGE: PageSize = PageSize {
     rows: 500,
     bytes: 128 << 10,
     large: true,
 };
-/// What reading that may take: one large message, as a row and as a message.
+/// The memory that reading such a page may take: one large message, as a row and as a message.
 const READ_BYTES: usize = 2 * LARGEST_MESSAGE;
 /// A message of a page that others share is this watch's own as soon as it is to be sent; a small one is part of what
 /// every stream is charged.
@@ -36,62 +36,63 @@ const SMALL: usize = 4 << 10;
 /// How much later than it is due a look may come on a busy machine.
 const LOOK_MARGIN: Duration = Duration::from_secs(2);
 
-/// What a watch has to say.
+/// An event that a watch tells its client.
 #[derive(Debug, PartialEq)]
-pub enum Event {
+pub enum WatchEvent {
     /// A message.
     Message(Message),
-    /// All that was stored when the watch began has been told. The session's last seq at that moment.
+    /// The mark that everything has been told that was stored when the watch began. The session's last seq at that
+    /// moment.
     CaughtUp(i64),
-    /// Nothing happened for a while: the table was looked at meanwhile, and had nothing new. The last seq that the watch has
-    /// passed.
+    /// A sign of life after a quiet while: the table was looked at meanwhile, and had nothing new. The last seq that
+    /// the watch has passed.
     Heartbeat(i64),
 }
 
 /// One watch of one session.
-pub struct Watcher {
+pub struct SessionWatcher {
     store: Store,
     subscription: Subscription,
     heartbeat: Duration,
     /// How long a look at the table is waited for when a heartbeat is due. Then the watch ends.
     look_within: Duration,
-    /// What is asked of the table. All up to `known` has been told, or is at hand.
+    /// The question to the table. All up to `known` has been told, or is at hand.
     asked: NewsRequest,
     /// The last seq that the client has been told, or doesn't want.
     passed: i64,
-    at_hand: AtHand,
+    at_hand: MessagesAtHand,
     /// Whether the table may have messages above `known` that this watch isn't told of.
     behind: bool,
     /// The session's last seq, as the table last said.
     last_seq: i64,
     has_said_caught_up: bool,
-    memory: Memory,
-    /// What is at hand, and on its way to the client, holds.
+    memory: MemoryBudget,
+    /// The memory of what is at hand, and on its way to the client.
     charge: Option<Charge>,
 }
 
 /// Messages that are to be told next.
-enum AtHand {
+enum MessagesAtHand {
     /// The watch's own.
     Own(vec::IntoIter<Message>),
     /// Shared with other watches, from an index on.
-    Shared(Arc<Page>, usize),
+    Shared(Arc<SharedPage>, usize),
 }
 
-impl Watcher {
+impl SessionWatcher {
     /// Begins with a read of the table, so that a session that isn't there is refused at once.
     pub(super) async fn begin(
         hub: &Hub,
         caller: Caller,
         session_id: Uuid,
         after_seq: i64,
-    ) -> Result<Watcher> {
+    ) -> Result<SessionWatcher> {
         // It reads long after the request's deadline.
         let caller = Caller {
             deadline: None,
             ..caller
         };
-        let mut watcher = Watcher {
+        let mut watcher = SessionWatcher {
             store: hub.store.clone(),
             // Before anything is read: what is committed after the read is told.
             subscription: hub.sessions.subscribe(caller.clone(), session_id),
@@ -103,7 +104,7 @@ impl Watcher {
                 known: after_seq,
             },
             passed: after_seq,
-            at_hand: AtHand::Own(Vec::new().into_iter()),
+            at_hand: MessagesAtHand::Own(Vec::new().into_iter()),
             behind: true,
             last_seq: 0,
             has_said_caught_up: false,
@@ -114,25 +115,25 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// What happens next. After an error the watch is over.
+    /// Waits for the next event. After an error the watch is over.
     ///
     /// # Errors
     /// [`Error::NotFound`] where the session is gone, and the store's.
-    pub async fn next(&mut self) -> Result<Event> {
+    pub async fn next(&mut self) -> Result<WatchEvent> {
         loop {
             self.charge_shared().await;
             if let Some(message) = self.at_hand.next(self.passed) {
                 self.passed = message.seq;
-                return Ok(Event::Message(message));
+                return Ok(WatchEvent::Message(message));
             }
             if self.behind {
                 self.read().await?;
             } else if !self.has_said_caught_up {
                 self.has_said_caught_up = true;
-                return Ok(Event::CaughtUp(self.last_seq));
+                return Ok(WatchEvent::CaughtUp(self.last_seq));
             } else {
                 // What was at hand is not kept while nothing happens.
-                self.at_hand = AtHand::Own(Vec::new().into_iter());
+                self.at_hand = MessagesAtHand::Own(Vec::new().into_iter());
                 self.charge = None;
                 if let Some(heartbeat) = self.wait().await? {
                     return Ok(heartbeat);
@@ -143,23 +144,25 @@ impl Watcher {
 
     /// Hears of news, or answers a heartbeat. That says that there was nothing new since the last event, and so needs
     /// somebody to have looked since then.
-    async fn wait(&mut self) -> Result<Option<Event>> {
+    async fn wait(&mut self) -> Result<Option<WatchEvent>> {
         let since = Instant::now();
-        let Subscription { told, looked, .. } = &mut self.subscription;
+        let Subscription {
+            notices, looked_at, ..
+        } = &mut self.subscription;
         let quiet = async {
             time::sleep(self.heartbeat).await;
-            time::timeout(self.look_within, looked.wait_for(|&as_of| as_of >= since)).await
+            time::timeout(self.look_within, looked_at.wait_for(|&as_of| as_of >= since)).await
         };
-        let told = tokio::select! {
+        let notice = tokio::select! {
             biased;
-            told = told.recv() => told,
+            notice = notices.recv() => notice,
             looked = quiet => {
                 // An error of the inner kind is the sender's end, which is part of self.
-                let looked = looked.map(|_| Some(Event::Heartbeat(self.asked.known)));
+                let looked = looked.map(|_| Some(WatchEvent::Heartbeat(self.asked.known)));
                 return looked.map_err(|_| Error::DatabaseUnavailable);
             }
         };
-        self.hear(told)?;
+        self.hear(notice)?;
         Ok(None)
     }
 
@@ -175,7 +178,7 @@ impl Watcher {
     }
 
     async fn read(&mut self) -> Result<()> {
-        self.at_hand = AtHand::Own(Vec::new().into_iter());
+        self.at_hand = MessagesAtHand::Own(Vec::new().into_iter());
         self.charge = None;
         let bytes = READ_BYTES.min(self.memory.largest());
         let mut charge = self.memory.take(self.asked.caller.holder, bytes).await;
@@ -192,18 +195,18 @@ impl Watcher {
         let weights = || news.messages.iter().map(Message::weight);
         charge.shrink_to(weights().sum::<usize>() + weights().max().unwrap_or(0));
         self.charge = Some(charge);
-        self.at_hand = AtHand::Own(news.messages.into_iter());
+        self.at_hand = MessagesAtHand::Own(news.messages.into_iter());
         Ok(())
     }
 
-    fn hear(&mut self, told: Result<Told, RecvError>) -> Result<()> {
-        match told {
-            Ok(Told::Page(page)) if page.above <= self.asked.known => {
+    fn hear(&mut self, notice: Result<WatchNotice, RecvError>) -> Result<()> {
+        match notice {
+            Ok(WatchNotice::Page(page)) if page.above <= self.asked.known => {
                 self.asked.known = self.asked.known.max(page.news.reach());
-                self.at_hand = AtHand::Shared(page, 0);
+                self.at_hand = MessagesAtHand::Shared(page, 0);
             }
-            Ok(Told::Page(_) | Told::Look) | Err(RecvError::Lagged(_)) => self.behind = true,
-            Ok(Told::Gone) => return Err(GONE),
+            Ok(WatchNotice::Page(_) | WatchNotice::Look) | Err(RecvError::Lagged(_)) => self.behind = true,
+            Ok(WatchNotice::Gone) => return Err(GONE),
             // The subscription keeps the channel open.
             Err(RecvError::Closed) => return Err(Error::Internal),
         }
@@ -213,12 +216,12 @@ impl Watcher {
 
 const GONE: Error = Error::NotFound(Resource::Session);
 
-impl AtHand {
+impl MessagesAtHand {
     /// The next message above `passed`, where it is shared.
     fn shared(&self, passed: i64) -> Option<&Message> {
         match self {
-            AtHand::Own(_) => None,
-            AtHand::Shared(page, next) => {
+            MessagesAtHand::Own(_) => None,
+            MessagesAtHand::Shared(page, next) => {
                 let rest = page.news.messages.get(*next..)?;
                 rest.iter().find(|message| message.seq > passed)
             }
@@ -228,8 +231,8 @@ impl AtHand {
     /// The next message above `passed`.
     fn next(&mut self, passed: i64) -> Option<Message> {
         match self {
-            AtHand::Own(messages) => messages.find(|message| message.seq > passed),
-            AtHand::Shared(page, next) => loop {
+            MessagesAtHand::Own(messages) => messages.find(|message| message.seq > passed),
+            MessagesAtHand::Shared(page, next) => loop {
                 let message = page.news.messages.get(*next)?;
                 *next += 1;
                 if message.seq > passed {

@@ -7,8 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{database::Located, logs::Logs, output::show, signals::Stop};
 use chatledger::{
-    config::{DatabaseConfig, LogFormat, Secret},
-    domain::Limits,
+    config::{DatabaseConfig, LimitFlags, LogFormat, Secret},
     migrations::Scope,
 };
 use chatledger_postgres::{
@@ -53,7 +52,7 @@ pub(super) struct Import {
     #[command(flatten)]
     database: DatabaseConfig,
     #[command(flatten)]
-    limits: Limits,
+    limits: LimitFlags,
 }
 
 pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
@@ -145,7 +144,7 @@ async fn refuse_itself(target: &Located, source: &Tables) -> anyhow::Result<()> 
 async fn into(args: &Import, source: &mut Source, db: Db) -> anyhow::Result<Report> {
     let report = Report::new(args.report.as_deref())?;
     let progress = Progress::of(source, "importing").await?;
-    let mut import = transfer::Import::new(db, args.scope, args.limits.clone(), report);
+    let mut import = transfer::Import::new(db, args.scope, args.limits.limits(), report);
     let done = import.run(source, &progress).await;
     progress.clear();
     done?;

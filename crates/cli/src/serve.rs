@@ -9,9 +9,9 @@ use super::{logs::Logs, signals::Stop, target::Target};
 use chatledger::{
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
-    memory::Memory,
+    memory::MemoryBudget,
     migrations::PROGRAM,
-    server::{self, Service},
+    server::{self, ServerSetup},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -67,11 +67,11 @@ async fn stop_asked(mut stop: Stop) {
     tokio::spawn(stop.insisted());
 }
 
-fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service> {
-    let limits = Arc::new(config.limits.clone());
+fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<ServerSetup> {
+    let limits = Arc::new(config.limits.limits());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
-    let memory = Memory::new(config.memory_budget);
+    let memory = MemoryBudget::new(config.memory_budget);
     let watch = WatchOptions {
         memory: memory.clone(),
         heartbeat: config.watch_heartbeat,
@@ -82,7 +82,7 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<Service>
         lanes: config.append_lanes.into(),
         ..LedgerOptions::default()
     };
-    Ok(Service {
+    Ok(ServerSetup {
         ledger: Ledger::start(store.db(), &hub, &ledger)?,
         store,
         hub,

@@ -50,6 +50,10 @@ impl DbOptions {
     /// Longer than a lock is waited for, and than the largest batch takes on a slow disk; with another attempt after it, a
     /// connection that has fallen silent holds nobody up for more than some 10 seconds.
     pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
+
+    /// How much before a caller's deadline connecting is given up, or a tenth of the time if that is less: the answer that
+    /// says UNAVAILABLE must leave before the caller stops listening.
+    pub const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 }
 
 /// Why a statement has no result.
@@ -83,9 +87,6 @@ impl DbError {
         }
     }
 }
-
-/// An answer that says UNAVAILABLE must leave before the caller stops listening.
-const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 
 /// Connecting takes a few milliseconds on a network nearby, and with TLS some more: the last attempt before
 /// a deadline begins as late as that allows.
@@ -294,7 +295,7 @@ impl Db {
         let answer_by = deadline.map(|deadline| {
             let left = deadline.saturating_duration_since(began);
             // Of a short time, only a small part is set aside.
-            began + left.saturating_sub(ANSWER_MARGIN.min(left / 10))
+            began + left.saturating_sub(DbOptions::ANSWER_MARGIN.min(left / 10))
         });
         let patience = answer_by.map_or(self.options.connect_for, |answer_by| {
             answer_by

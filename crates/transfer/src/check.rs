@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::record::{DocumentRecord, Json, MessageRecord, ProfileRecord, SessionRecord, UserRecord};
 use chatledger::domain::{
-    Check, Error, JsonObject, Limits, Path, Violation,
+    Check, Error, FieldPath, JsonObject, Limits, Violation,
     citation::{Citation, assign_indexes},
     document::NewDocument,
     message::{NewMessage, Role},
@@ -60,7 +60,7 @@ impl<'a> Rules<'a> {
     }
 
     pub(super) fn user(self, record: &UserRecord) -> Result<(), Wrong> {
-        let at = |name| Path::ROOT.field(name);
+        let at = |name| FieldPath::ROOT.field(name);
         self.check(|check| {
             user::check_email(check, &at("email"), &record.email);
             if let Some(id) = &record.external_id {
@@ -82,7 +82,7 @@ impl<'a> Rules<'a> {
                 preferred_language: record.preferred_language.clone(),
                 preferences: Some(json(check, "preferences", record.preferences.as_ref())),
             };
-            fields.validate(check, &Path::ROOT);
+            fields.validate(check, &FieldPath::ROOT);
             fields
         })
     }
@@ -98,7 +98,7 @@ impl<'a> Rules<'a> {
                 content_hash: text(&record.content_hash),
                 metadata: json(check, "metadata", record.metadata.as_ref()),
             };
-            document.validate(check, &Path::ROOT);
+            document.validate(check, &FieldPath::ROOT);
             document
         })
     }
@@ -106,7 +106,7 @@ impl<'a> Rules<'a> {
     pub(super) fn session(self, record: &SessionRecord) -> Result<JsonObject, Wrong> {
         self.check(|check| {
             if let Some(title) = &record.title {
-                session::check_title(check, &Path::ROOT.field("title"), title);
+                session::check_title(check, &FieldPath::ROOT.field("title"), title);
             }
             json(check, "metadata", record.metadata.as_ref())
         })
@@ -117,14 +117,17 @@ impl<'a> Rules<'a> {
         self.check(|check| {
             let role = Role::parse(&record.role).unwrap_or_else(|| {
                 check.violation(
-                    &Path::ROOT.field("role"),
+                    &FieldPath::ROOT.field("role"),
                     format!("is {:?}, not user, assistant, system or tool", record.role),
                 );
                 Role::User
             });
             let payload = record.payload.as_ref().map(|text| {
                 STANDARD.decode(text).unwrap_or_else(|error| {
-                    check.violation(&Path::ROOT.field("payload"), format!("must be base64: {error}"));
+                    check.violation(
+                        &FieldPath::ROOT.field("payload"),
+                        format!("must be base64: {error}"),
+                    );
                     Vec::new()
                 })
             });
@@ -139,7 +142,7 @@ impl<'a> Rules<'a> {
                 citations: citations(record),
                 created_at: Some(record.created_at.unwrap_or(default).min(check.now)),
             };
-            message.validate(check, &Path::ROOT);
+            message.validate(check, &FieldPath::ROOT);
             message
         })
     }
@@ -167,5 +170,5 @@ fn citations(record: &MessageRecord) -> Vec<Citation> {
 
 fn json(check: &mut Check<'_>, name: &str, object: Option<&Json>) -> JsonObject {
     let text = object.map(|json| json.get().to_owned()).unwrap_or_default();
-    check.json(&Path::ROOT.field(name), text)
+    check.json(&FieldPath::ROOT.field(name), text)
 }

@@ -7,7 +7,7 @@ use crate::{
     api::page,
     auth::Caller,
     domain::{
-        Check, Path,
+        Check, FieldPath,
         citation::{Citation, CitationFilter, CitationSource, PlacedCitation, check_all},
         page::Fingerprint,
     },
@@ -49,7 +49,7 @@ pub(in crate::api) fn citations_to_add(
     check: &mut Check<'_>,
     request: pb::AddCitationsRequest,
 ) -> (Uuid, Uuid, Vec<Citation>) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let session_id = check.uuid(&root.field("session_id"), &request.session_id);
     let message_id = check.uuid(&root.field("message_id"), &request.message_id);
     let citations: Vec<Citation> = request.citations.into_iter().map(citation).collect();
@@ -67,7 +67,7 @@ pub(in crate::api) fn citation_filter(
 ) -> (CitationFilter, Fingerprint) {
     use list_citations_request::Source;
 
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (page, list) = page::read(check, caller, &request);
     let source = match request.source {
         Some(Source::Message(key)) => {

@@ -5,8 +5,8 @@ use crate::{
     api::page,
     auth::Caller,
     domain::{
-        Check, Path,
-        document::{Document, DocumentFilter, NewDocument},
+        Check, FieldPath,
+        document::{Document, DocumentFilter, NewDocument, check_title},
         page::{Fingerprint, NOT_OURS},
     },
 };
@@ -27,7 +27,7 @@ pub(in crate::api) fn document_to_pb(document: Document) -> pb::Document {
 }
 
 pub(in crate::api) fn new_document(check: &mut Check<'_>, request: pb::UpsertDocumentRequest) -> NewDocument {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let at = root.field("document");
     let document = request.document.unwrap_or_default();
     let new = NewDocument {
@@ -47,13 +47,13 @@ pub(in crate::api) fn document_filter(
     caller: &Caller,
     request: pb::ListDocumentsRequest,
 ) -> (DocumentFilter, Fingerprint) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (page, list) = page::read::<_, (String,)>(check, caller, &request);
     if page.after.as_ref().is_some_and(|(id,)| id.contains('\0')) {
         check.violation(&root.field("page_token"), NOT_OURS);
     }
     if let Some(title) = &request.title_contains {
-        check.text_chars(&root.field("title_contains"), title, 500);
+        check_title(check, &root.field("title_contains"), title);
     }
     let contains = check.optional_json(
         &root.field("metadata_contains_json"),

@@ -12,7 +12,7 @@ use crate::{
     api::page,
     auth::Caller,
     domain::{
-        Check, Path,
+        Check, FieldPath,
         citation::assign_indexes,
         message::{
             MAX_QUERY, Message, MessageChange, MessageFilter, NewMessage, Receipt, Role, Search, SearchHit,
@@ -31,7 +31,7 @@ fn role_to_pb(role: Role) -> pb::Role {
     }
 }
 
-fn role(check: &mut Check<'_>, at: &Path<'_>, role: i32) -> Role {
+fn role(check: &mut Check<'_>, at: &FieldPath<'_>, role: i32) -> Role {
     match pb::Role::try_from(role) {
         Ok(pb::Role::User) => Role::User,
         Ok(pb::Role::Assistant) => Role::Assistant,
@@ -49,7 +49,7 @@ fn role(check: &mut Check<'_>, at: &Path<'_>, role: i32) -> Role {
 }
 
 fn roles(check: &mut Check<'_>, given: &[i32]) -> Vec<Role> {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     given
         .iter()
         .enumerate()
@@ -85,7 +85,7 @@ pub(in crate::api) fn receipt_to_pb(receipt: Receipt) -> pb::Receipt {
 /// A message to append; `at` is where it is in the request.
 pub(in crate::api) fn new_message(
     check: &mut Check<'_>,
-    at: &Path<'_>,
+    at: &FieldPath<'_>,
     message: Option<pb::NewMessage>,
 ) -> NewMessage {
     let message = message.unwrap_or_else(|| {
@@ -114,7 +114,7 @@ pub(in crate::api) fn new_message(
 }
 
 pub(in crate::api) fn new_messages(check: &mut Check<'_>, messages: Vec<pb::NewMessage>) -> Vec<NewMessage> {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let max = check.limits.max_batch_messages;
     if messages.is_empty() || messages.len() > max {
         check.violation(
@@ -141,7 +141,7 @@ pub(in crate::api) fn message_filter(
     caller: &Caller,
     request: &pb::ListMessagesRequest,
 ) -> (MessageFilter, Fingerprint) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (page, list) = page::read(check, caller, request);
     let descending = match pb::MessageOrder::try_from(request.order) {
         Ok(pb::MessageOrder::Unspecified | pb::MessageOrder::SeqAsc) => false,
@@ -179,7 +179,7 @@ pub(in crate::api) fn message_change(
     check: &mut Check<'_>,
     request: pb::UpdateMessageRequest,
 ) -> MessageChange {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     MessageChange {
         session_id: check.uuid(&root.field("session_id"), &request.session_id),
         message_id: check.uuid(&root.field("message_id"), &request.message_id),
@@ -193,7 +193,7 @@ pub(in crate::api) fn search(
     caller: &Caller,
     request: pb::SearchMessagesRequest,
 ) -> (Search, Fingerprint) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (page, list) = page::read(check, caller, &request);
     check.required_bytes(&root.field("query"), &request.query, MAX_QUERY);
     let (in_content, in_selected_text) = search_fields(check, &request.fields);
@@ -211,7 +211,7 @@ pub(in crate::api) fn search(
 
 /// Whether to search in the content, and in the selected text.
 fn search_fields(check: &mut Check<'_>, fields: &[i32]) -> (bool, bool) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (mut content, mut selected_text) = (fields.is_empty(), fields.is_empty());
     for (i, &field) in fields.iter().enumerate() {
         match pb::SearchField::try_from(field) {

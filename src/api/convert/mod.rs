@@ -1,4 +1,4 @@
-//! Between the contract's types and the domain's, in both directions. The only place that knows both.
+//! Conversions between the contract's types and the domain's, in both directions. The only place that knows both.
 //!
 //! Towards the domain, a [`Check`] collects what is wrong with a request; towards the contract, nothing can
 //! go wrong.
@@ -27,14 +27,14 @@ use prost_types::FieldMask;
 use uuid::Uuid;
 
 use super::pb;
-use crate::domain::{Check, JsonMode, Path};
+use crate::domain::{Check, FieldPath, JsonMode};
 
 /// An id that the client chose, or a new one.
-fn id_or_new(check: &mut Check<'_>, at: &Path<'_>, text: Option<&str>) -> Uuid {
+fn id_or_new(check: &mut Check<'_>, at: &FieldPath<'_>, text: Option<&str>) -> Uuid {
     check.optional_uuid(at, text).unwrap_or_else(Uuid::now_v7)
 }
 
-/// What a `google.protobuf.Timestamp` can be: from 0001-01-01T00:00:00Z up to 9999-12-31T23:59:59Z.
+/// The seconds of a valid `google.protobuf.Timestamp`: from 0001-01-01T00:00:00Z up to 9999-12-31T23:59:59Z.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
@@ -45,10 +45,10 @@ pub(super) fn time_to_pb(time: Timestamp) -> prost_types::Timestamp {
     .normalized()
 }
 
-/// To the microsecond, which is what the database keeps.
+/// A time to the microsecond, which is what the database keeps.
 pub(super) fn time(
     check: &mut Check<'_>,
-    at: &Path<'_>,
+    at: &FieldPath<'_>,
     time: Option<prost_types::Timestamp>,
 ) -> Option<Timestamp> {
     let time = time?;
@@ -63,7 +63,7 @@ pub(super) fn time(
     Some(Timestamp::new(time.seconds, time.nanos / 1000 * 1000).unwrap_or(Timestamp::MAX))
 }
 
-fn json_mode(check: &mut Check<'_>, at: &Path<'_>, mode: i32) -> JsonMode {
+fn json_mode(check: &mut Check<'_>, at: &FieldPath<'_>, mode: i32) -> JsonMode {
     match pb::JsonMode::try_from(mode) {
         Ok(pb::JsonMode::Unspecified | pb::JsonMode::Merge) => JsonMode::Merge,
         Ok(pb::JsonMode::Replace) => JsonMode::Replace,
@@ -77,25 +77,25 @@ fn json_mode(check: &mut Check<'_>, at: &Path<'_>, mode: i32) -> JsonMode {
 /// How many characters of a path that isn't known are shown: more than any known path has.
 const MAX_SHOWN_PATH: usize = 40;
 
-/// Which of the fields that can be updated are, by an update mask.
-struct Mask {
+/// The fields that a request updates, as its update mask names them.
+struct UpdateMask {
     paths: Option<Vec<String>>,
 }
 
-impl Mask {
+impl UpdateMask {
     /// Reads a mask whose paths must be among `known`.
-    fn read(check: &mut Check<'_>, mask: Option<FieldMask>, known: &[&str]) -> Mask {
+    fn read(check: &mut Check<'_>, mask: Option<FieldMask>, known: &[&str]) -> UpdateMask {
         let paths = mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
         let unknown = |path: &&String| *path != "*" && !known.contains(&path.as_str());
         if let Some(path) = paths.iter().flatten().find(unknown) {
             // A client may send anything: what goes back is short.
             let path: String = path.chars().take(MAX_SHOWN_PATH).collect();
             check.violation(
-                &Path::ROOT.field("update_mask"),
+                &FieldPath::ROOT.field("update_mask"),
                 format!("names {path:?}; it can name {} or *", known.join(", ")),
             );
         }
-        Mask { paths }
+        UpdateMask { paths }
     }
 
     /// The new value of a field: `None` leaves it as it is, `Some(None)` clears it.
@@ -113,7 +113,7 @@ impl Mask {
         let by_name = self.paths.iter().flatten().any(|path| path == field);
         if by_name && value.is_none() {
             check.violation(
-                &Path::ROOT.field(field),
+                &FieldPath::ROOT.field(field),
                 "is named in update_mask, and can't be cleared",
             );
         }
@@ -130,7 +130,7 @@ mod tests {
     fn times_survive_to_the_microsecond() {
         let limits = Limits::default();
         let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
-        let at = Path::ROOT.field("t");
+        let at = FieldPath::ROOT.field("t");
         for (seconds, nanos, kept) in [
             (0, 0, 0),
             (-1, 999_999_999, 999_999_000),

@@ -1,13 +1,13 @@
 //! Profiles.
 
-use super::{Mask, time_to_pb};
+use super::{UpdateMask, time_to_pb};
 use crate::{
     api::page,
     auth::Caller,
     domain::{
-        Check, JsonMode, Path,
+        Check, FieldPath, JsonMode,
         page::Fingerprint,
-        profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter},
+        profile::{DEFAULT_LANGUAGE, Profile, ProfileChange, ProfileFields, ProfileFilter, check_level},
     },
 };
 use chatledger_protocol as pb;
@@ -27,7 +27,11 @@ pub(in crate::api) fn profile_to_pb(profile: Profile) -> pb::Profile {
 }
 
 /// The fields that are set, checked.
-pub(super) fn profile_fields(check: &mut Check<'_>, at: &Path<'_>, profile: pb::Profile) -> ProfileFields {
+pub(super) fn profile_fields(
+    check: &mut Check<'_>,
+    at: &FieldPath<'_>,
+    profile: pb::Profile,
+) -> ProfileFields {
     let preferences = Some(profile.preferences_json).filter(|json| !json.is_empty());
     let fields = ProfileFields {
         software_background: profile.software_background,
@@ -45,9 +49,9 @@ pub(in crate::api) fn profile_change(
     check: &mut Check<'_>,
     request: pb::UpdateProfileRequest,
 ) -> ProfileChange {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let at = root.field("profile");
-    let mask = Mask::read(
+    let mask = UpdateMask::read(
         check,
         request.update_mask,
         &[
@@ -92,10 +96,10 @@ pub(in crate::api) fn profile_filter(
     caller: &Caller,
     request: pb::ListProfilesRequest,
 ) -> (ProfileFilter, Fingerprint) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (page, list) = page::read(check, caller, &request);
     if let Some(level) = &request.experience_level {
-        check.text_chars(&root.field("experience_level"), level, 100);
+        check_level(check, &root.field("experience_level"), level);
     }
     let contain = check.optional_json(
         &root.field("preferences_contain_json"),

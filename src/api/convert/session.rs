@@ -5,15 +5,16 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Mask, TIMESTAMP_SECONDS, id_or_new, json_mode, time_to_pb};
+use super::{TIMESTAMP_SECONDS, UpdateMask, id_or_new, json_mode, time_to_pb};
 use crate::{
     api::page,
     auth::Caller,
     domain::{
-        Check, Path,
+        Check, FieldPath,
         page::{Fingerprint, NOT_OURS},
         session::{
-            MAX_CLAIMS, NewSession, Owner, Session, SessionChange, SessionFilter, SessionOrder, check_title,
+            MAX_CLAIMS, NewSession, Session, SessionChange, SessionFilter, SessionOrder, SessionOwner,
+            check_title,
         },
     },
 };
@@ -33,7 +34,7 @@ pub(in crate::api) fn session_to_pb(session: Session) -> pb::Session {
 }
 
 pub(in crate::api) fn new_session(check: &mut Check<'_>, request: pb::CreateSessionRequest) -> NewSession {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     if let Some(title) = &request.title {
         check_title(check, &root.field("title"), title);
     }
@@ -49,9 +50,9 @@ pub(in crate::api) fn session_change(
     check: &mut Check<'_>,
     request: pb::UpdateSessionRequest,
 ) -> SessionChange {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let id = check.uuid(&root.field("session_id"), &request.session_id);
-    let mask = Mask::read(check, request.update_mask, &["title", "metadata_json"]);
+    let mask = UpdateMask::read(check, request.update_mask, &["title", "metadata_json"]);
     if let Some(title) = &request.title {
         check_title(check, &root.field("title"), title);
     }
@@ -71,7 +72,7 @@ pub(in crate::api) fn session_filter(
     caller: &Caller,
     request: pb::ListSessionsRequest,
 ) -> (SessionFilter, Fingerprint) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let (page, list) = page::read::<_, (i64, Uuid)>(check, caller, &request);
     if page.after.is_some_and(|(micros, _)| !is_time(micros)) {
         check.violation(&root.field("page_token"), NOT_OURS);
@@ -100,34 +101,33 @@ fn is_time(micros: i64) -> bool {
     TIMESTAMP_SECONDS.contains(&micros.div_euclid(1_000_000)) && Timestamp::from_microsecond(micros).is_ok()
 }
 
-fn owner(check: &mut Check<'_>, owner: Option<list_sessions_request::Owner>) -> Owner {
-    let root = Path::ROOT;
+fn owner(check: &mut Check<'_>, owner: Option<list_sessions_request::Owner>) -> SessionOwner {
+    let root = FieldPath::ROOT;
     match owner {
         Some(list_sessions_request::Owner::UserId(id)) => {
-            Owner::User(check.uuid(&root.field("user_id"), &id))
+            SessionOwner::User(check.uuid(&root.field("user_id"), &id))
         }
-        Some(list_sessions_request::Owner::Anonymous(true)) => Owner::Anonymous,
+        Some(list_sessions_request::Owner::Anonymous(true)) => SessionOwner::Anonymous,
         Some(list_sessions_request::Owner::Anonymous(false)) => {
             check.violation(&root.field("anonymous"), "must be true, or else user_id be given");
-            Owner::Anonymous
+            SessionOwner::Anonymous
         }
         None => {
             check.violation(&root.field("owner"), "is required: user_id or anonymous");
-            Owner::Anonymous
+            SessionOwner::Anonymous
         }
     }
 }
 
-fn order(check: &mut Check<'_>, owner: Owner, order: i32) -> SessionOrder {
-    let at = Path::ROOT.field("order_by");
+fn order(check: &mut Check<'_>, owner: SessionOwner, order: i32) -> SessionOrder {
+    let at = FieldPath::ROOT.field("order_by");
     match (pb::SessionOrder::try_from(order), owner) {
-        (Ok(pb::SessionOrder::CreatedDesc), _) | (Ok(pb::SessionOrder::Unspecified), Owner::Anonymous) => {
-            SessionOrder::Created
-        }
-        (Ok(pb::SessionOrder::Unspecified | pb::SessionOrder::LastActiveDesc), Owner::User(_)) => {
+        (Ok(pb::SessionOrder::CreatedDesc), _)
+        | (Ok(pb::SessionOrder::Unspecified), SessionOwner::Anonymous) => SessionOrder::Created,
+        (Ok(pb::SessionOrder::Unspecified | pb::SessionOrder::LastActiveDesc), SessionOwner::User(_)) => {
             SessionOrder::LastActive
         }
-        (Ok(pb::SessionOrder::LastActiveDesc), Owner::Anonymous) => {
+        (Ok(pb::SessionOrder::LastActiveDesc), SessionOwner::Anonymous) => {
             check.violation(&at, "must be SESSION_ORDER_CREATED_DESC for anonymous sessions");
             SessionOrder::Created
         }
@@ -140,7 +140,7 @@ fn order(check: &mut Check<'_>, owner: Owner, order: i32) -> SessionOrder {
 
 /// The user, and the sessions that the user claims.
 pub(in crate::api) fn claim(check: &mut Check<'_>, request: &pb::ClaimSessionsRequest) -> (Uuid, Vec<Uuid>) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let user_id = check.uuid(&root.field("user_id"), &request.user_id);
     let given = &request.session_ids;
     if given.len() > MAX_CLAIMS {

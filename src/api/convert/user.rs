@@ -2,12 +2,12 @@
 
 use uuid::Uuid;
 
-use super::{Mask, id_or_new, profile::profile_fields, time_to_pb};
+use super::{UpdateMask, id_or_new, profile::profile_fields, time_to_pb};
 use crate::{
     api::page,
     auth::Caller,
     domain::{
-        Check, Path,
+        Check, FieldPath,
         page::Fingerprint,
         user::{
             NewUser, User, UserChange, UserFilter, UserKey, check_email, check_external_id, check_name,
@@ -34,7 +34,7 @@ pub(in crate::api) fn new_user(
     check: &mut Check<'_>,
     request: pb::CreateUserRequest,
 ) -> (NewUser, Option<String>) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let id = id_or_new(check, &root.field("user_id"), request.user_id.as_deref());
     check_email(check, &root.field("email"), &request.email);
     if let Some(external_id) = &request.external_id {
@@ -64,7 +64,7 @@ pub(in crate::api) fn new_user(
 }
 
 pub(in crate::api) fn user_key(check: &mut Check<'_>, request: pb::GetUserRequest) -> UserKey {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     match request.key {
         Some(Key::UserId(id)) => UserKey::Id(check.uuid(&root.field("user_id"), &id)),
         Some(Key::Email(email)) => {
@@ -86,9 +86,9 @@ pub(in crate::api) fn user_change(
     check: &mut Check<'_>,
     request: pb::UpdateUserRequest,
 ) -> (Uuid, UserChange) {
-    let root = Path::ROOT;
+    let root = FieldPath::ROOT;
     let id = check.uuid(&root.field("user_id"), &request.user_id);
-    let mask = Mask::read(
+    let mask = UpdateMask::read(
         check,
         request.update_mask,
         &["email", "external_id", "name", "is_active"],
@@ -118,7 +118,7 @@ pub(in crate::api) fn user_filter(
 ) -> (UserFilter, Fingerprint) {
     let (page, list) = page::read(check, caller, &request);
     if let Some(prefix) = &request.email_prefix {
-        check_name(check, &Path::ROOT.field("email_prefix"), prefix);
+        check_name(check, &FieldPath::ROOT.field("email_prefix"), prefix);
     }
     let filter = UserFilter {
         page,

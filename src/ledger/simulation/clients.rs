@@ -11,20 +11,20 @@ use crate::{
     auth::Caller,
     domain::{Error, message::NewMessage},
     fair::Holder,
-    ledger::{Ledger, Outcome, Pending, StreamOrder, Unit},
+    ledger::{Ledger, Outcome, PendingOutcome, StreamOrder, Unit},
 };
 
-/// After so many attempts a client believes that its errors don't pass, where that is so.
+/// The attempts after which a client believes that its errors don't pass, where that is so.
 const MOST_ATTEMPTS: usize = 5;
 
 /// A client's connection, to any of the servers.
-pub(super) struct Client {
+pub(super) struct ScheduleClient {
     pub(super) holder: Holder,
     pub(super) servers: Vec<Ledger>,
     pub(super) rng: fastrand::Rng,
 }
 
-impl Client {
+impl ScheduleClient {
     fn server(&mut self) -> Ledger {
         self.servers[self.rng.usize(..self.servers.len())].clone()
     }
@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    /// Some time: of a batch, of a slow one, of a stall.
+    /// A random time: of a batch, of a slow one, of a stall.
     fn some_time(&mut self) -> Duration {
         let most = *self.rng.choice(&[5_000, 60_000, 10_000_000]).unwrap_or(&1);
         Duration::from_micros(self.rng.u64(0..most))
@@ -44,23 +44,23 @@ impl Client {
 }
 
 /// An entry of a stream.
-pub(super) struct Entry {
+pub(super) struct StreamEntry {
     pub(super) session_id: Uuid,
     pub(super) message: NewMessage,
 }
 
-/// What a stream's client wanted to append, in this order, and what it knows of it.
-pub(super) struct Stream {
-    pub(super) script: Vec<Entry>,
+/// The entries that a stream's client wanted to append, in this order, and what it knows of it.
+pub(super) struct ClientStream {
+    pub(super) script: Vec<StreamEntry>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     /// Whether the client was cut off and didn't come back.
     pub(super) has_left: bool,
 }
 
-impl Stream {
+impl ClientStream {
     /// Streams a script, as often as it takes.
-    pub(super) async fn run(mut client: Client, script: Vec<Entry>) -> Stream {
-        let mut stream = Stream {
+    pub(super) async fn run(mut client: ScheduleClient, script: Vec<StreamEntry>) -> ClientStream {
+        let mut stream = ClientStream {
             outcomes: vec![None; script.len()],
             script,
             has_left: false,
@@ -152,7 +152,7 @@ fn is_final(outcome: &Outcome) -> bool {
 #[derive(Default)]
 struct InFlight {
     order: Arc<StreamOrder>,
-    pending: VecDeque<(usize, Pending)>,
+    pending: VecDeque<(usize, PendingOutcome)>,
 }
 
 impl InFlight {
@@ -178,7 +178,7 @@ impl InFlight {
 }
 
 /// A unit, and what its client knows of it.
-pub(super) struct Attempt {
+pub(super) struct UnitAttempt {
     pub(super) unit: Unit,
     pub(super) outcome: Option<Outcome>,
 }
@@ -188,8 +188,8 @@ pub(super) struct UnitClient;
 
 impl UnitClient {
     /// Appends a unit, as often as it takes.
-    pub(super) async fn run(mut client: Client, unit: Unit) -> Attempt {
-        let mut attempt = Attempt { unit, outcome: None };
+    pub(super) async fn run(mut client: ScheduleClient, unit: Unit) -> UnitAttempt {
+        let mut attempt = UnitAttempt { unit, outcome: None };
         let is_entangled = attempt
             .unit
             .messages

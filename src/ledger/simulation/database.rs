@@ -18,11 +18,11 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::state::{Fate, Row, State, Trouble, Wanted};
+use super::state::{ChatRow, Fate, Trouble, WantedMessage, WorldState};
 use crate::ledger::{
     Unit,
-    database::{Appended, Database, Held, Transaction},
-    decide::{Insertion, Known, Session},
+    database::{AppendedRows, Database, LockWait, Transaction},
+    decide::{IdLookup, Insertion, LockedSession},
 };
 
 /// How long a connection without an answer is waited for, as in [`DbOptions`](chatledger_postgres::DbOptions).
@@ -31,39 +31,39 @@ pub(super) const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting to a server that is down is tried.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
-/// Longer than any schedule lasts.
+/// A time that is longer than any schedule lasts.
 pub(super) const PATIENCE: Duration = Duration::from_mins(20);
-/// When PostgreSQL looks for deadlocks.
+/// The wait after which PostgreSQL looks for deadlocks.
 const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The database, to which all servers of a schedule connect.
 #[derive(Clone)]
-pub(super) struct World(Arc<Shared>);
+pub(super) struct World(Arc<SharedWorld>);
 
-struct Shared {
-    state: Mutex<State>,
+struct SharedWorld {
+    state: Mutex<WorldState>,
     /// Something that is waited for may have changed: a lock, a key, whether the server is up.
     changed: Notify,
 }
 
 impl World {
     pub(super) fn new(seed: u64, sessions: &[Uuid], trouble: u8) -> World {
-        World(Arc::new(Shared {
-            state: Mutex::new(State::new(seed, sessions, trouble)),
+        World(Arc::new(SharedWorld {
+            state: Mutex::new(WorldState::new(seed, sessions, trouble)),
             changed: Notify::new(),
         }))
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, WorldState> {
         self.0.state.lock().expect("no panic under the lock")
     }
 
     /// The server is killed: all transactions end, all connections are lost, and none is to be had.
     pub(super) fn kill(&self) {
-        self.change(State::kill);
+        self.change(WorldState::kill);
     }
 
     /// Changes what is wrong with the server.
-    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut WorldState)) {
         change(&mut self.state());
         self.0.changed.notify_waiters();
     }
@@ -77,7 +77,11 @@ impl World {
     }
 
     /// Waits until `look` finds something, as long as the transaction is open.
-    async fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+    async fn wait<T>(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut(&mut WorldState) -> Option<T>,
+    ) -> Option<T> {
         let end = Instant::now() + patience;
         loop {
             let changed = self.0.changed.notified();
@@ -91,15 +95,20 @@ impl World {
     }
 
     /// Locks sessions in id order. Those that don't exist are left out, and those that somebody else has, if so asked.
-    pub(super) async fn lock(&self, tx: u64, ids: &[Uuid], held: Held) -> Result<Vec<Uuid>, Trouble> {
+    pub(super) async fn lock(
+        &self,
+        tx: u64,
+        ids: &[Uuid],
+        lock_wait: LockWait,
+    ) -> Result<Vec<Uuid>, Trouble> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
         let mut locked = Vec::new();
         for id in ids {
-            let is_locked = match held {
-                Held::Skip => self.state().try_lock(tx, id),
-                Held::Wait => {
+            let is_locked = match lock_wait {
+                LockWait::Skip => self.state().try_lock(tx, id),
+                LockWait::Wait => {
                     let wait = self.wait(LOCK_TIMEOUT, |state| match state.try_lock(tx, id) {
                         Some(false) => None,
                         found => Some(found),
@@ -118,7 +127,7 @@ impl World {
     }
 
     /// Inserts messages at the ends of sessions that the transaction has locked.
-    async fn insert(&self, tx: u64, plan: Vec<(Uuid, Vec<Row>)>) -> Result<Appended, Trouble> {
+    async fn insert(&self, tx: u64, plan: Vec<(Uuid, Vec<ChatRow>)>) -> Result<AppendedRows, Trouble> {
         for (session_id, rows) in &plan {
             for row in rows {
                 // A key of a transaction that hasn't ended is waited for.
@@ -145,7 +154,7 @@ impl World {
         let (fate, way, silence) = self.state().fate();
         let kills = self.state().kills;
         let killed = self.wait(PATIENCE, |state| (state.kills > kills).then_some(()));
-        let on_its_way = Unsent(self, tx);
+        let on_its_way = UnsentCall(self, tx);
         time::sleep(way).await;
         std::mem::forget(on_its_way);
         let answer = match fate {
@@ -220,8 +229,8 @@ impl World {
 }
 
 /// A unit's messages under these row ids. Their places are given when they are stored.
-fn rows(unit: &Unit, row_ids: impl IntoIterator<Item = Uuid>) -> (Uuid, Vec<Row>) {
-    let rows = unit.messages.iter().zip(row_ids).map(|(message, id)| Row {
+fn rows(unit: &Unit, row_ids: impl IntoIterator<Item = Uuid>) -> (Uuid, Vec<ChatRow>) {
+    let rows = unit.messages.iter().zip(row_ids).map(|(message, id)| ChatRow {
         id,
         message_id: message.id,
         seq: 0,
@@ -232,9 +241,9 @@ fn rows(unit: &Unit, row_ids: impl IntoIterator<Item = Uuid>) -> (Uuid, Vec<Row>
 }
 
 /// A call whose client may be gone before it has been sent.
-struct Unsent<'a>(&'a World, u64);
+struct UnsentCall<'a>(&'a World, u64);
 
-impl Drop for Unsent<'_> {
+impl Drop for UnsentCall<'_> {
     fn drop(&mut self) {
         self.0.abandon(self.1);
     }
@@ -244,7 +253,7 @@ impl Database for World {
     type Failure = Trouble;
     type Tx = OpenTx;
 
-    async fn append(&self, units: &[&Unit]) -> Result<Appended, Trouble> {
+    async fn append(&self, units: &[&Unit]) -> Result<AppendedRows, Trouble> {
         let tx = self.connected().await?;
         let plan: Vec<_> = units
             .iter()
@@ -253,7 +262,7 @@ impl Database for World {
         let world = self.clone();
         let work = async move {
             let ids: Vec<Uuid> = plan.iter().map(|(session_id, _)| *session_id).collect();
-            let mut locked: HashSet<Uuid> = world.lock(tx, &ids, Held::Skip).await?.into_iter().collect();
+            let mut locked: HashSet<Uuid> = world.lock(tx, &ids, LockWait::Skip).await?.into_iter().collect();
             locked.retain(|id| !world.state().has_given_ids(*id));
             let pause = world.state().work();
             time::sleep(pause).await;
@@ -271,7 +280,7 @@ impl Database for World {
         let tx = self.connected().await?;
         let (world, ids) = (self.clone(), session_ids.to_vec());
         let work = async move {
-            for id in world.lock(tx, &ids, Held::Wait).await? {
+            for id in world.lock(tx, &ids, LockWait::Wait).await? {
                 world.state().raise_last_seq(id);
             }
             world.commit(tx)
@@ -309,35 +318,42 @@ impl Drop for OpenTx {
 impl Transaction for OpenTx {
     type Failure = Trouble;
 
-    async fn lock(&self, units: &[&Unit], held: Held) -> Result<HashMap<Uuid, Session>, Trouble> {
+    async fn lock(
+        &self,
+        units: &[&Unit],
+        lock_wait: LockWait,
+    ) -> Result<HashMap<Uuid, LockedSession>, Trouble> {
         let ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
         let (world, tx) = (self.world.clone(), self.tx);
         let work = async move {
-            let locked = world.lock(tx, &ids, held).await?;
+            let locked = world.lock(tx, &ids, lock_wait).await?;
             Ok(world.state().sessions(&locked))
         };
         self.world.call(tx, work).await
     }
 
-    async fn known(&self, units: &[&Unit]) -> Result<Known, Trouble> {
-        let wanted: Vec<Wanted> = units
+    async fn look_up(&self, units: &[&Unit]) -> Result<IdLookup, Trouble> {
+        let wanted: Vec<WantedMessage> = units
             .iter()
             .enumerate()
             .flat_map(|(u, unit)| {
-                unit.messages.iter().enumerate().map(move |(m, message)| Wanted {
-                    place: (u, m),
-                    session_id: unit.session_id,
-                    id: message.id,
-                    content: message.content.clone(),
-                })
+                unit.messages
+                    .iter()
+                    .enumerate()
+                    .map(move |(m, message)| WantedMessage {
+                        place: (u, m),
+                        session_id: unit.session_id,
+                        id: message.id,
+                        content: message.content.clone(),
+                    })
             })
             .collect();
         let world = self.world.clone();
-        let work = async move { Ok(world.state().known(&wanted)) };
+        let work = async move { Ok(world.state().look_up(&wanted)) };
         self.world.call(self.tx, work).await
     }
 
-    async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<Appended, Trouble> {
+    async fn insert(&self, insertions: &[Insertion<'_>]) -> Result<AppendedRows, Trouble> {
         let plan = insertions
             .iter()
             .map(|insertion| rows(insertion.unit, insertion.row_ids.iter().copied()))

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     model::{Model, ModelChat, ModelMessage, assert_agrees},
-    table::{Row, Table},
+    table::{KeyedTable, TableRow},
 };
 use crate::{
     auth::Caller,
@@ -16,8 +16,8 @@ use crate::{
     },
     ledger::{
         Unit,
-        database::{Appended, Held},
-        decide::{Session, decide},
+        database::{AppendedRows, LockWait},
+        decide::{LockedSession, decide},
     },
 };
 
@@ -27,10 +27,10 @@ const OWNED: u128 = 2;
 const IDS: u128 = 6;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum DecisionStep {
     Batch {
         units: Vec<UnitPlan>,
-        end: End,
+        end: TransactionEnd,
         waits: bool,
     },
     /// A message is stored by hand.
@@ -41,7 +41,7 @@ enum Step {
 
 /// How a batch's transaction ends. Other than by COMMIT, it is run again.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum TransactionEnd {
     Commit,
     LostCommit,
     Abort,
@@ -56,7 +56,7 @@ struct UnitPlan {
     expected_last_seq: Option<i64>,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<DecisionStep>> {
     let ids = subsequence((0..IDS).collect::<Vec<_>>(), 1..=3).prop_shuffle();
     let unit = (
         0..SESSIONS,
@@ -72,11 +72,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             content,
             expected_last_seq,
         });
-    let end = prop_oneof![4 => Just(End::Commit), 1 => Just(End::LostCommit), 1 => Just(End::Abort)];
+    let end = prop_oneof![4 => Just(TransactionEnd::Commit), 1 => Just(TransactionEnd::LostCommit), 1 => Just(TransactionEnd::Abort)];
     let step = prop_oneof![
-        6 => (vec(unit, 1..5), end, any::<bool>()).prop_map(|(units, end, waits)| Step::Batch { units, end, waits }),
-        1 => (0..SESSIONS - 1, 0..IDS).prop_map(|(session, id)| Step::ByHand(session, id)),
-        1 => (0..SESSIONS - 1, 0..4_usize).prop_map(|(session, place)| Step::Delete(session, place)),
+        6 => (vec(unit, 1..5), end, any::<bool>()).prop_map(|(units, end, waits)| DecisionStep::Batch { units, end, waits }),
+        1 => (0..SESSIONS - 1, 0..IDS).prop_map(|(session, id)| DecisionStep::ByHand(session, id)),
+        1 => (0..SESSIONS - 1, 0..4_usize).prop_map(|(session, place)| DecisionStep::Delete(session, place)),
     ];
     vec(step, 1..12)
 }
@@ -107,18 +107,18 @@ impl UnitPlan {
 }
 
 /// The model and the table, side by side.
-struct Both {
+struct ModelCheck {
     model: Model,
-    table: Table,
+    table: KeyedTable,
 }
 
-impl Both {
-    fn new() -> Both {
-        let (mut model, mut table) = (Model::default(), Table::default());
+impl ModelCheck {
+    fn new() -> ModelCheck {
+        let (mut model, mut table) = (Model::default(), KeyedTable::default());
         for n in 0..SESSIONS - 1 {
             let id = Uuid::from_u128(n);
             let user_id = (n == OWNED).then_some(id);
-            let session = Session {
+            let session = LockedSession {
                 tenant: "default".to_owned(),
                 user_id,
                 last_seq: 0,
@@ -130,33 +130,35 @@ impl Both {
             };
             model.chats.insert(id, chat);
         }
-        Both { model, table }
+        ModelCheck { model, table }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &DecisionStep) {
         match step {
-            Step::Batch { units, end, waits } => {
+            DecisionStep::Batch { units, end, waits } => {
                 let units: Vec<Unit> = units.iter().map(UnitPlan::unit).collect();
                 let units: Vec<&Unit> = units.iter().collect();
-                let held = if *waits { Held::Wait } else { Held::Skip };
+                let lock_wait = if *waits { LockWait::Wait } else { LockWait::Skip };
                 match end {
-                    End::Commit => {}
+                    TransactionEnd::Commit => {}
                     // It has happened, but nobody has heard.
-                    End::LostCommit => {
+                    TransactionEnd::LostCommit => {
                         for unit in &units {
                             let _ = self.model.append(unit);
                         }
-                        self.run(&units, held, true);
+                        self.run(&units, lock_wait, true);
                     }
-                    End::Abort => drop(self.run(&units, held, false)),
+                    TransactionEnd::Abort => drop(self.run(&units, lock_wait, false)),
                 }
-                let outcomes = self.run(&units, held, true);
+                let outcomes = self.run(&units, lock_wait, true);
                 for (unit, outcome) in units.iter().zip(&outcomes) {
-                    assert_agrees(outcome.as_ref(), &self.model.append(unit), held);
+                    assert_agrees(outcome.as_ref(), &self.model.append(unit), lock_wait);
                 }
             }
-            Step::ByHand(session, id) => self.store_by_hand(Uuid::from_u128(*session), Uuid::from_u128(*id)),
-            Step::Delete(session, place) => {
+            DecisionStep::ByHand(session, id) => {
+                self.store_by_hand(Uuid::from_u128(*session), Uuid::from_u128(*id));
+            }
+            DecisionStep::Delete(session, place) => {
                 let session_id = Uuid::from_u128(*session);
                 let chat = self.model.chats.get_mut(&session_id).expect("it exists");
                 if let Some(message) = chat.messages.get_mut(*place) {
@@ -170,14 +172,19 @@ impl Both {
         self.model.assert_is(&self.table);
     }
 
-    fn run(&mut self, units: &[&Unit], held: Held, commits: bool) -> Vec<Option<crate::ledger::Outcome>> {
-        let known = self.table.known(units);
-        let decisions = decide(units, held, self.table.sessions.clone(), &known);
+    fn run(
+        &mut self,
+        units: &[&Unit],
+        lock_wait: LockWait,
+        commits: bool,
+    ) -> Vec<Option<crate::ledger::Outcome>> {
+        let lookup = self.table.look_up(units);
+        let decisions = decide(units, lock_wait, self.table.sessions.clone(), &lookup);
         if commits {
             let appended = self.table.insert(decisions.insertions());
             decisions.outcomes(&appended)
         } else {
-            decisions.outcomes(&Appended::default())
+            decisions.outcomes(&AppendedRows::default())
         }
     }
 
@@ -197,7 +204,7 @@ impl Both {
         });
         let session = self.table.sessions.get_mut(&session_id).expect("it exists");
         session.last_seq += 1;
-        self.table.rows.push(Row {
+        self.table.rows.push(TableRow {
             id,
             session_id,
             message_id: id,
@@ -211,9 +218,9 @@ impl Both {
 proptest! {
     #[test]
     fn decisions_are_the_models(steps in steps()) {
-        let mut both = Both::new();
+        let mut check = ModelCheck::new();
         for step in &steps {
-            both.step(step);
+            check.step(step);
         }
     }
 }

@@ -1,14 +1,14 @@
-//! What the ledger should do, told in the shortest way: one unit after the other, on a list of messages for each
-//! session. The decisions are tried beside it, over a table that has keys, with everything that may come between.
+//! A model of what the ledger should do, told in the shortest way: one unit after the other, on a list of messages for
+//! each session. The decisions are tried beside it, over a table that has keys, with everything that may come between.
 
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::table::{Row, Table};
+use super::table::{KeyedTable, TableRow};
 use crate::{
     domain::{Error, Resource},
-    ledger::{Outcome, Unit, database::Held},
+    ledger::{Outcome, Unit, database::LockWait},
 };
 
 /// The sessions, each with its owner and its messages, whose seqs are their places.
@@ -30,12 +30,12 @@ pub(super) struct ModelMessage {
     pub(super) is_deleted: bool,
 }
 
-/// What a unit's caller should hear: for each message its seq, and whether it was stored before.
-pub(super) type Expected = Result<Vec<(i64, bool)>, Error>;
+/// The answer that a unit's caller should hear: for each message its seq, and whether it was stored before.
+pub(super) type ExpectedOutcome = Result<Vec<(i64, bool)>, Error>;
 
 impl Model {
     /// Appends a unit.
-    pub(super) fn append(&mut self, unit: &Unit) -> Expected {
+    pub(super) fn append(&mut self, unit: &Unit) -> ExpectedOutcome {
         let not_found = Error::NotFound(Resource::Session);
         let chat = self.chats.get_mut(&unit.session_id).ok_or(not_found.clone())?;
         if unit
@@ -83,10 +83,10 @@ impl Model {
             .collect())
     }
 
-    /// Whether a table holds the same.
-    pub(super) fn assert_is(&self, table: &Table) {
+    /// Panics where a table doesn't hold what the model does.
+    pub(super) fn assert_is(&self, table: &KeyedTable) {
         for (session_id, chat) in &self.chats {
-            let mut rows: Vec<&Row> = table
+            let mut rows: Vec<&TableRow> = table
                 .rows
                 .iter()
                 .filter(|row| row.session_id == *session_id)
@@ -109,17 +109,17 @@ fn seq(place: usize) -> i64 {
     i64::try_from(place).expect("a short list") + 1
 }
 
-/// Whether an outcome is what the model says. Of errors the kind is compared; of units that may be skipped, that they
-/// were.
-pub(super) fn assert_agrees(outcome: Option<&Outcome>, expected: &Expected, held: Held) {
+/// Panics where an outcome isn't what the model says. Of errors the kind is compared; of units that may be skipped,
+/// that they were.
+pub(super) fn assert_agrees(outcome: Option<&Outcome>, expected: &ExpectedOutcome, lock_wait: LockWait) {
     match (outcome, expected) {
-        (None, Err(Error::NotFound(_))) => assert_eq!(held, Held::Skip),
+        (None, Err(Error::NotFound(_))) => assert_eq!(lock_wait, LockWait::Skip),
         (Some(Ok(receipts)), Ok(expected)) => {
-            let told: Vec<_> = receipts
+            let receipts: Vec<_> = receipts
                 .iter()
                 .map(|receipt| (receipt.seq, receipt.deduplicated))
                 .collect();
-            assert_eq!(&told, expected);
+            assert_eq!(&receipts, expected);
         }
         (Some(Err(Error::MessageIdReused(_))), Err(Error::MessageIdReused(_))) => {}
         (Some(Err(error)), Err(expected)) => assert_eq!(format!("{error:?}"), format!("{expected:?}")),

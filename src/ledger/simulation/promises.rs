@@ -8,30 +8,30 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    clients::{Attempt, Stream},
+    clients::{ClientStream, UnitAttempt},
     database::World,
-    state::{BY_HAND, Chat, ENTANGLED, POISON, Row},
+    state::{BY_HAND, Chat, ChatRow, ENTANGLED, POISON},
 };
 use crate::domain::{
     Error,
     message::{NewMessage, Receipt},
 };
 
-/// What the clients know.
+/// The records of what the clients know.
 #[derive(Default)]
-pub(super) struct Records {
-    pub(super) streams: Vec<Stream>,
-    pub(super) units: Vec<Attempt>,
+pub(super) struct ClientRecords {
+    pub(super) streams: Vec<ClientStream>,
+    pub(super) units: Vec<UnitAttempt>,
 }
 
-/// What is stored, by session and message id.
-type Rows<'a> = HashMap<(Uuid, Uuid), &'a Row>;
+/// The stored rows, by session and message id.
+type RowsById<'a> = HashMap<(Uuid, Uuid), &'a ChatRow>;
 
 /// Panics where a promise is broken, and answers a digest of what is stored.
-pub(super) fn check(world: &World, records: &Records, told: &HashSet<Uuid>) -> u64 {
+pub(super) fn check(world: &World, records: &ClientRecords, woken: &HashSet<Uuid>) -> u64 {
     let state = world.state();
     let mut digest = DefaultHasher::new();
-    let mut rows = Rows::new();
+    let mut rows = RowsById::new();
     for (&session_id, chat) in &state.chats {
         check_chat(chat);
         for row in &chat.rows {
@@ -41,14 +41,14 @@ pub(super) fn check(world: &World, records: &Records, told: &HashSet<Uuid>) -> u
         }
     }
     for stream in &records.streams {
-        check_stream(stream, &rows, told);
+        check_stream(stream, &rows, woken);
     }
     for attempt in &records.units {
-        check_unit(attempt, &rows, told);
+        check_unit(attempt, &rows, woken);
     }
     check_rivals(&records.units);
     let own: HashSet<Uuid> = own_ids(records).collect();
-    let strange = |row: &&Row| row.content != BY_HAND && !own.contains(&row.message_id);
+    let strange = |row: &&ChatRow| row.content != BY_HAND && !own.contains(&row.message_id);
     assert_eq!(
         rows.values().copied().filter(strange).count(),
         0,
@@ -57,7 +57,7 @@ pub(super) fn check(world: &World, records: &Records, told: &HashSet<Uuid>) -> u
     digest.finish()
 }
 
-fn own_ids(records: &Records) -> impl Iterator<Item = Uuid> {
+fn own_ids(records: &ClientRecords) -> impl Iterator<Item = Uuid> {
     let streamed = records.streams.iter().flat_map(|stream| &stream.script);
     let units = records.units.iter().flat_map(|attempt| &attempt.unit.messages);
     streamed
@@ -84,8 +84,9 @@ fn check_chat(chat: &Chat) {
     }
 }
 
-/// Of a stream's entries for a session a prefix is stored, in order; and all of them, if its client came to an end.
-fn check_stream(stream: &Stream, rows: &Rows<'_>, told: &HashSet<Uuid>) {
+/// Checks that of a stream's entries for a session a prefix is stored, in order; and all of them, if its client came to
+/// an end.
+fn check_stream(stream: &ClientStream, rows: &RowsById<'_>, woken: &HashSet<Uuid>) {
     let sessions: HashSet<Uuid> = stream.script.iter().map(|entry| entry.session_id).collect();
     for session_id in sessions {
         let entries = stream.script.iter().zip(&stream.outcomes);
@@ -100,7 +101,7 @@ fn check_stream(stream: &Stream, rows: &Rows<'_>, told: &HashSet<Uuid>) {
                     receipts,
                     session_id,
                     rows,
-                    told,
+                    woken,
                 ),
                 Some(Err(error)) => {
                     assert!(entry.message.content == POISON, "refused: {error}");
@@ -129,9 +130,9 @@ fn check_stream(stream: &Stream, rows: &Rows<'_>, told: &HashSet<Uuid>) {
 }
 
 /// A unit is stored as a whole, with consecutive seqs, or not at all.
-fn check_unit(attempt: &Attempt, rows: &Rows<'_>, told: &HashSet<Uuid>) {
+fn check_unit(attempt: &UnitAttempt, rows: &RowsById<'_>, woken: &HashSet<Uuid>) {
     let unit = &attempt.unit;
-    let stored: Vec<Option<&&Row>> = unit
+    let stored: Vec<Option<&&ChatRow>> = unit
         .messages
         .iter()
         .map(|message| {
@@ -148,7 +149,7 @@ fn check_unit(attempt: &Attempt, rows: &Rows<'_>, told: &HashSet<Uuid>) {
     );
     match &attempt.outcome {
         Some(Ok(receipts)) => {
-            check_receipts(&unit.messages, receipts, unit.session_id, rows, told);
+            check_receipts(&unit.messages, receipts, unit.session_id, rows, woken);
             if let Some(expected) = unit.expected_last_seq {
                 assert_eq!(seqs[0], expected + 1, "the expected last seq");
             }
@@ -176,7 +177,7 @@ fn check_unit(attempt: &Attempt, rows: &Rows<'_>, told: &HashSet<Uuid>) {
 }
 
 /// Units with the same ids for the same session: one of those whose contents differ is stored, and the others fail.
-fn check_rivals(units: &[Attempt]) {
+fn check_rivals(units: &[UnitAttempt]) {
     for (n, attempt) in units.iter().enumerate() {
         let Some(Err(Error::MessageIdReused(_))) = attempt.outcome else {
             continue;
@@ -196,12 +197,12 @@ fn check_receipts(
     messages: &[NewMessage],
     receipts: &[Receipt],
     session_id: Uuid,
-    rows: &Rows<'_>,
-    told: &HashSet<Uuid>,
+    rows: &RowsById<'_>,
+    woken: &HashSet<Uuid>,
 ) {
     assert_eq!(messages.len(), receipts.len(), "a receipt a message");
     assert!(
-        told.contains(&session_id),
+        woken.contains(&session_id),
         "a session whose watchers weren't woken"
     );
     for (message, receipt) in messages.iter().zip(receipts) {
@@ -209,14 +210,14 @@ fn check_receipts(
             .get(&(session_id, message.id))
             .expect("an acknowledged message is stored");
         assert_eq!(row.content, message.content, "the content");
-        let told = (
+        let place = (
             receipt.message_id,
             receipt.session_id,
             receipt.seq,
             receipt.created_at,
         );
         assert_eq!(
-            told,
+            place,
             (message.id, session_id, row.seq, row.created_at),
             "a receipt"
         );

@@ -16,9 +16,9 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    clients::{Attempt, Client, Entry, Stream, UnitClient},
+    clients::{ClientStream, ScheduleClient, StreamEntry, UnitAttempt, UnitClient},
     database::{PATIENCE, World},
-    promises::{self, Records},
+    promises::{self, ClientRecords},
     state::{ENTANGLED, POISON},
 };
 use crate::{
@@ -28,10 +28,10 @@ use crate::{
         message::{NewMessage, Role},
     },
     fair::Holder,
-    ledger::{Ledger, LedgerOptions, Parts, Size, Unit, database::Held},
+    ledger::{AppendSize, Ledger, LedgerOptions, LedgerParts, Unit, database::LockWait},
 };
 
-/// After the last fault, everything is over within this time: a silent connection's limit, a lock's, and once more
+/// The time within which everything is over after the last fault: a silent connection's limit, a lock's, and once more
 /// each for what had waited behind them.
 const RECOVERY: Duration = Duration::from_secs(40);
 
@@ -43,39 +43,39 @@ pub(super) fn run(seed: u64) -> u64 {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        time::timeout(PATIENCE, Schedule::new(seed).run())
+        time::timeout(PATIENCE, SimulationSchedule::new(seed).run())
             .await
             .expect("everybody is answered")
     })
 }
 
-struct Schedule {
+struct SimulationSchedule {
     rng: fastrand::Rng,
     world: World,
     servers: Vec<Ledger>,
     sessions: Vec<Uuid>,
     /// The sessions whose watchers have been woken.
-    told: Arc<Mutex<HashSet<Uuid>>>,
+    woken: Arc<Mutex<HashSet<Uuid>>>,
     clients: u64,
-    units: Vec<JoinHandle<Attempt>>,
+    units: Vec<JoinHandle<UnitAttempt>>,
 }
 
-impl Schedule {
-    fn new(seed: u64) -> Schedule {
+impl SimulationSchedule {
+    fn new(seed: u64) -> SimulationSchedule {
         let mut rng = fastrand::Rng::with_seed(seed);
         let sessions: Vec<Uuid> = (0..rng.usize(1..5)).map(|_| uuid(&mut rng)).collect();
         let trouble = *rng.choice(&[0, 2, 10, 25]).unwrap_or(&0);
         let world = World::new(rng.u64(..), &sessions, trouble);
-        let told = Arc::new(Mutex::new(HashSet::new()));
+        let woken = Arc::new(Mutex::new(HashSet::new()));
         let servers = (0..rng.usize(1..3))
-            .map(|_| server(&mut rng, &world, &told))
+            .map(|_| server(&mut rng, &world, &woken))
             .collect();
-        Schedule {
+        SimulationSchedule {
             rng,
             world,
             servers,
             sessions,
-            told,
+            woken,
             clients: 0,
             units: Vec::new(),
         }
@@ -97,7 +97,7 @@ impl Schedule {
             .await
             .expect("faults don't panic");
 
-        let mut records = Records::default();
+        let mut records = ClientRecords::default();
         for stream in streams {
             records.streams.push(stream.await.expect("a stream's promises"));
         }
@@ -111,30 +111,30 @@ impl Schedule {
         for server in &self.servers {
             assert_eq!(server.room.rows_taken(), 0, "room that nobody gave back");
         }
-        promises::check(&self.world, &records, &self.told.lock().expect("not poisoned"))
+        promises::check(&self.world, &records, &self.woken.lock().expect("not poisoned"))
     }
 
-    fn client(&mut self) -> Client {
+    fn client(&mut self) -> ScheduleClient {
         self.clients += 1;
-        Client {
+        ScheduleClient {
             holder: Holder(self.clients),
             servers: self.servers.clone(),
             rng: self.rng.fork(),
         }
     }
 
-    fn stream(&mut self) -> JoinHandle<Stream> {
+    fn stream(&mut self) -> JoinHandle<ClientStream> {
         let script = (0..self.rng.usize(1..25))
             .map(|n| {
                 let content = if self.rng.u8(0..30) == 0 { POISON } else { "" };
                 let session_id = self.session();
-                Entry {
+                StreamEntry {
                     session_id,
                     message: self.message(content, n),
                 }
             })
             .collect();
-        tokio::spawn(Stream::run(self.client(), script))
+        tokio::spawn(ClientStream::run(self.client(), script))
     }
 
     /// A unit, or two that have something in common.
@@ -205,14 +205,14 @@ impl Schedule {
 }
 
 /// A server with as many lanes, as much room and as large batches as the seed says.
-fn server(rng: &mut fastrand::Rng, world: &World, told: &Arc<Mutex<HashSet<Uuid>>>) -> Ledger {
-    let told = Arc::clone(told);
-    let parts = Parts {
+fn server(rng: &mut fastrand::Rng, world: &World, woken: &Arc<Mutex<HashSet<Uuid>>>) -> Ledger {
+    let woken = Arc::clone(woken);
+    let parts = LedgerParts {
         lanes: world.clone(),
         aside: world.clone(),
-        changed: Arc::new(move |ids| told.lock().expect("not poisoned").extend(ids)),
+        on_change: Arc::new(move |ids| woken.lock().expect("not poisoned").extend(ids)),
         key: rng.u64(..),
-        batch_cap: Size {
+        batch_cap: AppendSize {
             rows: rng.usize(1..20),
             bytes: 1 << 20,
         },
@@ -252,7 +252,7 @@ async fn lock_now_and_then(world: World, sessions: Vec<Uuid>, mut rng: fastrand:
         time::sleep(Duration::from_millis(rng.u64(0..3000))).await;
         let tx = world.begin();
         let session_id = sessions[rng.usize(..sessions.len())];
-        let locked = world.lock(tx, &[session_id], Held::Wait).await;
+        let locked = world.lock(tx, &[session_id], LockWait::Wait).await;
         if locked.is_ok_and(|locked| !locked.is_empty()) {
             time::sleep(Duration::from_millis(rng.u64(0..7000))).await;
             if rng.bool() {

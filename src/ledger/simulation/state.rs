@@ -1,4 +1,4 @@
-//! What is in the simulated database, and what its statements do to it, each in one moment.
+//! The contents of the simulated database, and what its statements do to it, each in one moment.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,8 +14,8 @@ use super::database::ATTEMPT_LIMIT;
 use crate::{
     domain::Error,
     ledger::{
-        database::{Appended, AppendedRow, Failure, Remedy},
-        decide::{Known, Session, Stored},
+        database::{AppendedRow, AppendedRows, DatabaseFailure, Remedy},
+        decide::{IdLookup, LockedSession, StoredMessage},
     },
 };
 
@@ -23,23 +23,23 @@ use crate::{
 pub(super) const POISON: &str = "poison";
 /// The content of messages that somebody's own INSERT has stored.
 pub(super) const BY_HAND: &str = "by hand";
-/// After which PostgreSQL lets go of the locks of somebody who has fallen silent, in milliseconds.
+/// The time after which PostgreSQL lets go of the locks of somebody who has fallen silent, in milliseconds.
 const IDLE_IN_TRANSACTION: u64 = 10_000;
 
 /// The content of messages for which somebody's own trigger wants a lock that isn't to be had.
 pub(super) const ENTANGLED: &str = "entangled";
 
-/// All of the database.
-pub(super) struct State {
+/// The whole simulated database.
+pub(super) struct WorldState {
     pub(super) chats: BTreeMap<Uuid, Chat>,
-    /// Whose row has an id, also rows of transactions that haven't ended.
+    /// The owner of each row id, also rows of transactions that haven't ended.
     ids: HashMap<Uuid, (Uuid, Option<u64>)>,
-    open: BTreeMap<u64, Vec<(Uuid, Row)>>,
+    open: BTreeMap<u64, Vec<(Uuid, ChatRow)>>,
     last_tx: u64,
     /// How often the server has been killed.
     pub(super) kills: u64,
     rng: fastrand::Rng,
-    /// In percent of the calls.
+    /// The share of calls that fail, in percent.
     pub(super) trouble: u8,
     pub(super) disk_is_full: bool,
     pub(super) is_down: bool,
@@ -50,14 +50,14 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Chat {
     pub(super) last_seq: i64,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<ChatRow>,
     has_given_ids: bool,
     locked_by: Option<u64>,
 }
 
 /// A stored message.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct ChatRow {
     pub(super) id: Uuid,
     pub(super) message_id: Uuid,
     pub(super) seq: i64,
@@ -80,12 +80,12 @@ pub(super) enum Trouble {
     LockTimeout,
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 pub(super) enum Fate {
     Answered,
-    /// It never arrives.
+    /// The call never arrives.
     LostBefore,
-    /// It takes effect, a while later, and the answer is lost.
+    /// The call takes effect, a while later, and the answer is lost.
     LostAfter(Duration),
     Aborted,
 }
@@ -96,7 +96,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl Failure for Trouble {
+impl DatabaseFailure for Trouble {
     fn remedy(&self) -> Remedy {
         match self {
             Trouble::Lost | Trouble::Deadlock => Remedy::Again,
@@ -108,7 +108,7 @@ impl Failure for Trouble {
         }
     }
 
-    fn told(self) -> Error {
+    fn into_error(self) -> Error {
         match self {
             Trouble::Lost | Trouble::Down | Trouble::DiskFull => Error::DatabaseUnavailable,
             Trouble::Refused => Error::DatabaseRefused { constraint: None },
@@ -119,9 +119,9 @@ impl Failure for Trouble {
     }
 }
 
-impl State {
-    pub(super) fn new(seed: u64, sessions: &[Uuid], trouble: u8) -> State {
-        State {
+impl WorldState {
+    pub(super) fn new(seed: u64, sessions: &[Uuid], trouble: u8) -> WorldState {
+        WorldState {
             chats: sessions.iter().map(|&id| (id, Chat::default())).collect(),
             ids: HashMap::new(),
             open: BTreeMap::new(),
@@ -166,7 +166,11 @@ impl State {
         }
     }
 
-    pub(super) fn insert(&mut self, tx: u64, plan: Vec<(Uuid, Vec<Row>)>) -> Result<Appended, Trouble> {
+    pub(super) fn insert(
+        &mut self,
+        tx: u64,
+        plan: Vec<(Uuid, Vec<ChatRow>)>,
+    ) -> Result<AppendedRows, Trouble> {
         if self.disk_is_full {
             return Err(Trouble::DiskFull);
         }
@@ -280,7 +284,7 @@ impl State {
         self.ids.insert(id, (session_id, Some(tx)));
         open.push((
             session_id,
-            Row {
+            ChatRow {
                 id,
                 message_id: id,
                 seq: last + 1,
@@ -296,7 +300,7 @@ impl State {
         Timestamp::from_microsecond(1_700_000_000_000_000 + elapsed).expect("within a day of it")
     }
 
-    /// What becomes of a call, how long its way takes, and how long a lost answer is waited for.
+    /// The fate of a call, how long its way takes, and how long a lost answer is waited for.
     pub(super) fn fate(&mut self) -> (Fate, Duration, Duration) {
         let rng = &mut self.rng;
         let way = Duration::from_micros(rng.u64(50..3000));
@@ -315,34 +319,34 @@ impl State {
         (fate, way, silence)
     }
 
-    pub(super) fn known(&self, wanted: &[Wanted]) -> Known {
-        let mut known = Known::default();
+    pub(super) fn look_up(&self, wanted: &[WantedMessage]) -> IdLookup {
+        let mut lookup = IdLookup::default();
         for wanted in wanted {
             let place = wanted.place;
-            known.spare.insert(place, row_id(wanted.session_id, wanted.id));
+            lookup.spare.insert(place, row_id(wanted.session_id, wanted.id));
             let chat = self.chats.get(&wanted.session_id);
             let row = chat.and_then(|chat| chat.rows.iter().find(|row| row.message_id == wanted.id));
             if let Some(row) = row {
-                let stored = Stored {
+                let stored = StoredMessage {
                     seq: row.seq,
                     created_at: row.created_at,
                     deleted: false,
                     same: row.content == wanted.content,
                 };
-                known.stored.insert(place, stored);
+                lookup.stored.insert(place, stored);
             }
             if let Some((owner, None)) = self.ids.get(&wanted.id)
                 && *owner != wanted.session_id
             {
-                known.elsewhere.insert(place);
+                lookup.elsewhere.insert(place);
             }
         }
-        known
+        lookup
     }
 
-    pub(super) fn sessions(&self, ids: &[Uuid]) -> HashMap<Uuid, Session> {
+    pub(super) fn sessions(&self, ids: &[Uuid]) -> HashMap<Uuid, LockedSession> {
         let sessions = ids.iter().map(|id| {
-            let session = Session {
+            let session = LockedSession {
                 tenant: "default".to_owned(),
                 user_id: None,
                 last_seq: self.chats[id].last_seq,
@@ -354,14 +358,14 @@ impl State {
 }
 
 /// A message that is looked up.
-pub(super) struct Wanted {
+pub(super) struct WantedMessage {
     pub(super) place: (usize, usize),
     pub(super) session_id: Uuid,
     pub(super) id: Uuid,
     pub(super) content: String,
 }
 
-/// As the schema's `message_row_id`.
+/// The id that the schema's `message_row_id` gives.
 pub(super) fn row_id(session_id: Uuid, id: Uuid) -> Uuid {
     Uuid::new_v5(&session_id, id.as_bytes())
 }

@@ -8,19 +8,19 @@ use uuid::Uuid;
 use super::state::row_id;
 use crate::ledger::{
     Unit,
-    database::{Appended, AppendedRow},
-    decide::{Insertion, Known, Session, Stored},
+    database::{AppendedRow, AppendedRows},
+    decide::{IdLookup, Insertion, LockedSession, StoredMessage},
 };
 
 /// The sessions' counters and owners, and the messages.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
-    pub(super) sessions: HashMap<Uuid, Session>,
-    pub(super) rows: Vec<Row>,
+pub(super) struct KeyedTable {
+    pub(super) sessions: HashMap<Uuid, LockedSession>,
+    pub(super) rows: Vec<TableRow>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct TableRow {
     pub(super) id: Uuid,
     pub(super) session_id: Uuid,
     pub(super) message_id: Uuid,
@@ -29,33 +29,33 @@ pub(super) struct Row {
     pub(super) is_deleted: bool,
 }
 
-impl Table {
-    /// What is stored of the units' messages.
-    pub(super) fn known(&self, units: &[&Unit]) -> Known {
-        let mut known = Known::default();
+impl KeyedTable {
+    /// Looks up what is stored of the units' messages.
+    pub(super) fn look_up(&self, units: &[&Unit]) -> IdLookup {
+        let mut lookup = IdLookup::default();
         for (u, unit) in units.iter().enumerate() {
             for (m, message) in unit.messages.iter().enumerate() {
-                known.spare.insert((u, m), row_id(unit.session_id, message.id));
+                lookup.spare.insert((u, m), row_id(unit.session_id, message.id));
                 for row in &self.rows {
                     if row.session_id == unit.session_id && row.message_id == message.id {
-                        let stored = Stored {
+                        let stored = StoredMessage {
                             seq: row.seq,
                             created_at: Timestamp::UNIX_EPOCH,
                             deleted: row.is_deleted,
                             same: row.content == message.content,
                         };
-                        known.stored.insert((u, m), stored);
+                        lookup.stored.insert((u, m), stored);
                     } else if row.id == message.id {
-                        known.elsewhere.insert((u, m));
+                        lookup.elsewhere.insert((u, m));
                     }
                 }
             }
         }
-        known
+        lookup
     }
 
     /// Stores messages. Keys are the table's, and whoever violates one has decided wrongly.
-    pub(super) fn insert(&mut self, insertions: &[Insertion<'_>]) -> Appended {
+    pub(super) fn insert(&mut self, insertions: &[Insertion<'_>]) -> AppendedRows {
         let mut appended = Vec::new();
         for insertion in insertions {
             let session_id = insertion.unit.session_id;
@@ -70,7 +70,7 @@ impl Table {
                     seq,
                     created_at: Timestamp::UNIX_EPOCH,
                 });
-                self.rows.push(Row {
+                self.rows.push(TableRow {
                     id,
                     session_id,
                     message_id: message.id,

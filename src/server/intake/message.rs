@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use tokio::time::{self, Instant};
 use tonic::{Status, body::Body};
 
-use super::{super::link::Link, Intake, shape::Method};
+use super::{super::link::Link, Intake, shape::ContractMethod};
 use crate::{domain::Error, fair::Holder, memory::Charge};
 
 /// The bytes before each message.
@@ -20,7 +20,7 @@ const STEP: usize = 64 << 10;
 /// The copies of a message that there are at a time, see [`super`].
 const COPIES: usize = 2;
 
-/// How a call's messages may be packed.
+/// The packing of a call's messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     None,
@@ -28,12 +28,12 @@ pub(super) enum Packing {
 }
 
 /// A body that is being received.
-pub(super) struct Arriving {
+pub(super) struct ArrivingBody {
     pub(super) body: Body,
     pub(super) link: Option<Arc<Link>>,
 }
 
-impl Arriving {
+impl ArrivingBody {
     fn taken(&self, bytes: usize) {
         if let Some(link) = &self.link {
             link.unread().taken(bytes);
@@ -41,7 +41,7 @@ impl Arriving {
     }
 }
 
-impl Drop for Arriving {
+impl Drop for ArrivingBody {
     /// Takes what has come and nobody will read.
     fn drop(&mut self) {
         while let Some(Some(Ok(frame))) = self.body.frame().now_or_never() {
@@ -51,39 +51,39 @@ impl Drop for Arriving {
 }
 
 /// The messages of a call.
-pub(super) struct Messages {
+pub(super) struct RequestMessages {
     intake: Arc<Intake>,
-    method: Method,
+    method: ContractMethod,
     packing: Packing,
     holder: Holder,
-    body: Arriving,
-    /// Received, and not looked at yet.
+    body: ArrivingBody,
+    /// The bytes that were received and not looked at yet.
     rest: Bytes,
-    /// What `rest` holds, where that isn't just what came at once.
+    /// The memory of `rest`, where that isn't just what came at once.
     charge: Charge,
-    /// Where all of a unary call's message must be there.
+    /// The moment by which a unary call's message must be there.
     until: Option<Instant>,
-    /// What is to be told after the messages that came before it.
+    /// The failure that is told after the messages that came before it.
     failed: Option<Status>,
 }
 
 /// Whole messages with their headers.
-pub(super) struct Whole {
+pub(super) struct WholeMessages {
     pub(super) bytes: Bytes,
     pub(super) count: usize,
     pub(super) charge: Charge,
 }
 
 /// A message's header.
-struct Header {
+struct MessageHeader {
     is_packed: bool,
     /// With the header.
     length: usize,
 }
 
-/// What is found at the head of what has been received.
+/// The messages that are found whole at the head of what has been received.
 #[derive(Default)]
-struct Found {
+struct ReadyMessages {
     length: usize,
     count: usize,
     built: usize,
@@ -91,15 +91,15 @@ struct Found {
 
 // A status is what a call ends with.
 #[allow(clippy::result_large_err)]
-impl Messages {
+impl RequestMessages {
     pub(super) fn new(
         intake: Arc<Intake>,
-        method: Method,
+        method: ContractMethod,
         packing: Packing,
         holder: Holder,
-        body: Arriving,
+        body: ArrivingBody,
     ) -> Self {
-        Messages {
+        RequestMessages {
             charge: intake.memory.nothing(holder),
             intake,
             method,
@@ -125,7 +125,7 @@ impl Messages {
     }
 
     /// The next messages: those that have come together, or one.
-    pub(super) async fn next(&mut self) -> Result<Option<Whole>, Status> {
+    pub(super) async fn next(&mut self) -> Result<Option<WholeMessages>, Status> {
         if let Some(status) = self.failed.take() {
             return Err(status);
         }
@@ -161,8 +161,8 @@ impl Messages {
     }
 
     /// The whole messages at the head of what has been received that aren't packed.
-    fn look(&mut self) -> Found {
-        let mut found = Found::default();
+    fn look(&mut self) -> ReadyMessages {
+        let mut found = ReadyMessages::default();
         loop {
             let bytes = &self.rest[found.length..];
             let looked = self.header(bytes).and_then(|header| match header {
@@ -186,19 +186,19 @@ impl Messages {
                 }
             }
             // A unary call has one; more would be held for nothing.
-            if !self.method.is_stream {
+            if !self.method.client_streams {
                 return found;
             }
         }
     }
 
-    async fn hand_on(&mut self, found: Found) -> Result<Whole, Status> {
+    async fn hand_on(&mut self, found: ReadyMessages) -> Result<WholeMessages, Status> {
         let bytes = self.rest.split_to(found.length);
         let nothing = self.intake.memory.nothing(self.holder);
         let mut charge = std::mem::replace(&mut self.charge, nothing);
-        self.charged(&mut charge, COPIES * found.length + found.built)
+        self.grow_charge(&mut charge, COPIES * found.length + found.built)
             .await?;
-        Ok(Whole {
+        Ok(WholeMessages {
             bytes,
             count: found.count,
             charge,
@@ -206,7 +206,7 @@ impl Messages {
     }
 
     /// Waits for memory. A stream waits as long as it takes: what it waits for are answers to what it has sent.
-    async fn charged(&mut self, charge: &mut Charge, bytes: usize) -> Result<(), Status> {
+    async fn grow_charge(&mut self, charge: &mut Charge, bytes: usize) -> Result<(), Status> {
         match self.until {
             Some(until) => Ok(charge.grow_soon(bytes, Some(until)).await?),
             None => {
@@ -216,7 +216,7 @@ impl Messages {
         }
     }
 
-    fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Error> {
+    fn header(&self, bytes: &[u8]) -> Result<Option<MessageHeader>, Error> {
         let Some((&[flag, a, b, c, d], _)) = bytes.split_first_chunk() else {
             return Ok(None);
         };
@@ -235,7 +235,7 @@ impl Messages {
             }
             _ => return Err(invalid("is not framed as gRPC frames messages")),
         };
-        Ok(Some(Header {
+        Ok(Some(MessageHeader {
             is_packed,
             length: HEADER + length,
         }))
@@ -264,7 +264,7 @@ impl Messages {
     async fn fill(&mut self, needed: usize, until: Instant) -> Result<(), Status> {
         let mut bytes = BytesMut::from(std::mem::take(&mut self.rest));
         while bytes.len() < needed {
-            let awaited = self.body.link.as_ref().map(Link::waits);
+            let awaited = self.body.link.as_ref().map(Link::debt);
             let Some(data) = self.data(Some(until)).await? else {
                 return Err(invalid("ends in the middle of a message").into());
             };
@@ -297,7 +297,7 @@ impl Messages {
     }
 
     /// Unpacks a message, into no more than a request may have.
-    async fn unpack(&mut self, packed: &[u8], until: Option<Instant>) -> Result<Whole, Status> {
+    async fn unpack(&mut self, packed: &[u8], until: Option<Instant>) -> Result<WholeMessages, Status> {
         let max = self.intake.max_request_bytes;
         let nothing = self.intake.memory.nothing(self.holder);
         let mut charge = std::mem::replace(&mut self.charge, nothing);
@@ -320,9 +320,9 @@ impl Messages {
         let length = u32::try_from(bytes.len() - HEADER).unwrap_or(u32::MAX);
         bytes[1..HEADER].copy_from_slice(&length.to_be_bytes());
         let built = self.intake.scan(self.method, &bytes[HEADER..])?;
-        self.charged(&mut charge, COPIES * bytes.len() + packed.len() + built)
+        self.grow_charge(&mut charge, COPIES * bytes.len() + packed.len() + built)
             .await?;
-        Ok(Whole {
+        Ok(WholeMessages {
             bytes: bytes.into(),
             count: 1,
             charge,

@@ -21,38 +21,38 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use self::{
-    message::{Arriving, Messages, Packing},
-    shape::{Method, Shapes},
+    message::{ArrivingBody, Packing, RequestMessages},
+    shape::{ContractMethod, Shapes},
 };
 use super::link::Link;
 use crate::{
     api::Charges,
     domain::{Error, Limits},
     fair::Holder,
-    memory::{Charge, Memory},
+    memory::{Charge, MemoryBudget},
 };
 use chatledger_protocol::DESCRIPTORS;
 
-/// What a call takes besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
+/// The memory of a call besides its messages: HTTP/2's state of it, its task, its headers, and the library's buffer of 8
 /// KiB, which short messages are encoded into.
 pub(super) const CALL_BYTES: usize = 8 << 10;
-/// The same for a stream of entries, which has a second task, and a queue.
+/// The same memory for a stream of entries, which has a second task, and a queue.
 const STREAM_BYTES: usize = 12 << 10;
 
 /// The most bytes that a request may become, in multiples of the largest request: a frame of 4,096 entries with 100
 /// short citations each, which is allowed, becomes 60 MiB.
 const BUILT: usize = 8;
 
-/// What reads requests.
+/// The reader of requests.
 pub(super) struct Intake {
     shapes: Shapes,
-    memory: Memory,
+    memory: MemoryBudget,
     max_request_bytes: usize,
     read_timeout: Duration,
 }
 
 /// A request that has been read, or is being read as a stream, and what it holds until its call is over.
-pub(super) struct Received {
+pub(super) struct ReceivedRequest {
     pub(super) request: Request<Body>,
     pub(super) charge: Charge,
 }
@@ -60,13 +60,24 @@ pub(super) struct Received {
 impl Intake {
     /// # Errors
     /// None: the descriptors are the program's own.
-    pub(super) fn new(limits: &Limits, memory: &Memory, read_timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        limits: &Limits,
+        memory: &MemoryBudget,
+        read_timeout: Duration,
+    ) -> anyhow::Result<Self> {
         Ok(Intake {
             shapes: Shapes::read(DESCRIPTORS, limits)?,
             memory: memory.clone(),
             max_request_bytes: limits.max_request_bytes,
             read_timeout,
         })
+    }
+
+    /// Whether a method's client or the server may send for as long as it likes, by the contract. False for a method that
+    /// the contract doesn't have.
+    pub(super) fn is_stream(&self, path: &str) -> bool {
+        let method = self.shapes.method(path);
+        method.is_some_and(|method| method.client_streams || method.server_streams)
     }
 
     /// Reads a unary call's message; a stream's are read as they are asked for.
@@ -76,16 +87,16 @@ impl Intake {
         self: &Arc<Self>,
         mut request: Request<Body>,
         deadline: Instant,
-    ) -> Result<Received, Status> {
+    ) -> Result<ReceivedRequest, Status> {
         let holder = holder(request.extensions());
         request.extensions_mut().insert(holder);
         let method = self.shapes.method(request.uri().path());
-        let is_stream = method.is_some_and(|method| method.is_stream);
+        let is_stream = method.is_some_and(|method| method.client_streams);
         let bytes = if is_stream { STREAM_BYTES } else { CALL_BYTES };
         let call = self.memory.take_soon(holder, bytes, Some(deadline)).await?;
         let Some(method) = method else {
             // The library says that there is no such method, and reads nothing.
-            return Ok(Received {
+            return Ok(ReceivedRequest {
                 request,
                 charge: call,
             });
@@ -93,16 +104,16 @@ impl Intake {
         let packing = packing(request.headers())?;
         let link = request.extensions().get::<Arc<Link>>().cloned();
         let (mut parts, body) = request.into_parts();
-        let body = Arriving { body, link };
+        let body = ArrivingBody { body, link };
         // What is handed on isn't packed.
         parts.headers.remove("grpc-encoding");
-        let messages = Messages::new(Arc::clone(self), method, packing, holder, body);
+        let messages = RequestMessages::new(Arc::clone(self), method, packing, holder, body);
         if is_stream {
             let charges = Charges::default();
             parts.extensions.insert(charges.clone());
             let body = stream_body(messages, charges);
             let request = Request::from_parts(parts, body);
-            return Ok(Received {
+            return Ok(ReceivedRequest {
                 request,
                 charge: call,
             });
@@ -111,20 +122,20 @@ impl Intake {
         let (bytes, mut charge) = messages.only(until).await?;
         charge.join(call);
         let request = Request::from_parts(parts, Body::new(Full::new(bytes)));
-        Ok(Received { request, charge })
+        Ok(ReceivedRequest { request, charge })
     }
 
-    fn scan(&self, method: Method, message: &[u8]) -> Result<usize, Error> {
-        let rules = scan::Rules {
+    fn scan(&self, method: ContractMethod, message: &[u8]) -> Result<usize, Error> {
+        let rules = scan::ScanRules {
             most_built: (self.max_request_bytes * BUILT).min(self.memory.largest()),
-            own_lists_only: method.is_stream,
+            own_lists_only: method.client_streams,
         };
         scan::scan(&self.shapes, method.input, message, rules)
     }
 }
 
 /// A body that has the messages, one after the other. Who takes them finds the charge of each in `charges`.
-fn stream_body(messages: Messages, charges: Charges) -> Body {
+fn stream_body(messages: RequestMessages, charges: Charges) -> Body {
     let frames = stream::unfold(Some((messages, charges)), |state| async {
         let (mut messages, charges) = state?;
         match messages.next().await {
@@ -160,5 +171,24 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
             status.metadata_mut().insert("grpc-accept-encoding", value);
             Err(status)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_says_which_methods_stream() {
+        let limits = Limits::default();
+        let memory = MemoryBudget::new(1 << 20);
+        let intake =
+            Intake::new(&limits, &memory, Duration::from_secs(1)).expect("the contract's descriptors");
+        let streams = |method: &str| intake.is_stream(&format!("/chatledger.v1.MessageService/{method}"));
+        assert!(streams("StreamAppendMessages"));
+        // Only the server sends many.
+        assert!(streams("WatchMessages"));
+        assert!(!streams("AppendMessage"));
+        assert!(!streams("NoSuchMethod"));
     }
 }

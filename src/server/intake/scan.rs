@@ -1,7 +1,7 @@
 //! The walk over a message's bytes before anything is built of them: is it well-formed, how often do its fields
 //! occur, and how much memory will it take? What is found wrong has the path of its field.
 
-use super::shape::{Field, Kind, Repeated, Shape, Shapes};
+use super::shape::{FieldKind, FieldShape, RepeatedField, Shape, Shapes};
 use crate::domain::Error;
 
 /// How deep groups that nobody knows may go: prost's own limit.
@@ -10,22 +10,22 @@ const MAX_DEPTH: usize = 100;
 const ALLOCATION: usize = 16;
 
 /// The result of a part of the walk.
-type Walked<T = ()> = Result<T, Wrong>;
+type WalkResult<T = ()> = Result<T, ScanViolation>;
 
-/// What is wrong, and where.
-struct Wrong {
+/// A violation of the contract, and where it is.
+struct ScanViolation {
     /// From the inside out.
     path: Vec<String>,
     description: String,
 }
 
-/// How a message is looked at.
+/// The rules by which a message is looked at.
 #[derive(Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct ScanRules {
     /// The most bytes that it may become.
     pub(super) most_built: usize,
-    /// Whether only its own lists are limited, and not those of its elements: an entry of a stream that is wrong
-    /// has an answer of its own, which tells of it.
+    /// Whether only the message's own lists are limited, and not those of its elements: an entry of a stream that is
+    /// wrong has an answer of its own, which tells of it.
     pub(super) own_lists_only: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Rules {
 ///
 /// # Errors
 /// [`Error::Invalid`]: what is wrong first.
-pub(super) fn scan(shapes: &Shapes, input: usize, bytes: &[u8], rules: Rules) -> Result<usize, Error> {
+pub(super) fn scan(shapes: &Shapes, input: usize, bytes: &[u8], rules: ScanRules) -> Result<usize, Error> {
     let mut scan = Scan {
         shapes,
         counts: vec![0; shapes.repeated],
@@ -45,13 +45,13 @@ pub(super) fn scan(shapes: &Shapes, input: usize, bytes: &[u8], rules: Rules) ->
         .and_then(|()| scan.enough(shapes.shape(input)));
     match walked {
         Ok(()) => Ok(scan.built),
-        Err(wrong) => Err(wrong.into_error()),
+        Err(violation) => Err(violation.into_error()),
     }
 }
 
-impl Wrong {
+impl ScanViolation {
     fn new(description: impl Into<String>) -> Self {
-        Wrong {
+        ScanViolation {
             path: Vec::new(),
             description: description.into(),
         }
@@ -77,14 +77,14 @@ struct Scan<'a> {
     /// How often each repeated field has occurred in the element that is being walked.
     counts: Vec<usize>,
     built: usize,
-    rules: Rules,
+    rules: ScanRules,
 }
 
 impl Scan<'_> {
     /// Walks a message. One that occurs more than once in a singular field is one message, whose lists go on.
-    fn message(&mut self, shape: &Shape, mut bytes: &[u8], depth: usize) -> Walked {
+    fn message(&mut self, shape: &Shape, mut bytes: &[u8], depth: usize) -> WalkResult {
         if depth > MAX_DEPTH {
-            return Err(Wrong::new("is nested too deeply"));
+            return Err(ScanViolation::new("is nested too deeply"));
         }
         while !bytes.is_empty() {
             let (number, wire) = key(&mut bytes)?;
@@ -96,46 +96,48 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn field(&mut self, field: &Field, wire: u8, bytes: &mut &[u8], depth: usize) -> Walked {
+    fn field(&mut self, field: &FieldShape, wire: u8, bytes: &mut &[u8], depth: usize) -> WalkResult {
         let index = field
             .repeated
             .as_ref()
             .map(|repeated| self.counts[repeated.number]);
         self.value(field, wire, bytes, depth)
-            .map_err(|wrong| match index {
+            .map_err(|violation| match index {
                 // A list that is too long is wrong itself, and not its element.
-                Some(_) if wrong.path.first().is_some_and(String::is_empty) && wrong.path.len() == 1 => {
-                    Wrong {
+                Some(_)
+                    if violation.path.first().is_some_and(String::is_empty) && violation.path.len() == 1 =>
+                {
+                    ScanViolation {
                         path: vec![field.name.clone()],
-                        ..wrong
+                        ..violation
                     }
                 }
-                Some(index) => wrong.within(format!("{}[{index}]", field.name)),
-                None => wrong.within(field.name.clone()),
+                Some(index) => violation.within(format!("{}[{index}]", field.name)),
+                None => violation.within(field.name.clone()),
             })
     }
 
-    fn value(&mut self, field: &Field, wire: u8, bytes: &mut &[u8], depth: usize) -> Walked {
+    fn value(&mut self, field: &FieldShape, wire: u8, bytes: &mut &[u8], depth: usize) -> WalkResult {
         match (field.kind, wire) {
-            (Kind::Varint, 0) => varint(bytes).map(drop)?,
-            (Kind::Fixed64, 1) => drop(take(bytes, 8)?),
-            (Kind::Fixed32, 5) => drop(take(bytes, 4)?),
-            (Kind::Varint | Kind::Fixed64 | Kind::Fixed32, 2) => {
+            (FieldKind::Varint, 0) => varint(bytes).map(drop)?,
+            (FieldKind::Fixed64, 1) => drop(take(bytes, 8)?),
+            (FieldKind::Fixed32, 5) => drop(take(bytes, 4)?),
+            (FieldKind::Varint | FieldKind::Fixed64 | FieldKind::Fixed32, 2) => {
                 let Some(repeated) = &field.repeated else {
-                    return Err(Wrong::new(WRONG_TYPE));
+                    return Err(ScanViolation::new(WRONG_TYPE));
                 };
                 return self.packed(field.kind, repeated, delimited(bytes)?);
             }
-            (Kind::String, 2) => {
+            (FieldKind::String, 2) => {
                 let text = delimited(bytes)?;
                 if std::str::from_utf8(text).is_err() {
-                    return Err(Wrong::new("is not valid UTF-8"));
+                    return Err(ScanViolation::new("is not valid UTF-8"));
                 }
                 self.takes(text.len() + ALLOCATION)?;
             }
             // It becomes a part of the bytes that were received.
-            (Kind::Bytes, 2) => drop(delimited(bytes)?),
-            (Kind::Message(inner), 2) => {
+            (FieldKind::Bytes, 2) => drop(delimited(bytes)?),
+            (FieldKind::Message(inner), 2) => {
                 let inner = self.shapes.shape(inner);
                 let bytes = delimited(bytes)?;
                 if let Some(repeated) = &field.repeated {
@@ -146,7 +148,7 @@ impl Scan<'_> {
                 }
                 return self.message(inner, bytes, depth + 1);
             }
-            _ => return Err(Wrong::new(WRONG_TYPE)),
+            _ => return Err(ScanViolation::new(WRONG_TYPE)),
         }
         match &field.repeated {
             Some(repeated) => self.element(repeated),
@@ -154,11 +156,11 @@ impl Scan<'_> {
         }
     }
 
-    fn packed(&mut self, kind: Kind, repeated: &Repeated, mut bytes: &[u8]) -> Walked {
+    fn packed(&mut self, kind: FieldKind, repeated: &RepeatedField, mut bytes: &[u8]) -> WalkResult {
         while !bytes.is_empty() {
             match kind {
-                Kind::Fixed64 => drop(take(&mut bytes, 8)?),
-                Kind::Fixed32 => drop(take(&mut bytes, 4)?),
+                FieldKind::Fixed64 => drop(take(&mut bytes, 8)?),
+                FieldKind::Fixed32 => drop(take(&mut bytes, 4)?),
                 _ => varint(&mut bytes).map(drop)?,
             }
             self.element(repeated)?;
@@ -166,21 +168,21 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn element(&mut self, repeated: &Repeated) -> Walked {
+    fn element(&mut self, repeated: &RepeatedField) -> WalkResult {
         let count = &mut self.counts[repeated.number];
         *count += 1;
         if *count > repeated.most && (repeated.is_own || !self.rules.own_lists_only) {
             let most = repeated.most;
-            return Err(Wrong::new(format!("must have at most {most} elements")).within(""));
+            return Err(ScanViolation::new(format!("must have at most {most} elements")).within(""));
         }
         self.takes(repeated.element)
     }
 
-    fn takes(&mut self, bytes: usize) -> Walked {
+    fn takes(&mut self, bytes: usize) -> WalkResult {
         self.built += bytes;
         if self.built > self.rules.most_built {
             let most = self.rules.most_built;
-            return Err(Wrong::new(format!(
+            return Err(ScanViolation::new(format!(
                 "is where the request takes more than the {most} bytes of memory that one may"
             )));
         }
@@ -188,14 +190,14 @@ impl Scan<'_> {
     }
 
     /// Whether the message's own lists have what they need.
-    fn enough(&self, shape: &Shape) -> Walked {
+    fn enough(&self, shape: &Shape) -> WalkResult {
         for field in shape.fields() {
             if let Some(repeated) = &field.repeated
                 && self.counts[repeated.number] < repeated.least
             {
-                let Repeated { least, most, .. } = repeated;
+                let RepeatedField { least, most, .. } = repeated;
                 let text = format!("must have {least} to {most} elements, has none");
-                return Err(Wrong::new(text).within(field.name.clone()));
+                return Err(ScanViolation::new(text).within(field.name.clone()));
             }
         }
         Ok(())
@@ -206,13 +208,13 @@ const WRONG_TYPE: &str = "is not of its type in the contract";
 const CUT_OFF: &str = "is not a protobuf message: it ends too early";
 
 /// A field's number and wire type.
-fn key(bytes: &mut &[u8]) -> Walked<(u32, u8)> {
+fn key(bytes: &mut &[u8]) -> WalkResult<(u32, u8)> {
     let key = varint(bytes)?;
     let number = u32::try_from(key >> 3).unwrap_or(0);
     // What fits in three bits fits in eight.
     let wire = (key & 7) as u8;
     if number == 0 || number > MAX_FIELD {
-        return Err(Wrong::new(
+        return Err(ScanViolation::new(
             "is not a protobuf message: it has a field whose number is none",
         ));
     }
@@ -222,7 +224,7 @@ fn key(bytes: &mut &[u8]) -> Walked<(u32, u8)> {
 /// Protobuf's own limit.
 const MAX_FIELD: u32 = (1 << 29) - 1;
 
-fn varint(bytes: &mut &[u8]) -> Walked<u64> {
+fn varint(bytes: &mut &[u8]) -> WalkResult<u64> {
     let mut value = 0;
     for (i, &byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7F) << (7 * i);
@@ -235,28 +237,28 @@ fn varint(bytes: &mut &[u8]) -> Walked<u64> {
             return Ok(value);
         }
     }
-    Err(Wrong::new(if bytes.len() < 10 {
+    Err(ScanViolation::new(if bytes.len() < 10 {
         CUT_OFF
     } else {
         "is not a protobuf message: it has a number that is too long"
     }))
 }
 
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Walked<&'a [u8]> {
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> WalkResult<&'a [u8]> {
     let (taken, rest) = bytes
         .split_at_checked(length)
-        .ok_or_else(|| Wrong::new(CUT_OFF))?;
+        .ok_or_else(|| ScanViolation::new(CUT_OFF))?;
     *bytes = rest;
     Ok(taken)
 }
 
-fn delimited<'a>(bytes: &mut &'a [u8]) -> Walked<&'a [u8]> {
+fn delimited<'a>(bytes: &mut &'a [u8]) -> WalkResult<&'a [u8]> {
     let length = varint(bytes)?;
     take(bytes, usize::try_from(length).unwrap_or(usize::MAX))
 }
 
 /// Passes over a field that the contract doesn't have.
-fn skip(number: u32, wire: u8, bytes: &mut &[u8], depth: usize) -> Walked {
+fn skip(number: u32, wire: u8, bytes: &mut &[u8], depth: usize) -> WalkResult {
     match wire {
         0 => varint(bytes).map(drop),
         1 => take(bytes, 8).map(drop),
@@ -269,7 +271,7 @@ fn skip(number: u32, wire: u8, bytes: &mut &[u8], depth: usize) -> Walked {
                 _ => skip(inner, wire, bytes, depth + 1)?,
             }
         },
-        _ => Err(Wrong::new(
+        _ => Err(ScanViolation::new(
             "is not a protobuf message: it has a field whose type is none",
         )),
     }
@@ -291,9 +293,9 @@ mod tests {
     fn run(path: &str, bytes: &[u8]) -> Result<usize, String> {
         let shapes = Shapes::read(DESCRIPTORS, &Limits::default()).expect("shapes");
         let method = shapes.method(path).expect("a method");
-        let rules = Rules {
+        let rules = ScanRules {
             most_built: 64 << 20,
-            own_lists_only: method.is_stream,
+            own_lists_only: method.client_streams,
         };
         scan(&shapes, method.input, bytes, rules).map_err(|error| error.to_string())
     }
@@ -386,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_told_with_its_path() {
-        for (bytes, told) in [
+        for (bytes, text) in [
             (&[0x0A, 5, b'x'][..], "session_id is not a protobuf message"),
             (&[0x0A, 1, 0xFF], "session_id is not valid UTF-8"),
             (
@@ -404,7 +406,7 @@ mod tests {
             (&[0x7E], "request is not a protobuf message"),
         ] {
             let error = run(BATCH, bytes).expect_err("malformed");
-            assert!(error.starts_with(told), "{error}");
+            assert!(error.starts_with(text), "{error}");
         }
         // Unknown: each wire type, a group in a group.
         let unknown = [
@@ -443,7 +445,7 @@ mod tests {
             entries: vec![entry(0)],
         };
         let bytes = frame.encode_to_vec();
-        let rules = Rules {
+        let rules = ScanRules {
             most_built: 64 << 20,
             own_lists_only: true,
         };

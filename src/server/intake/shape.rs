@@ -16,13 +16,13 @@ const MAX_ENTRIES: usize = 4096;
 /// The most elements of a field for which the contract says nothing: roles, fields of a search, paths of a mask, of
 /// each of which there are less than ten that differ.
 const MAX_ELEMENTS: usize = 100;
-/// What a field takes in the struct that its message becomes, at most: a `Bytes` has four words, and an `Option`
-/// adds one to a number.
+/// The bytes that a field takes in the struct that its message becomes, at most: a `Bytes` has four words, and an
+/// `Option` adds one to a number.
 const FIELD_BYTES: usize = 4 * size_of::<usize>();
 
 /// All methods and the messages that they take.
 pub(super) struct Shapes {
-    methods: HashMap<String, Method>,
+    methods: HashMap<String, ContractMethod>,
     all: Vec<Shape>,
     /// How many repeated fields there are.
     pub(super) repeated: usize,
@@ -30,34 +30,36 @@ pub(super) struct Shapes {
 
 /// A method's request.
 #[derive(Clone, Copy)]
-pub(super) struct Method {
+pub(super) struct ContractMethod {
     /// The message.
     pub(super) input: usize,
-    /// Whether the client sends many.
-    pub(super) is_stream: bool,
+    /// Whether the client sends many messages.
+    pub(super) client_streams: bool,
+    /// Whether the server answers many messages.
+    pub(super) server_streams: bool,
 }
 
 /// A message.
 #[derive(Default)]
 pub(super) struct Shape {
-    /// By number; the contract's are small.
-    fields: Vec<Option<Field>>,
+    /// The fields by number; the contract's numbers are small.
+    fields: Vec<Option<FieldShape>>,
     /// The bytes of its struct, at most.
     pub(super) size: usize,
-    /// The repeated fields of it and of the singular messages in it, by their numbers in [`Repeated`].
+    /// The repeated fields of it and of the singular messages in it, by their numbers in [`RepeatedField`].
     pub(super) repeated: Vec<usize>,
 }
 
 /// A field of a message.
-pub(super) struct Field {
+pub(super) struct FieldShape {
     pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) repeated: Option<Repeated>,
+    pub(super) kind: FieldKind,
+    pub(super) repeated: Option<RepeatedField>,
 }
 
-/// What a field holds.
+/// The kind of value that a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     Varint,
     Fixed32,
     Fixed64,
@@ -67,10 +69,10 @@ pub(super) enum Kind {
 }
 
 /// A field that may occur more than once.
-pub(super) struct Repeated {
-    /// Its number among all of them.
+pub(super) struct RepeatedField {
+    /// The field's number among all repeated ones.
     pub(super) number: usize,
-    /// What an element takes, besides texts: a list that grows has up to twice the room that it needs.
+    /// The bytes that an element takes, besides texts: a list that grows has up to twice the room that it needs.
     pub(super) element: usize,
     /// Whether its message is a request, and not a part of one.
     pub(super) is_own: bool,
@@ -79,11 +81,11 @@ pub(super) struct Repeated {
 }
 
 impl Shape {
-    pub(super) fn field(&self, number: u32) -> Option<&Field> {
+    pub(super) fn field(&self, number: u32) -> Option<&FieldShape> {
         self.fields.get(number as usize)?.as_ref()
     }
 
-    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
+    pub(super) fn fields(&self) -> impl Iterator<Item = &FieldShape> {
         self.fields.iter().flatten()
     }
 }
@@ -99,7 +101,7 @@ impl Shapes {
         for file in &set.file {
             collect(&format!(".{}", file.package()), &file.message_type, &mut messages);
         }
-        let mut builder = Builder {
+        let mut builder = ShapeBuilder {
             messages,
             limits,
             built: HashMap::new(),
@@ -112,8 +114,12 @@ impl Shapes {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let input = builder.shape(method.input_type())?;
-                    let is_stream = method.client_streaming();
-                    methods.insert(path, Method { input, is_stream });
+                    let method = ContractMethod {
+                        input,
+                        client_streams: method.client_streaming(),
+                        server_streams: method.server_streaming(),
+                    };
+                    methods.insert(path, method);
                 }
             }
         }
@@ -124,7 +130,7 @@ impl Shapes {
         })
     }
 
-    pub(super) fn method(&self, path: &str) -> Option<Method> {
+    pub(super) fn method(&self, path: &str) -> Option<ContractMethod> {
         self.methods.get(path).copied()
     }
 
@@ -145,16 +151,16 @@ fn collect<'a>(
     }
 }
 
-struct Builder<'a> {
+struct ShapeBuilder<'a> {
     messages: HashMap<String, &'a DescriptorProto>,
     limits: &'a Limits,
-    /// By name; those that are being built included.
+    /// The numbers of shapes by message name; those that are being built included.
     built: HashMap<String, usize>,
     shapes: Vec<Shape>,
     repeated: usize,
 }
 
-impl Builder<'_> {
+impl ShapeBuilder<'_> {
     fn shape(&mut self, name: &str) -> anyhow::Result<usize> {
         if let Some(index) = self.built.get(name) {
             return Ok(*index);
@@ -171,7 +177,7 @@ impl Builder<'_> {
             match (&field.repeated, field.kind) {
                 (Some(repeated), _) => shape.repeated.push(repeated.number),
                 // In place, with a word for whether it is there.
-                (None, Kind::Message(inner)) => {
+                (None, FieldKind::Message(inner)) => {
                     let inner = &self.shapes[inner];
                     shape.size += inner.size;
                     shape.repeated.extend(&inner.repeated);
@@ -189,25 +195,25 @@ impl Builder<'_> {
         Ok(index)
     }
 
-    fn field(&mut self, message: &str, descriptor: &FieldDescriptorProto) -> anyhow::Result<Field> {
+    fn field(&mut self, message: &str, descriptor: &FieldDescriptorProto) -> anyhow::Result<FieldShape> {
         let kind = match descriptor.r#type() {
-            Type::String => Kind::String,
-            Type::Bytes => Kind::Bytes,
-            Type::Message => Kind::Message(self.shape(descriptor.type_name())?),
-            Type::Double | Type::Fixed64 | Type::Sfixed64 => Kind::Fixed64,
-            Type::Float | Type::Fixed32 | Type::Sfixed32 => Kind::Fixed32,
+            Type::String => FieldKind::String,
+            Type::Bytes => FieldKind::Bytes,
+            Type::Message => FieldKind::Message(self.shape(descriptor.type_name())?),
+            Type::Double | Type::Fixed64 | Type::Sfixed64 => FieldKind::Fixed64,
+            Type::Float | Type::Fixed32 | Type::Sfixed32 => FieldKind::Fixed32,
             Type::Group => anyhow::bail!("{message} has a group"),
-            _ => Kind::Varint,
+            _ => FieldKind::Varint,
         };
         let repeated = (descriptor.label() == Label::Repeated).then(|| {
             let size = match kind {
-                Kind::Message(inner) => self.shapes[inner].size,
-                Kind::String | Kind::Bytes => FIELD_BYTES,
-                Kind::Varint | Kind::Fixed32 | Kind::Fixed64 => size_of::<u64>(),
+                FieldKind::Message(inner) => self.shapes[inner].size,
+                FieldKind::String | FieldKind::Bytes => FIELD_BYTES,
+                FieldKind::Varint | FieldKind::Fixed32 | FieldKind::Fixed64 => size_of::<u64>(),
             };
             let (least, most) = self.counts(message, descriptor.name());
             self.repeated += 1;
-            Repeated {
+            RepeatedField {
                 number: self.repeated - 1,
                 element: 2 * size,
                 is_own: message.ends_with("Request"),
@@ -215,7 +221,7 @@ impl Builder<'_> {
                 most,
             }
         });
-        Ok(Field {
+        Ok(FieldShape {
             name: descriptor.name().to_owned(),
             kind,
             repeated,

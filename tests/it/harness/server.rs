@@ -5,9 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use chatledger::{
     domain::Limits,
     ledger::{Ledger, LedgerOptions},
-    memory::{self, Memory},
+    memory::{self, MemoryBudget},
     migrations::Scope,
-    server::{self, Service},
+    server::{self, ServerSetup},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -42,7 +42,7 @@ pub struct TestServer {
     pub address: SocketAddr,
     pub channel: Channel,
     pub db: Db,
-    pub memory: Memory,
+    pub memory: MemoryBudget,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -82,13 +82,13 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Option
     let db = Db::new(options.connector, options.db).expect("a pool");
     let limits = Arc::new(options.limits);
     let store = Store::new(db.clone(), Arc::clone(&limits), options.scope, "english");
-    let memory = Memory::new(options.memory_budget);
+    let memory = MemoryBudget::new(options.memory_budget);
     let watch = WatchOptions {
         memory: memory.clone(),
         ..options.watch
     };
     let hub = Hub::start(&store, options.listener, watch).expect("a hub");
-    let service = Service {
+    let service = ServerSetup {
         ledger: Ledger::start(&db, &hub, &options.ledger).expect("lanes"),
         store,
         hub,
