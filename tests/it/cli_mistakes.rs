@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatledger_embedded::{Cluster, Options};
+use chatledger_embedded::{Cluster, ClusterOptions};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
@@ -98,7 +98,7 @@ async fn a_database_that_can_not_be_reached() {
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_database() {
     let top = open_dir();
-    let options = Options {
+    let options = ClusterOptions {
         data_dir: top.path().join("data"),
         pg_bin: std::env::var_os("CHATLEDGER_PG_BIN").map(Into::into),
         settings: Vec::new(),

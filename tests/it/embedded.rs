@@ -1,6 +1,6 @@
 //! The embedded cluster, with real programs: the ones that are found, or those in `CHATLEDGER_PG_BIN`.
 
-use chatledger_embedded::{Cluster, EmbeddedError, Options, find_binaries};
+use chatledger_embedded::{Cluster, ClusterOptions, EmbeddedError, find_binaries};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use std::fs::{self, Permissions};
@@ -22,9 +22,9 @@ fn open_dir() -> TempDir {
     dir
 }
 
-fn options(data_dir: impl Into<PathBuf>) -> Options {
+fn options(data_dir: impl Into<PathBuf>) -> ClusterOptions {
     let pg_bin = std::env::var_os("CHATLEDGER_PG_BIN").map(PathBuf::from);
-    Options {
+    ClusterOptions {
         data_dir: data_dir.into(),
         pg_bin,
         settings: Vec::new(),

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 use tonic::Code;
 
-use super::{progress::Progress, schedule::Clock};
+use super::{progress::BenchProgress, schedule::RunClock};
 
 /// How many intervals a run is divided into: as many points as a plot shows well.
 const INTERVALS: u32 = 120;
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Answers of one interval.
 #[derive(Debug, Default)]
-struct Batch {
+struct AnswerBatch {
     interval: usize,
     /// Microseconds.
     latencies: Vec<u32>,
@@ -36,11 +36,11 @@ struct Batch {
 
 /// Takes the answers of one sender.
 #[derive(Debug)]
-pub struct Recorder {
-    clock: Clock,
+pub(crate) struct Recorder {
+    clock: RunClock,
     interval: Duration,
-    batch: Batch,
-    out: mpsc::UnboundedSender<Batch>,
+    batch: AnswerBatch,
+    out: mpsc::UnboundedSender<AnswerBatch>,
 }
 
 impl Recorder {
@@ -90,17 +90,17 @@ impl Drop for Recorder {
 
 /// Makes one result of what the recorders take.
 #[derive(Debug)]
-pub struct Collector {
-    clock: Clock,
+pub(crate) struct Collector {
+    clock: RunClock,
     interval: Duration,
-    sender: mpsc::UnboundedSender<Batch>,
-    batches: mpsc::UnboundedReceiver<Batch>,
+    sender: mpsc::UnboundedSender<AnswerBatch>,
+    batches: mpsc::UnboundedReceiver<AnswerBatch>,
 }
 
 impl Collector {
     /// For a run with these times.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: RunClock) -> Self {
         let (sender, batches) = mpsc::unbounded_channel();
         let window = clock.end - clock.measured_from;
         let fitting = u32::try_from(window.as_nanos() / SHORTEST_INTERVAL.as_nanos()).unwrap_or(INTERVALS);
@@ -114,18 +114,17 @@ impl Collector {
     }
 
     /// For one more sender.
-    #[must_use]
-    pub fn recorder(&self) -> Recorder {
+    pub(crate) fn recorder(&self) -> Recorder {
         Recorder {
             clock: self.clock,
             interval: self.interval,
-            batch: Batch::default(),
+            batch: AnswerBatch::default(),
             out: self.sender.clone(),
         }
     }
 
     /// Ends when all recorders are gone.
-    pub async fn collect(self, progress: Progress) -> Measured {
+    pub async fn collect(self, progress: BenchProgress) -> Measurement {
         let Collector {
             clock,
             interval,
@@ -133,7 +132,7 @@ impl Collector {
             mut batches,
         } = self;
         drop(sender);
-        let mut measured = Measured::new(clock, interval);
+        let mut measured = Measurement::new(clock, interval);
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -152,7 +151,7 @@ impl Collector {
 
 /// One interval's answers.
 #[derive(Debug)]
-pub struct Interval {
+pub(crate) struct IntervalCounts {
     /// Latencies in microseconds.
     pub latencies: Histogram<u32>,
     /// How many messages failed.
@@ -161,14 +160,14 @@ pub struct Interval {
 
 /// What was measured.
 #[derive(Debug)]
-pub struct Measured {
-    clock: Clock,
+pub struct Measurement {
+    clock: RunClock,
     /// How long an interval is.
     pub interval: Duration,
     /// All latencies, in microseconds, also of what was answered after the end.
     pub latencies: Histogram<u64>,
     /// One after the other, from the first that is measured.
-    pub intervals: Vec<Interval>,
+    pub(crate) intervals: Vec<IntervalCounts>,
     /// How many messages failed, by gRPC code.
     pub errors: BTreeMap<String, u64>,
     end: Instant,
@@ -179,9 +178,9 @@ fn histogram<T: hdrhistogram::Counter>(digits: u8) -> Histogram<T> {
     Histogram::new_with_bounds(1, u32::MAX.into(), digits).expect("valid bounds: 1 * 2 <= high, digits <= 5")
 }
 
-impl Measured {
-    fn new(clock: Clock, interval: Duration) -> Self {
-        Measured {
+impl Measurement {
+    fn new(clock: RunClock, interval: Duration) -> Self {
+        Measurement {
             clock,
             interval,
             latencies: histogram(TOTAL_DIGITS),
@@ -191,9 +190,9 @@ impl Measured {
         }
     }
 
-    fn add(&mut self, batch: &Batch) {
+    fn add(&mut self, batch: &AnswerBatch) {
         while self.intervals.len() <= batch.interval {
-            self.intervals.push(Interval {
+            self.intervals.push(IntervalCounts {
                 latencies: Histogram::new(INTERVAL_DIGITS).expect("at most 5 digits"), // grows with its values
                 errors: 0,
             });
@@ -248,8 +247,8 @@ impl Measured {
     }
 
     /// The largest latency, in milliseconds.
-    #[must_use]
-    pub fn max_millis(&self) -> f64 {
+    #[cfg(test)]
+    fn max_millis(&self) -> f64 {
         millis(self.latencies.max())
     }
 }
@@ -262,8 +261,7 @@ pub fn millis(micros: u64) -> f64 {
 }
 
 /// A code as gRPC spells it, such as `DEADLINE_EXCEEDED`.
-#[must_use]
-pub fn code_name(code: Code) -> String {
+pub(crate) fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {
@@ -286,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_recorded_is_what_is_told() {
-        let clock = Clock::start(Duration::from_secs(1), Duration::from_secs(2));
+        let clock = RunClock::start(Duration::from_secs(1), Duration::from_secs(2));
         let collector = Collector::new(clock);
         let mut recorder = collector.recorder();
         let due = clock.start;
@@ -298,7 +296,7 @@ mod tests {
         recorder.stored(from, clock.end + Duration::from_secs(3)); // answered late: a latency, no throughput
         recorder.failed(Code::Unavailable, from);
         drop(recorder);
-        let measured = collector.collect(Progress::hidden()).await;
+        let measured = collector.collect(BenchProgress::hidden()).await;
         assert_eq!(measured.latencies.len(), 101);
         assert!(
             (measured.millis(50.0) - 51.0).abs() < 0.2,

@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{measure::Measured, schedule::Clock};
+use super::{measure::Measurement, schedule::RunClock};
 
 /// Of work that is counted.
 const COUNTED: &str = "{msg:<28} [{bar:30}] {human_pos}/{human_len} ({eta} left)";
@@ -18,13 +18,13 @@ const SPIN: Duration = Duration::from_millis(100);
 
 /// A progress bar; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Progress(ProgressBar);
+pub struct BenchProgress(ProgressBar);
 
-impl Progress {
+impl BenchProgress {
     /// Shows nothing.
     #[must_use]
     pub fn hidden() -> Self {
-        Progress(ProgressBar::hidden())
+        BenchProgress(ProgressBar::hidden())
     }
 
     /// Of something that takes a moment.
@@ -32,7 +32,7 @@ impl Progress {
     pub fn waiting(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new_spinner().with_message(what.into());
         bar.enable_steady_tick(SPIN);
-        Progress(bar)
+        BenchProgress(bar)
     }
 
     /// Of so many things.
@@ -40,7 +40,7 @@ impl Progress {
     pub fn counted(what: impl Into<String>, many: u64) -> Self {
         let bar = ProgressBar::new(many).with_message(what.into());
         bar.set_style(style(COUNTED));
-        Progress(bar)
+        BenchProgress(bar)
     }
 
     /// Of a measurement.
@@ -48,7 +48,7 @@ impl Progress {
     pub fn timed(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new(0).with_prefix(what.into());
         bar.set_style(style(TIMED));
-        Progress(bar)
+        BenchProgress(bar)
     }
 
     /// So many more are done.
@@ -58,7 +58,7 @@ impl Progress {
 
     /// Shows the rate and p99 of the last whole interval.
     #[allow(clippy::cast_precision_loss)]
-    pub fn show(&self, measured: &Measured, clock: &Clock) {
+    pub(crate) fn show(&self, measured: &Measurement, clock: &RunClock) {
         let now = Instant::now();
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         self.0.set_length(millis(clock.end - clock.start));

@@ -21,11 +21,11 @@ const AT_A_TIME: usize = 32;
 
 /// A server's address.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct BenchTarget {
     endpoint: Endpoint,
 }
 
-impl Target {
+impl BenchTarget {
     /// Of `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Target {
         if tls {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
-        Ok(Target { endpoint })
+        Ok(BenchTarget { endpoint })
     }
 
     /// As it was given.
@@ -151,11 +151,11 @@ mod tests {
             ("ftp://localhost", "http://"),
             ("http://localhost:1/api", "without a path"),
         ] {
-            let error = Target::parse(url).expect_err(url).to_string();
+            let error = BenchTarget::parse(url).expect_err(url).to_string();
             assert!(error.contains(part), "{url}: {error}");
         }
         for url in ["http://127.0.0.1:50051", "https://chat.example.com"] {
-            Target::parse(url).expect(url);
+            BenchTarget::parse(url).expect(url);
         }
     }
 }

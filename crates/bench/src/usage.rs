@@ -41,7 +41,7 @@ impl Parties {
 
     /// The server's memory.
     #[must_use]
-    pub fn server_memory(&self) -> Option<Memory> {
+    pub fn server_memory(&self) -> Option<ProcessMemory> {
         memory_of(self.server?)
     }
 }
@@ -59,14 +59,14 @@ impl CpuSeconds {
     }
 }
 
-struct Cpu {
+struct ProcessCpu {
     parent: u32,
     own: f64,
     /// Of children that have ended.
     ended: f64,
 }
 
-fn cpu_of(pid: u32) -> Option<Cpu> {
+fn cpu_of(pid: u32) -> Option<ProcessCpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; what follows is fields 3 and on.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -77,7 +77,7 @@ fn cpu_of(pid: u32) -> Option<Cpu> {
             .ok()
             .map(|ticks| ticks / TICKS_A_SECOND)
     };
-    Some(Cpu {
+    Some(ProcessCpu {
         parent: fields.get(1)?.parse().ok()?,
         own: seconds(14)? + seconds(15)?,
         ended: seconds(16)? + seconds(17)?,
@@ -99,16 +99,16 @@ fn cpu_of_tree(root: u32) -> Option<f64> {
 
 /// A process's memory, in MiB.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Memory {
+pub struct ProcessMemory {
     /// Now.
-    pub resident_mib: f64,
+    pub(crate) resident_mib: f64,
     /// The most so far.
     pub peak_mib: f64,
 }
 
-fn memory_of(pid: u32) -> Option<Memory> {
+fn memory_of(pid: u32) -> Option<ProcessMemory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(Memory {
+    Some(ProcessMemory {
         resident_mib: kib(&status, "VmRSS:")? / 1024.0,
         peak_mib: kib(&status, "VmHWM:")? / 1024.0,
     })
@@ -129,15 +129,15 @@ pub fn postmaster(data_dir: &Path) -> Option<u32> {
 
 /// The machine.
 #[derive(Clone, Debug, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// How many processors this process may use.
-    pub cores: Option<usize>,
+    pub(crate) cores: Option<usize>,
     /// What they are.
-    pub cpu_model: Option<String>,
+    pub(crate) cpu_model: Option<String>,
     /// Main memory.
-    pub memory_mib: Option<f64>,
+    memory_mib: Option<f64>,
     /// The operating system's version.
-    pub kernel: Option<String>,
+    pub(crate) kernel: Option<String>,
 }
 
 impl Machine {

@@ -25,22 +25,22 @@ use chatledger::config::ServeConfig;
 #[command(version, about, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve gRPC
     Serve(Box<ServeConfig>),
     /// Copy what other schemas, or an export, hold into the ledger; it can be stopped and run again
-    Import(Box<import::Import>),
+    Import(Box<import::ImportArgs>),
     /// Write a user's or a session's data, or everything, as lines of JSON
-    Export(Box<export::Export>),
+    Export(Box<export::ExportArgs>),
     /// Write the tables as models for other tools: SQL, Prisma, SQLAlchemy
     Schema(Box<schema::SchemaArgs>),
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
     #[command(subcommand)]
-    Bench(Box<bench::Bench>),
+    Bench(Box<bench::BenchCommand>),
     /// Look after the schema: status, up, down, verify and more
     Migrate(Box<migrate::MigrateArgs>),
 }
@@ -52,12 +52,12 @@ impl Cli {
     /// Whatever ended it; to be shown as one line.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Serve(config) => serve::run(&config),
-            Command::Import(import) => import::run(&import),
-            Command::Export(export) => export::run(&export),
-            Command::Schema(schema) => schema::run(&schema),
-            Command::Bench(bench) => bench::run(*bench),
-            Command::Migrate(args) => migrate::run(*args),
+            CliCommand::Serve(config) => serve::run(&config),
+            CliCommand::Import(import) => import::run(&import),
+            CliCommand::Export(export) => export::run(&export),
+            CliCommand::Schema(schema) => schema::run(&schema),
+            CliCommand::Bench(bench) => bench::run(*bench),
+            CliCommand::Migrate(args) => migrate::run(*args),
         }
     }
 }

@@ -16,7 +16,7 @@
 //!   `unsafe` of the library). Where that isn't possible (macOS), or the old one is still ending, the next start waits
 //!   for it (`leftovers`).
 //! - **No half-made cluster.** It is made under another name and renamed (`create`).
-//! - **One owner.** The file `lock` is locked first of all (`place`); a second server is told the owner's URL.
+//! - **One owner.** The file `lock` is locked first of all (`data_dir`); a second server is told the owner's URL.
 //! - **Nothing is lost.** fsync stays on; a crash is recovered from by PostgreSQL itself.
 //! - **Nobody else gets in.** No TCP, and a socket in a directory with mode 0700.
 //! - **Root may start it**, although PostgreSQL refuses to run as root (`account`).
@@ -26,26 +26,12 @@ mod binaries;
 mod child;
 mod cluster;
 mod create;
+mod data_dir;
 mod error;
 mod leftovers;
-mod place;
-
-pub use child::{Target, die_with_us};
 
 pub use binaries::{Binaries, SUPPORTED, find_binaries};
-pub use cluster::Cluster;
+pub use child::{SignalTarget, die_with_us};
+pub use cluster::{Cluster, ClusterOptions};
+pub use data_dir::default_data_dir;
 pub use error::EmbeddedError;
-pub use place::default_data_dir;
-
-use std::path::PathBuf;
-
-/// What to start.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The data directory; made if it doesn't exist. See [`default_data_dir`].
-    pub data_dir: PathBuf,
-    /// The directory that holds `postgres` and `initdb`, instead of the places where [`find_binaries`] would look.
-    pub pg_bin: Option<PathBuf>,
-    /// Further settings of PostgreSQL, by name. They go before the defaults, but cannot open the cluster to others.
-    pub settings: Vec<(String, String)>,
-}

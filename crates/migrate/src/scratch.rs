@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::{Client, error::SqlState, types::Type};
 use uuid::Uuid;
 
-use super::{connect, explain, text_of};
+use crate::client::{connect, explain, text_of};
 use chatledger_postgres::connect::Connector;
 
 /// How their names go on behind the program's; then come the seconds since 1970, and chance.

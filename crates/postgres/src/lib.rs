@@ -29,15 +29,16 @@
 //! # Ok(()) }
 //! ```
 
+mod attempts;
 mod conn;
 pub mod connect;
 mod connecting;
 pub mod db;
-mod progress;
 pub mod sql;
-pub mod tls;
+mod tls;
 pub mod url;
 
-pub use conn::{Conn, Tx};
+pub use conn::Tx;
 pub use db::{Db, DbError, DbOptions};
 pub use sql::{Sql, Time};
+pub use tls::TlsError;

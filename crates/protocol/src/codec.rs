@@ -14,7 +14,7 @@ use tonic_prost::ProstDecoder;
 
 /// Encodes `T` and decodes `U`.
 #[derive(Clone, Copy, Debug)]
-pub struct Codec<T, U>(PhantomData<(T, U)>);
+pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {
@@ -43,7 +43,7 @@ where
 
 /// Encodes `T`.
 #[derive(Clone, Copy, Debug)]
-pub struct Exact<T>(PhantomData<T>);
+pub(crate) struct Exact<T>(PhantomData<T>);
 
 impl<T: Message> Encoder for Exact<T> {
     type Item = T;

@@ -63,17 +63,17 @@ fn epoch(number: f64) -> Option<Timestamp> {
 }
 
 /// A row: what hasn't been taken of it yet.
-pub struct Row(BTreeMap<String, Json>);
+pub struct SourceRow(BTreeMap<String, Json>);
 
-impl Row {
+impl SourceRow {
     /// Reads a JSON object; its nulls are as good as absent.
     ///
     /// # Errors
     /// It isn't one.
-    pub fn parse(text: &str) -> Result<Row, String> {
+    pub fn parse(text: &str) -> Result<SourceRow, String> {
         let mut fields: BTreeMap<String, Json> = parse_as(text)?;
         fields.retain(|_, value| value.get() != "null");
-        Ok(Row(fields))
+        Ok(SourceRow(fields))
     }
 
     /// Takes the first of these fields that is there.
@@ -103,7 +103,7 @@ impl Row {
 
     /// As whether something is so, in the words that databases and programs have for it. What is none of them
     /// stays in the row.
-    pub fn truth(&mut self, names: &[&str]) -> Option<bool> {
+    pub(crate) fn truth(&mut self, names: &[&str]) -> Option<bool> {
         let (name, truth) = names.iter().find_map(|name| {
             let text = plain(self.0.get(*name)?).trim().to_lowercase();
             let truth = match text.as_str() {
@@ -179,7 +179,7 @@ mod tests {
             (r#""suspended""#, None),
             ("2", None),
         ] {
-            let mut row = Row::parse(&format!(r#"{{"is_active": {json}}}"#)).expect("a row");
+            let mut row = SourceRow::parse(&format!(r#"{{"is_active": {json}}}"#)).expect("a row");
             assert_eq!(row.truth(&["is_active"]), expected, "{json}");
             assert_eq!(row.has(&["is_active"]), expected.is_none(), "{json}");
         }

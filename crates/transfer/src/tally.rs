@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::report::Comparison;
+use super::report::SideComparison;
 use chatledger_postgres::{Db, DbError, Sql};
 
 /// How many sessions are compared by one statement.
@@ -36,7 +36,7 @@ static TALLY: Sql = Sql {
 
 /// What of a session the source has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// How many messages.
     pub messages: i64,
     /// The exclusive or of their digests. Each has its place in it, so that the order counts.
@@ -72,10 +72,10 @@ impl Tally {
 ///
 /// # Errors
 /// The target can't be read.
-pub async fn compare(db: &Db, tallies: &HashMap<Uuid, Tally>) -> Result<Comparison, DbError> {
+pub async fn compare(db: &Db, tallies: &HashMap<Uuid, Tally>) -> Result<SideComparison, DbError> {
     let mut ids: Vec<Uuid> = tallies.keys().copied().collect();
     ids.sort_unstable();
-    let mut found = Comparison::default();
+    let mut found = SideComparison::default();
     for ids in ids.chunks(AT_A_TIME) {
         let counts: Vec<i64> = ids.iter().map(|id| tallies[id].messages).collect();
         for row in db.read(None, &TALLY, &[&ids, &counts]).await? {

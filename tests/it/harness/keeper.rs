@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatledger_embedded::{Cluster, Options};
+use chatledger_embedded::{Cluster, ClusterOptions};
 
 use super::cluster::Place;
 
@@ -41,7 +41,7 @@ fn keep() {
             ("full_page_writes", "off"),
             ("max_connections", "300"),
         ];
-        let options = Options {
+        let options = ClusterOptions {
             data_dir: place.data_dir(),
             pg_bin: env::var_os("CHATLEDGER_PG_BIN").map(Into::into),
             settings: settings

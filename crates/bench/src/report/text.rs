@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Latency, Report};
+use super::{BenchReport, Latency};
 use crate::usage::CpuSeconds;
 
 /// The summary that is printed at the end.
 #[must_use]
-pub fn summary(report: &Report) -> String {
+pub fn summary(report: &BenchReport) -> String {
     let mut text = String::new();
     // Writing to a String can't fail; so below.
     let _ = writeln!(

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::output::{say, show};
 use chatledger_migrate::{
-    Change, Difference, Entry, Planned, Problem, Rehearsal, Stamped, Status, Verdict, own::NewFiles,
+    Change, Difference, HistoryEntry, MigrationStatus, NewFiles, PlannedMigration, Problem, Rehearsal,
+    SchemaVerification, StampReport,
 };
 
 type Printed = anyhow::Result<()>;
@@ -36,15 +37,15 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
-pub(super) fn status(as_json: bool, place: &str, status: &Status) -> Printed {
+pub(super) fn status(as_json: bool, place: &str, status: &MigrationStatus) -> Printed {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct StatusDocument<'a> {
         database: &'a str,
         #[serde(flatten)]
-        status: &'a Status,
+        status: &'a MigrationStatus,
     }
     if as_json {
-        return json(&Document {
+        return json(&StatusDocument {
             database: place,
             status,
         });
@@ -83,7 +84,7 @@ fn problems<'a>(problems: impl Iterator<Item = &'a Problem>) {
     }
 }
 
-pub(super) fn history(as_json: bool, entries: &[Entry]) -> Printed {
+pub(super) fn history(as_json: bool, entries: &[HistoryEntry]) -> Printed {
     if as_json {
         return json(&entries);
     }
@@ -124,11 +125,11 @@ pub(super) fn new(as_json: bool, files: &NewFiles) -> Printed {
     Ok(())
 }
 
-pub(super) fn stamped(as_json: bool, stamped: &Stamped) -> Printed {
+pub(super) fn stamped(as_json: bool, stamped: &StampReport) -> Printed {
     if as_json {
         return json(stamped);
     }
-    let Stamped { set, version, .. } = stamped;
+    let StampReport { set, version, .. } = stamped;
     say!("The history of {set} says V{version} now; no migration was run.");
     for file in &stamped.forgotten {
         say!("It no longer says that {file} was applied.");
@@ -136,7 +137,7 @@ pub(super) fn stamped(as_json: bool, stamped: &Stamped) -> Printed {
     Ok(())
 }
 
-pub(super) fn plan(as_json: bool, planned: &[Planned]) -> Printed {
+pub(super) fn plan(as_json: bool, planned: &[PlannedMigration]) -> Printed {
     if as_json {
         return json(&planned);
     }
@@ -149,16 +150,16 @@ pub(super) fn plan(as_json: bool, planned: &[Planned]) -> Printed {
     Ok(())
 }
 
-pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &Verdict) -> Printed {
+pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &SchemaVerification) -> Printed {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct VerifyDocument<'a> {
         clean: bool,
         #[serde(flatten)]
-        verdict: &'a Verdict,
+        verdict: &'a SchemaVerification,
         fix_plan: Option<&'a str>,
     }
     if as_json {
-        json(&Document {
+        json(&VerifyDocument {
             clean: verdict.is_clean(),
             verdict,
             fix_plan: fix_plan.then_some(verdict.fix_plan.as_str()),
@@ -175,7 +176,7 @@ pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &Verdict) -> Print
     anyhow::bail!("the database is not what its migrations make: {}", count(verdict))
 }
 
-fn count(verdict: &Verdict) -> String {
+fn count(verdict: &SchemaVerification) -> String {
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let differences = plural(verdict.differences.len(), "difference");
     match verdict.problems.len() {
@@ -184,7 +185,7 @@ fn count(verdict: &Verdict) -> String {
     }
 }
 
-fn print_verdict(verdict: &Verdict) {
+fn print_verdict(verdict: &SchemaVerification) {
     for problem in &verdict.problems {
         say!("{}: {problem}", problem.drift);
     }
@@ -201,13 +202,13 @@ fn print_verdict(verdict: &Verdict) {
 
 pub(super) fn rehearsal(as_json: bool, rehearsal: &Rehearsal) -> Printed {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct RehearsalDocument<'a> {
         good: bool,
         #[serde(flatten)]
         rehearsal: &'a Rehearsal,
     }
     if as_json {
-        json(&Document {
+        json(&RehearsalDocument {
             good: rehearsal.is_good(),
             rehearsal,
         })?;

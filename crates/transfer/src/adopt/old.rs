@@ -61,14 +61,14 @@ const CITATIONS: &[&str] = &[
 ];
 
 /// The old tables: the type of each column.
-pub(super) struct Old<'a> {
+pub(super) struct OldTables<'a> {
     pub(super) tables: BTreeMap<String, BTreeMap<String, String>>,
     scope: Scope,
     zone: &'a str,
 }
 
-impl<'a> Old<'a> {
-    pub(super) async fn read(client: &Client, scope: Scope, zone: &'a str) -> anyhow::Result<Old<'a>> {
+impl<'a> OldTables<'a> {
+    pub(super) async fn read(client: &Client, scope: Scope, zone: &'a str) -> anyhow::Result<OldTables<'a>> {
         let rows = client
             .query_typed(COLUMNS, &[(&tables_of(scope), Type::TEXT_ARRAY)])
             .await
@@ -80,7 +80,7 @@ impl<'a> Old<'a> {
                 .or_default()
                 .insert(row.get(1), row.get(2));
         }
-        let old = Old { tables, scope, zone };
+        let old = OldTables { tables, scope, zone };
         for table in ["users", "chat_sessions", "messages"] {
             ensure!(
                 !old.tables.contains_key(table) || old.type_of(table, "id") == Some("uuid"),

@@ -5,11 +5,11 @@
 //! - [`jsonb_history`]: each session's messages in a JSONB array.
 //! - [`chatledger`]: our own tables, for exports and for moving from one database to another.
 //!
-//! A layout answers a [`Plan`]: statements whose rows are read by its functions. Every statement has three
+//! A layout answers a [`ReadPlan`]: statements whose rows are read by its functions. Every statement has three
 //! columns: the row as JSON, what else belongs to it as JSON, and whether its session is missing.
 
 mod chat_messages;
-pub mod chatledger;
+pub(crate) mod chatledger;
 mod jsonb_history;
 mod rag_uuid;
 mod tables;
@@ -20,16 +20,16 @@ use uuid::Uuid;
 
 use super::{
     record::{
-        CitationRecord, DocumentRecord, Kind, ProfileRecord, Record, SessionRecord, UserRecord, merged,
+        CitationRecord, DocumentRecord, ProfileRecord, Record, RecordKind, SessionRecord, UserRecord, merged,
     },
-    row::{Origin, Row},
+    row::{Origin, SourceRow},
 };
 use chatledger_postgres::connect::describe;
-pub(super) use tables::Tables;
+pub(super) use tables::TableColumns;
 
 /// A source's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Layout {
+pub enum SourceLayout {
     /// Whichever it looks like.
     Auto,
     /// users, user_profiles, chat_sessions, messages, message_citations.
@@ -46,63 +46,60 @@ pub enum Layout {
 const NOTHING: &str = "SELECT 0::bigint";
 
 /// What a row becomes.
-pub type Read = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
+pub type RowReader = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
 
 /// A statement, and the function that reads its rows.
-pub struct Rows {
+pub struct RowQuery {
     /// The statement.
     pub sql: String,
     /// What a row of it becomes.
-    pub read: Read,
+    pub read: RowReader,
     /// What that is, for rows that can't be read.
-    pub kind: Kind,
+    pub kind: RecordKind,
 }
 
 /// How a source is read.
-pub struct Plan {
+pub struct ReadPlan {
     /// Documents, users and profiles, in this order, where there are any.
-    pub before: Vec<Rows>,
+    pub before: Vec<RowQuery>,
     /// Sessions and messages, both in the order of the sessions.
-    pub chats: Option<(Rows, Rows)>,
+    pub chats: Option<(RowQuery, RowQuery)>,
     /// How many messages there are, for the progress bar.
     pub count: String,
     /// Counts the citations whose message is missing, where there can be some.
-    pub lost_citations: Option<String>,
+    pub(crate) lost_citations: Option<String>,
 }
 
-impl Layout {
+impl SourceLayout {
     /// The layout's name, as the flag has it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Layout::Auto => "auto",
-            Layout::RagUuid => "rag-uuid",
-            Layout::JsonbHistory => "jsonb-history",
-            Layout::ChatMessages => "chat-messages",
-            Layout::Chatledger => "chatledger",
+            SourceLayout::Auto => "auto",
+            SourceLayout::RagUuid => "rag-uuid",
+            SourceLayout::JsonbHistory => "jsonb-history",
+            SourceLayout::ChatMessages => "chat-messages",
+            SourceLayout::Chatledger => "chatledger",
         }
     }
 
     /// The layout itself, or what the tables look like.
-    ///
-    /// # Errors
-    /// They look like none, or like several; or the database can't be read.
-    pub async fn recognize(self, client: &Client) -> anyhow::Result<Layout> {
-        if self != Layout::Auto {
+    pub(crate) async fn recognize(self, client: &Client) -> anyhow::Result<SourceLayout> {
+        if self != SourceLayout::Auto {
             return Ok(self);
         }
-        let tables = Tables::read(client).await?;
+        let tables = TableColumns::read(client).await?;
         if is_ours(&tables, client).await? {
-            return Ok(Layout::Chatledger);
+            return Ok(SourceLayout::Chatledger);
         }
-        let found: Vec<Layout> = [
+        let found: Vec<SourceLayout> = [
             (
-                Layout::RagUuid,
+                SourceLayout::RagUuid,
                 tables.has("messages") || tables.has("user_profiles"),
             ),
-            (Layout::ChatMessages, tables.has("chat_messages")),
+            (SourceLayout::ChatMessages, tables.has("chat_messages")),
             (
-                Layout::JsonbHistory,
+                SourceLayout::JsonbHistory,
                 tables.column("chat_sessions", &["history"]).is_some(),
             ),
         ]
@@ -126,21 +123,21 @@ impl Layout {
         }
     }
 
-    pub(super) async fn plan(self, client: &Client) -> anyhow::Result<Plan> {
-        let tables = Tables::read(client).await?;
+    pub(super) async fn plan(self, client: &Client) -> anyhow::Result<ReadPlan> {
+        let tables = TableColumns::read(client).await?;
         match self {
-            Layout::RagUuid => rag_uuid::plan(&tables),
-            Layout::ChatMessages => chat_messages::plan(&tables),
-            Layout::JsonbHistory => jsonb_history::plan(&tables),
-            Layout::Chatledger => Ok(chatledger::plan(&tables, chatledger::Part::All, true)),
-            Layout::Auto => bail!("the layout was not recognized"),
+            SourceLayout::RagUuid => rag_uuid::plan(&tables),
+            SourceLayout::ChatMessages => chat_messages::plan(&tables),
+            SourceLayout::JsonbHistory => jsonb_history::plan(&tables),
+            SourceLayout::Chatledger => Ok(chatledger::plan(&tables, chatledger::ExportPart::All, true)),
+            SourceLayout::Auto => bail!("the layout was not recognized"),
         }
         .with_context(|| format!("--layout {}", self.name()))
     }
 }
 
 /// Whether our migrations were applied. An empty history is what an `up` leaves that met somebody else's tables.
-async fn is_ours(tables: &Tables, client: &Client) -> anyhow::Result<bool> {
+async fn is_ours(tables: &TableColumns, client: &Client) -> anyhow::Result<bool> {
     for history in ["chatledger_auth_migrations", "chatledger_chat_migrations"] {
         if tables.has(history) {
             let first = format!("SELECT FROM {history} LIMIT 1");
@@ -157,7 +154,7 @@ async fn is_ours(tables: &Tables, client: &Client) -> anyhow::Result<bool> {
 }
 
 fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
+    let mut row = SourceRow::parse(row)?;
     Ok(Record::User(UserRecord {
         id: key(&mut row, origin, "users", &["id", "user_id"])?,
         email: row.text(&["email"]).unwrap_or_default(),
@@ -173,13 +170,13 @@ fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
 
 /// Who isn't said to be inactive is active. A word that nobody knows lets nobody in: it is left out, as the report
 /// says.
-fn is_active(row: &mut Row) -> bool {
+fn is_active(row: &mut SourceRow) -> bool {
     const NAMES: &[&str] = &["is_active", "active"];
     row.truth(NAMES).unwrap_or_else(|| !row.has(NAMES))
 }
 
 fn profile(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
+    let mut row = SourceRow::parse(row)?;
     row.json(&["id"]);
     Ok(Record::Profile(ProfileRecord {
         user_id: key(&mut row, origin, "users", &["user_id"])?,
@@ -202,7 +199,7 @@ const CONTENT: &[&str] = &["content", "embedding"];
 
 /// A document keeps its key as it is: citations and vector stores name documents by it.
 fn document(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
+    let mut row = SourceRow::parse(row)?;
     let left_out = CONTENT
         .iter()
         .filter_map(|name| row.json(&[name]).map(|_| (*name).to_owned()))
@@ -222,7 +219,7 @@ fn document(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, Strin
 
 /// What has no column of its own goes into the metadata.
 fn session(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
+    let mut row = SourceRow::parse(row)?;
     Ok(Record::Session(SessionRecord {
         id: key(&mut row, origin, "chat_sessions", &["id", "session_id"])?,
         user_id: row.text(&["user_id"]).map(|key| origin.id("users", &key)),
@@ -233,7 +230,7 @@ fn session(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String
     }))
 }
 
-fn key(row: &mut Row, origin: &Origin, table: &str, names: &[&str]) -> Result<Uuid, String> {
+fn key(row: &mut SourceRow, origin: &Origin, table: &str, names: &[&str]) -> Result<Uuid, String> {
     let key = row.text(names).ok_or_else(|| format!("it has no {}", names[0]))?;
     Ok(origin.id(table, &key))
 }
@@ -259,7 +256,7 @@ fn role(text: &str) -> String {
 }
 
 fn citation(text: &str) -> Result<CitationRecord, String> {
-    let mut row = Row::parse(text)?;
+    let mut row = SourceRow::parse(text)?;
     for name in ["id", "message_id", "created_at"] {
         row.json(&[name]); // a citation's key is its number, and its time its message's
     }

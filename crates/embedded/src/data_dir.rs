@@ -1,7 +1,7 @@
 //! Where everything is: the data directory, what is in it, and the directory of the socket.
 
-use super::EmbeddedError;
-use super::account::Account;
+use super::account::SystemAccount;
+use crate::error::EmbeddedError;
 use nix::fcntl::OFlag;
 use nix::unistd::Uid;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -52,18 +52,18 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
 
 /// A data directory, made and free of symbolic links.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct DataDir {
     /// The data directory.
     pub dir: PathBuf,
     /// The cluster, PGDATA.
-    pub pgdata: PathBuf,
+    pub(crate) pgdata: PathBuf,
     /// PostgreSQL's own messages.
     pub log: PathBuf,
     /// Who runs PostgreSQL here.
-    pub account: Account,
+    pub account: SystemAccount,
 }
 
-impl Place {
+impl DataDir {
     /// Makes the data directory where it doesn't exist.
     pub fn prepare(data_dir: &Path) -> Result<Self, EmbeddedError> {
         if data_dir.join("PG_VERSION").exists() {
@@ -73,7 +73,7 @@ impl Place {
                 reason,
             });
         }
-        let account = Account::for_cluster(&data_dir.join("pg"))?;
+        let account = SystemAccount::for_cluster(&data_dir.join("pg"))?;
         // Before anything is made, so that a wrong place that was named stays as it is.
         let absolute = std::path::absolute(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let there = absolute
@@ -127,7 +127,7 @@ impl Place {
     }
 
     /// Opens the log for appending, and tells where this run's messages will begin.
-    pub fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
+    pub(crate) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
         if fs::symlink_metadata(&self.log).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
             let aside = self.dir.join("postgres.log.old");
             fs::rename(&self.log, &aside).map_err(EmbeddedError::io("rename", &self.log))?;
@@ -183,7 +183,7 @@ impl Place {
 
 /// Makes a directory that only `account` may enter, or takes over one that it made earlier. In a public directory
 /// such as /tmp someone else may have been quicker with the name.
-pub(super) fn make_socket_dir(dir: &Path, account: &Account) -> Result<(), EmbeddedError> {
+pub(super) fn make_socket_dir(dir: &Path, account: &SystemAccount) -> Result<(), EmbeddedError> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(EmbeddedError::io("create", dir)(error));
@@ -272,15 +272,15 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn place(dir: &Path) -> Place {
+    fn place(dir: &Path) -> DataDir {
         let (uid, gid) = (Uid::effective(), nix::unistd::Gid::effective());
-        let account = Account {
+        let account = SystemAccount {
             name: "us".into(),
             uid,
             gid,
             switch: false,
         };
-        Place {
+        DataDir {
             pgdata: dir.join("pg"),
             log: dir.join("postgres.log"),
             dir: dir.to_path_buf(),
@@ -338,7 +338,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         fs::write(top.path().join("PG_VERSION"), "15\n").unwrap();
         assert!(matches!(
-            Place::prepare(top.path()),
+            DataDir::prepare(top.path()),
             Err(EmbeddedError::NotOurs { .. })
         ));
     }
