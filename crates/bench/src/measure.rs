@@ -45,7 +45,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// A message was stored: due at `due`, answered at `now`.
-    pub fn stored(&mut self, due: Instant, now: Instant) {
+    pub(crate) fn stored(&mut self, due: Instant, now: Instant) {
         if now < self.clock.measured_from {
             return;
         }
@@ -58,7 +58,7 @@ impl Recorder {
     }
 
     /// A message failed.
-    pub fn failed(&mut self, code: Code, now: Instant) {
+    pub(crate) fn failed(&mut self, code: Code, now: Instant) {
         self.turn_to(now);
         self.batch.errors.push(code);
     }
@@ -99,8 +99,7 @@ pub(crate) struct Collector {
 
 impl Collector {
     /// For a run with these times.
-    #[must_use]
-    pub fn new(clock: RunClock) -> Self {
+    pub(crate) fn new(clock: RunClock) -> Self {
         let (sender, batches) = mpsc::unbounded_channel();
         let window = clock.end - clock.measured_from;
         let fitting = u32::try_from(window.as_nanos() / SHORTEST_INTERVAL.as_nanos()).unwrap_or(INTERVALS);
@@ -124,7 +123,7 @@ impl Collector {
     }
 
     /// Ends when all recorders are gone.
-    pub async fn collect(self, progress: BenchProgress) -> Measurement {
+    pub(crate) async fn collect(self, progress: BenchProgress) -> Measurement {
         let Collector {
             clock,
             interval,
@@ -254,9 +253,8 @@ impl Measurement {
 }
 
 /// Microseconds as milliseconds.
-#[must_use]
 #[allow(clippy::cast_precision_loss)]
-pub fn millis(micros: u64) -> f64 {
+pub(crate) fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 

@@ -40,8 +40,7 @@ pub(crate) struct RunClock {
 
 impl RunClock {
     /// Starts now.
-    #[must_use]
-    pub fn start(warm_up: Duration, duration: Duration) -> Self {
+    pub(crate) fn start(warm_up: Duration, duration: Duration) -> Self {
         let start = Instant::now();
         RunClock {
             start,
@@ -58,7 +57,7 @@ impl RunClock {
 
 /// Says when to send.
 #[derive(Clone, Debug)]
-pub struct SendSchedule {
+pub(crate) struct SendSchedule {
     clock: RunClock,
     halt: Halt,
     pace: Option<Arc<Pace>>,
@@ -77,10 +76,7 @@ struct Pace {
 
 impl SendSchedule {
     /// A closed loop, or with a rate (messages a second) an open one.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn new(clock: RunClock, rate: Option<f64>, halt: Halt) -> std::io::Result<Self> {
+    pub(crate) fn new(clock: RunClock, rate: Option<f64>, halt: Halt) -> std::io::Result<Self> {
         let pace = rate.map(|rate| {
             Arc::new(Pace {
                 rate,
@@ -103,13 +99,12 @@ impl SendSchedule {
     }
 
     /// Whether messages are due at their own times.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.pace.is_some()
     }
 
     /// Waits until a message is to be sent, and answers when it was due; `None` at the end.
-    pub async fn next(&self) -> Option<Instant> {
+    pub(crate) async fn next(&self) -> Option<Instant> {
         match &self.pace {
             None => self.now(),
             Some(pace) => {
@@ -120,8 +115,7 @@ impl SendSchedule {
     }
 
     /// When a message was due that can be sent right now, if there is one.
-    #[must_use]
-    pub fn ready(&self) -> Option<Instant> {
+    pub(crate) fn ready(&self) -> Option<Instant> {
         match &self.pace {
             None => self.now(),
             Some(pace) => {
@@ -137,8 +131,7 @@ impl SendSchedule {
     }
 
     /// How many messages were due but never sent, since there was no room before the end.
-    #[must_use]
-    pub fn unsent(&self) -> u64 {
+    pub(crate) fn unsent(&self) -> u64 {
         self.pace
             .as_ref()
             .map_or(0, |pace| pace.due.available_permits() as u64)

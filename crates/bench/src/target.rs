@@ -76,8 +76,7 @@ fn root_cause(error: &dyn Error) -> String {
 }
 
 /// What a status says, with the code's name.
-#[must_use]
-pub fn told(status: &Status) -> anyhow::Error {
+pub(crate) fn told(status: &Status) -> anyhow::Error {
     anyhow!(
         "{}: {}",
         super::measure::code_name(status.code()),
@@ -86,8 +85,7 @@ pub fn told(status: &Status) -> anyhow::Error {
 }
 
 /// A client of messages, without a limit on what it receives: a page may be as long as the server makes it.
-#[must_use]
-pub fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
+pub(crate) fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
     MessageServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX)
 }
 

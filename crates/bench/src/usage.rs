@@ -121,8 +121,7 @@ fn kib(text: &str, name: &str) -> Option<f64> {
 }
 
 /// The process that a data directory's `postmaster.pid` names.
-#[must_use]
-pub fn postmaster(data_dir: &Path) -> Option<u32> {
+pub(crate) fn postmaster(data_dir: &Path) -> Option<u32> {
     let file = fs::read_to_string(data_dir.join("pg/postmaster.pid")).ok()?;
     file.lines().next()?.trim().parse().ok()
 }
@@ -142,8 +141,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// This one.
-    #[must_use]
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let read = |file: &str| fs::read_to_string(file).ok();
         Machine {
             cores: std::thread::available_parallelism().ok().map(usize::from),

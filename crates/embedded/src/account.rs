@@ -68,7 +68,7 @@ impl SystemAccount {
     }
 
     /// Gives a path that we have just made to this user.
-    pub fn own(&self, path: &Path) -> Result<(), EmbeddedError> {
+    pub(crate) fn own(&self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.switch {
             return Ok(());
         }

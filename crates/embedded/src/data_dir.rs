@@ -65,7 +65,7 @@ pub(super) struct DataDir {
 
 impl DataDir {
     /// Makes the data directory where it doesn't exist.
-    pub fn prepare(data_dir: &Path) -> Result<Self, EmbeddedError> {
+    pub(crate) fn prepare(data_dir: &Path) -> Result<Self, EmbeddedError> {
         if data_dir.join("PG_VERSION").exists() {
             let reason = "is itself a PostgreSQL cluster, which chatledger leaves alone".to_owned();
             return Err(EmbeddedError::NotOurs {
@@ -94,7 +94,7 @@ impl DataDir {
     }
 
     /// Takes the data directory for this process, until the file is unlocked or the process ends.
-    pub fn lock(&self, socket_dir: &Path) -> Result<File, EmbeddedError> {
+    pub(crate) fn lock(&self, socket_dir: &Path) -> Result<File, EmbeddedError> {
         let path = self.dir.join("lock");
         let mut file = private(OpenOptions::new().read(true).write(true))
             .open(&path)
@@ -142,7 +142,7 @@ impl DataDir {
     }
 
     /// The line after `start` that best says why PostgreSQL failed: the last fatal one, else the last.
-    pub fn last_words(&self, start: u64) -> String {
+    pub(crate) fn last_words(&self, start: u64) -> String {
         let mut bytes = Vec::new();
         let read = File::open(&self.log).and_then(|mut file| {
             file.seek(std::io::SeekFrom::Start(start))?;
@@ -156,7 +156,7 @@ impl DataDir {
 
     /// Makes the directory of the socket: in the data directory, or where that has too long a path, a directory
     /// named after it among the run-time or temporary files.
-    pub fn socket_dir(&self) -> Result<PathBuf, EmbeddedError> {
+    pub(crate) fn socket_dir(&self) -> Result<PathBuf, EmbeddedError> {
         let own = self.dir.join("socket");
         if fits(&own) {
             return Ok(own);

@@ -78,7 +78,7 @@ impl fmt::Display for ObjectKind {
 
 /// Which thing it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ObjectKey {
+pub(crate) struct ObjectKey {
     pub kind: ObjectKind,
     /// Empty for what is in no table: types, sequences, functions and views.
     pub table: String,
@@ -108,7 +108,7 @@ pub(crate) struct SchemaObject {
 }
 
 /// Everything in the current schema, in an order in which it can be added.
-pub async fn read(client: &Client, program: &Program) -> anyhow::Result<Vec<SchemaObject>> {
+pub(crate) async fn read(client: &Client, program: &Program) -> anyhow::Result<Vec<SchemaObject>> {
     const CATALOG: &str = include_str!("sql/catalog.sql");
     let rows = client
         .query_typed(

@@ -58,7 +58,7 @@ pub(super) struct MigrationRun<'a> {
 }
 
 impl<'a> MigrationRun<'a> {
-    pub async fn open(
+    pub(crate) async fn open(
         migrator: &'a Migrator,
         listener: &'a MigrationListener,
         sees_locks: bool,
@@ -84,7 +84,7 @@ impl<'a> MigrationRun<'a> {
     }
 
     /// Applies what is pending, until there.
-    pub async fn up(&self, until: Until, backup: Option<&Backup>) -> anyhow::Result<Vec<Change>> {
+    pub(crate) async fn up(&self, until: Until, backup: Option<&Backup>) -> anyhow::Result<Vec<Change>> {
         let states = self.migrator.chosen(&self.states().await?);
         for state in &states {
             state.check()?;
@@ -212,7 +212,7 @@ impl<'a> MigrationRun<'a> {
         })
     }
 
-    pub async fn close(self) -> anyhow::Result<Client> {
+    pub(crate) async fn close(self) -> anyhow::Result<Client> {
         self.lock.release().await?;
         Ok(self.client)
     }

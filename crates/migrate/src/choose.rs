@@ -17,10 +17,7 @@ pub enum Until {
 }
 
 /// The pending migrations up to there.
-///
-/// # Errors
-/// A version that isn't pending, or that several sets have.
-pub fn up<'a>(states: &[SetState<'a>], until: Until) -> anyhow::Result<Vec<&'a MigrationStep>> {
+pub(crate) fn up<'a>(states: &[SetState<'a>], until: Until) -> anyhow::Result<Vec<&'a MigrationStep>> {
     let mut pending: Vec<&MigrationStep> = states.iter().flat_map(SetState::pending).collect();
     match until {
         Until::Head => {}
@@ -43,11 +40,7 @@ pub fn up<'a>(states: &[SetState<'a>], until: Until) -> anyhow::Result<Vec<&'a M
 }
 
 /// The applied migrations to take back, newest first, until there.
-///
-/// # Errors
-/// A version that wasn't applied, or in several sets; a migration without a way back; one whose set another
-/// applied set stands on (`all` has those that the command leaves alone).
-pub fn down<'a>(
+pub(crate) fn down<'a>(
     chosen: &[SetState<'a>],
     all: &[SetState<'a>],
     until: Until,
@@ -121,7 +114,7 @@ fn stands_alone(taken: &[(&SetState<'_>, i64)], all: &[SetState<'_>]) -> anyhow:
 }
 
 /// The place of the one set that has a version.
-pub fn only(sets: &[SetName], flag: &str, version: i64, what: &str) -> anyhow::Result<usize> {
+pub(crate) fn only(sets: &[SetName], flag: &str, version: i64, what: &str) -> anyhow::Result<usize> {
     match sets {
         [_] => Ok(0),
         [] => anyhow::bail!("{flag} {version}: no {what} has this version; `migrate history` lists them"),

@@ -56,7 +56,7 @@ impl LockPolicy {
 
 /// Why a migration failed, in one line, with the line of the file where that is known.
 #[derive(Clone, Debug)]
-pub struct MigrationFailure {
+pub(crate) struct MigrationFailure {
     message: String,
     is_lock: bool,
 }
@@ -141,7 +141,7 @@ pub(crate) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     /// Over a connection that does nothing else meanwhile.
-    pub fn new(
+    pub(crate) fn new(
         client: &'a Client,
         locks: &'a LockPolicy,
         listener: &'a MigrationListener,

@@ -25,8 +25,7 @@ pub(crate) struct AppliedMigration {
 
 impl AppliedMigration {
     /// Such as `V2__messages`.
-    #[must_use]
-    pub fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         format!("V{}__{}", self.version, self.name)
     }
 
@@ -88,7 +87,7 @@ impl fmt::Display for Problem {
 
 /// A set as a database has it.
 #[derive(Clone, Debug)]
-pub struct SetState<'a> {
+pub(crate) struct SetState<'a> {
     /// The set.
     pub set: &'a Set,
     /// Its history, in order of version.
@@ -127,28 +126,24 @@ impl<'a> SetState<'a> {
     }
 
     /// The newest version that was applied.
-    #[must_use]
-    pub fn current(&self) -> Option<i64> {
+    pub(crate) fn current(&self) -> Option<i64> {
         self.applied.last().map(|applied| applied.version)
     }
 
     /// Whether a version was applied.
-    #[must_use]
-    pub fn has(&self, version: i64) -> bool {
+    pub(crate) fn has(&self, version: i64) -> bool {
         self.applied.iter().any(|applied| applied.version == version)
     }
 
     /// What is to be applied, in order.
-    #[must_use]
-    pub fn pending(&self) -> Vec<&'a MigrationStep> {
+    pub(crate) fn pending(&self) -> Vec<&'a MigrationStep> {
         let current = self.current();
         let newer = |step: &&MigrationStep| current.is_none_or(|current| step.version() > current);
         self.set.steps.iter().filter(newer).collect()
     }
 
     /// All in which history and files differ.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
+    pub(crate) fn problems(&self) -> Vec<Problem> {
         let applied = self.applied.iter().filter_map(|applied| self.problem_of(applied));
         let late = self
             .set
@@ -212,8 +207,7 @@ impl<'a> SetState<'a> {
     }
 
     /// The worst of it in one word.
-    #[must_use]
-    pub fn drift(&self) -> Drift {
+    pub(crate) fn drift(&self) -> Drift {
         if !self.set.is_known && !self.applied.is_empty() {
             return Drift::Unread;
         }
@@ -226,10 +220,7 @@ impl<'a> SetState<'a> {
     }
 
     /// Fails where applying migrations, or serving, could do harm.
-    ///
-    /// # Errors
-    /// An edited or a late file; a schema of another major version.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         let problems = self.problems();
         if let Some(problem) = problems
             .iter()

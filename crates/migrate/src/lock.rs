@@ -60,16 +60,13 @@ async fn tell_whom(client: &Client, key: i64) -> anyhow::Result<()> {
 }
 
 /// Held until it is released or dropped.
-pub struct MigrationLock {
+pub(crate) struct MigrationLock {
     client: Client,
 }
 
 impl MigrationLock {
     /// Waits for it.
-    ///
-    /// # Errors
-    /// A database that can't be reached.
-    pub async fn acquire(
+    pub(crate) async fn acquire(
         connector: &Connector,
         program: &Program,
         patience: Duration,
@@ -102,10 +99,7 @@ impl MigrationLock {
     }
 
     /// Fails if the connection, and the lock with it, is gone. Without a statement: see above.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.client.is_closed(),
             "the connection that held the migration lock was lost; run it again"
@@ -114,10 +108,7 @@ impl MigrationLock {
     }
 
     /// Gives it back.
-    ///
-    /// # Errors
-    /// A lost connection.
-    pub async fn release(self) -> anyhow::Result<()> {
+    pub(crate) async fn release(self) -> anyhow::Result<()> {
         self.client.batch_execute("COMMIT").await.map_err(explain)
     }
 }

@@ -34,7 +34,7 @@ const PROGRESS: &str = "SELECT phase || CASE WHEN blocks_total > 0
     FROM pg_stat_progress_create_index WHERE pid = $1";
 
 /// Looks at another connection.
-pub struct Observer {
+pub(crate) struct Observer {
     client: Client,
     pid: i32,
     /// The tables whose locks are nobody's concern.
@@ -45,10 +45,7 @@ pub struct Observer {
 
 impl Observer {
     /// Of what `watched` does.
-    ///
-    /// # Errors
-    /// A database that can't be reached.
-    pub async fn new(
+    pub(crate) async fn new(
         connector: &Connector,
         patience: Duration,
         watched: &Client,
@@ -68,7 +65,7 @@ impl Observer {
     }
 
     /// The locks that it has now. Nothing where that can't be seen: it is no reason to stop a migration.
-    pub async fn locks(&self) -> BTreeSet<TableLock> {
+    pub(crate) async fn locks(&self) -> BTreeSet<TableLock> {
         if !self.sees_locks {
             return BTreeSet::new();
         }
@@ -88,7 +85,7 @@ impl Observer {
     }
 
     /// How far the index is that it builds.
-    pub async fn progress(&self) -> Option<String> {
+    pub(crate) async fn progress(&self) -> Option<String> {
         let rows = self
             .client
             .query_typed(PROGRESS, &[(&self.pid, Type::INT4)])

@@ -31,7 +31,7 @@ pub enum MigrationEvent {
 pub type MigrationListener = dyn Fn(&MigrationEvent) + Send + Sync;
 
 /// Tells the log, where servers boot.
-pub fn log(event: &MigrationEvent) {
+pub(crate) fn log(event: &MigrationEvent) {
     match event {
         MigrationEvent::Began(what) => tracing::info!("migrating: {what}"),
         MigrationEvent::Running { elapsed, detail } => {

@@ -18,10 +18,7 @@ const ABANDONED: Duration = Duration::from_hours(6);
 
 /// Makes an empty database beside the one of `connector`, with its search path; lets `work` use it; and drops it,
 /// also when `work` fails or a signal ends it.
-///
-/// # Errors
-/// The role may not create databases; or `work`'s own.
-pub async fn with<T>(
+pub(crate) async fn with<T>(
     program: &str,
     connector: &Connector,
     like: &Client,

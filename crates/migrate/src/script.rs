@@ -21,7 +21,7 @@ pub(crate) struct Script {
 
 impl Script {
     /// Reads the mark.
-    pub fn new(text: impl Into<String>) -> Script {
+    pub(crate) fn new(text: impl Into<String>) -> Script {
         let text = text.into();
         Script {
             in_transaction: !is_marked(&text),
@@ -30,16 +30,13 @@ impl Script {
     }
 
     /// Its statements.
-    pub fn statements(&self) -> Vec<Statement<'_>> {
+    pub(crate) fn statements(&self) -> Vec<Statement<'_>> {
         split(&self.text)
     }
 
     /// Looks for what can't go well: no statement at all, transactions within the transaction, statements that
     /// need none and those that a second run, after an interruption, would fail at.
-    ///
-    /// # Errors
-    /// What to do about it, with the line.
-    pub fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let statements = self.statements();
         if statements.is_empty() {
             return Err("has no statement yet".to_owned());
@@ -89,7 +86,7 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
 
 /// One statement.
 #[derive(Clone, Debug)]
-pub struct Statement<'a> {
+pub(crate) struct Statement<'a> {
     /// Without the semicolon.
     pub text: &'a str,
     /// Where it begins in the file, in bytes.
@@ -225,7 +222,7 @@ impl fmt::Display for Statement<'_> {
 }
 
 /// The statements of a text.
-pub fn split(text: &str) -> Vec<Statement<'_>> {
+pub(crate) fn split(text: &str) -> Vec<Statement<'_>> {
     let mut found = Vec::new();
     let mut scanner = Scanner { text, at: 0 };
     let mut tokens: Vec<&str> = Vec::new();

@@ -69,7 +69,7 @@ impl RecordKind {
 }
 
 /// A JSON object as it was written: its numbers aren't touched.
-pub type Json = Box<RawValue>;
+pub(crate) type Json = Box<RawValue>;
 
 /// A user.
 #[derive(Debug, Serialize, Deserialize)]
@@ -216,8 +216,7 @@ pub(crate) struct MessageRecord {
 
 impl MessageRecord {
     /// The bytes that it holds in memory, about: its own, which becomes a message by and by.
-    #[must_use]
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         message::weight(
             &self.content,
             self.selected_text.as_deref(),
@@ -255,10 +254,7 @@ pub(crate) struct CitationRecord {
 
 impl Record {
     /// Reads one line. (serde's own `tag` would copy every value, and can't read raw JSON.)
-    ///
-    /// # Errors
-    /// What is wrong with the line.
-    pub fn parse(line: &str) -> Result<Record, String> {
+    pub(crate) fn parse(line: &str) -> Result<Record, String> {
         #[derive(Deserialize)]
         struct Tag {
             r#type: RecordKind,
@@ -275,8 +271,7 @@ impl Record {
     }
 
     /// What kind it is.
-    #[must_use]
-    pub fn kind(&self) -> RecordKind {
+    pub(crate) fn kind(&self) -> RecordKind {
         match self {
             Record::Document(_) => RecordKind::Document,
             Record::User(_) => RecordKind::User,

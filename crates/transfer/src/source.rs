@@ -68,9 +68,6 @@ pub enum Source {
 
 impl Source {
     /// The next record; `None` at the end.
-    ///
-    /// # Errors
-    /// The source can't be read any further.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<SourceItem>> {
         match self {
             Source::Tables(tables) => tables.next().await,
@@ -344,8 +341,7 @@ impl Cursor {
 }
 
 /// How a record is called in a report.
-#[must_use]
-pub fn key_of(record: &Record) -> String {
+pub(crate) fn key_of(record: &Record) -> String {
     match record {
         Record::Document(document) => document.id.clone(),
         Record::User(user) => user.id.to_string(),

@@ -46,7 +46,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Adds the next message.
-    pub fn add(&mut self, role: &str, content: &str, citations: usize) {
+    pub(crate) fn add(&mut self, role: &str, content: &str, citations: usize) {
         let seq = self.skip();
         let mut hash = Sha256::new();
         hash.update(seq.to_string());
@@ -62,17 +62,14 @@ impl Tally {
     }
 
     /// Counts a message that has a place, but no content any more: it was deleted.
-    pub fn skip(&mut self) -> i64 {
+    pub(crate) fn skip(&mut self) -> i64 {
         self.messages += 1;
         self.messages
     }
 }
 
 /// Compares what the source had with what the target has. Citations that were added since are no difference.
-///
-/// # Errors
-/// The target can't be read.
-pub async fn compare(db: &Db, tallies: &HashMap<Uuid, Tally>) -> Result<SideComparison, DbError> {
+pub(crate) async fn compare(db: &Db, tallies: &HashMap<Uuid, Tally>) -> Result<SideComparison, DbError> {
     let mut ids: Vec<Uuid> = tallies.keys().copied().collect();
     ids.sort_unstable();
     let mut found = SideComparison::default();

@@ -16,7 +16,7 @@ mod database;
 mod direct;
 mod large_session;
 mod list;
-pub mod report;
+pub(crate) mod report;
 mod service;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

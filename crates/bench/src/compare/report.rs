@@ -91,8 +91,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Of at least one round.
-    #[must_use]
-    pub fn of(rounds: Vec<f64>) -> Self {
+    pub(crate) fn of(rounds: Vec<f64>) -> Self {
         let mut sorted = rounds.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;

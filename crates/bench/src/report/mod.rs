@@ -1,8 +1,8 @@
 //! What a run has found: as text for people ([`text`]), as JSON for programs (serde), as a page with plots
 //! ([`html`]).
 
-pub mod html;
-pub mod text;
+pub(crate) mod html;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 

@@ -82,8 +82,7 @@ fn latency(text: &mut String, name: &str, latency: &Latency) {
 }
 
 /// Who used the processor.
-#[must_use]
-pub fn cpu(cpu: &CpuSeconds) -> String {
+pub(crate) fn cpu(cpu: &CpuSeconds) -> String {
     let seconds = |seconds: Option<f64>| seconds.map_or("?".to_owned(), |seconds| format!("{seconds:.1} s"));
     format!(
         "processor     client {}, server {}, PostgreSQL {}",

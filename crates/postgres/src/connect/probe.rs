@@ -20,7 +20,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub fn new(tls: &MakeRustlsConnect) -> Self {
+    pub(super) fn new(tls: &MakeRustlsConnect) -> Self {
         Self {
             tls: tls.clone(),
             began: Arc::default(),

@@ -156,7 +156,6 @@ impl DatabaseUrl {
     }
 
     /// How the connection is encrypted, and whom it trusts.
-    #[must_use]
     pub(crate) fn tls(&self) -> &TlsOptions {
         &self.tls
     }

@@ -46,10 +46,10 @@ pub enum SourceLayout {
 const NOTHING: &str = "SELECT 0::bigint";
 
 /// What a row becomes.
-pub type RowReader = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
+pub(crate) type RowReader = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
 
 /// A statement, and the function that reads its rows.
-pub struct RowQuery {
+pub(crate) struct RowQuery {
     /// The statement.
     pub sql: String,
     /// What a row of it becomes.
@@ -59,7 +59,7 @@ pub struct RowQuery {
 }
 
 /// How a source is read.
-pub struct ReadPlan {
+pub(crate) struct ReadPlan {
     /// Documents, users and profiles, in this order, where there are any.
     pub before: Vec<RowQuery>,
     /// Sessions and messages, both in the order of the sessions.

@@ -20,8 +20,7 @@ datasource db {
 "#;
 
 /// Writes the tables with models.
-#[must_use]
-pub fn write(schema: &Schema) -> String {
+pub(super) fn write(schema: &Schema) -> String {
     let mut text = HEAD.to_owned();
     for (of, table) in models(schema) {
         text += &model(schema, of, table);

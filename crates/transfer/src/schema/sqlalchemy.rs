@@ -43,8 +43,7 @@ class OtherType(types.UserDefinedType[Any]):
 "#;
 
 /// Writes the tables.
-#[must_use]
-pub fn write(schema: &Schema) -> String {
+pub(super) fn write(schema: &Schema) -> String {
     let mut text = HEAD.to_owned();
     for (of, table) in models(schema) {
         text += &model(schema, of, table);
