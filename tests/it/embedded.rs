@@ -81,22 +81,22 @@ async fn owner_process() {
 }
 
 /// A running [`owner_process`], which doesn't outlive a failing test.
-struct Owner(Child);
+struct OwnerProcess(Child);
 
-impl Owner {
+impl OwnerProcess {
     fn kill_9(&mut self) {
         self.0.kill().unwrap();
     }
 }
 
-impl Drop for Owner {
+impl Drop for OwnerProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn owner(dir: &Path) -> Owner {
+fn owner(dir: &Path) -> OwnerProcess {
     let name = module_path!()
         .split_once("::")
         .map_or("", |(_, module)| module)
@@ -113,10 +113,10 @@ fn owner(dir: &Path) -> Owner {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    Owner(child)
+    OwnerProcess(child)
 }
 
-fn url_of(owner: &mut Owner) -> String {
+fn url_of(owner: &mut OwnerProcess) -> String {
     let lines = BufReader::new(owner.0.stdout.take().unwrap()).lines();
     lines
         .map(Result::unwrap)

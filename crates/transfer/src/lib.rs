@@ -9,7 +9,7 @@
 //! 3. In the end both sides are compared (`tally`), and the [`ImportReport`] (`report`) says what became of each record.
 //!    [`TransferProgress`] (`progress`) shows how far it is.
 //!
-//! [`export`] writes the records of a source down as lines. [`adopt`] converts tables in the database where they are, in one
+//! [`export()`] writes the records of a source down as lines. [`adopt()`] converts tables in the database where they are, in one
 //! transaction. A [`Schema`] is written down as models for other tools ([`SchemaFormat`]; `schema`).
 //!
 //! # Example
