@@ -259,7 +259,9 @@ async fn a_thousand_watchers_on_a_hundred_sessions() {
                 session_id: session.clone(),
                 after_seq: 0,
             };
-            watches.push(TestWatch(client.watch_messages(request).await.unwrap().into_inner()));
+            watches.push(TestWatch(
+                client.watch_messages(request).await.unwrap().into_inner(),
+            ));
         }
     }
     assert_eq!(watches.len(), 1000);

@@ -139,7 +139,7 @@ impl Collector {
                     Some(batch) => measured.add(&batch),
                     None => break,
                 },
-                _ = tick.tick() => progress.show(&measured, &clock),
+                _ = tick.tick() => progress.show(&clock, measured.latest()),
             }
         }
         progress.clear();
@@ -178,6 +178,21 @@ fn histogram<T: hdrhistogram::Counter>(digits: u8) -> Histogram<T> {
 }
 
 impl Measurement {
+    /// The rate and p99 of the last whole interval, for people.
+    #[allow(clippy::cast_precision_loss)]
+    fn latest(&self) -> Option<String> {
+        // The last one is still being filled.
+        let last = self.intervals.iter().rev().nth(1)?;
+        let rate = last.latencies.len() as f64 / self.interval.as_secs_f64();
+        let p99 = millis(last.latencies.value_at_percentile(99.0));
+        let errors: u64 = self.errors.values().sum();
+        let mut line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
+        if errors > 0 {
+            line += &format!(", {errors} errors");
+        }
+        Some(line)
+    }
+
     fn new(clock: RunClock, interval: Duration) -> Self {
         Measurement {
             clock,

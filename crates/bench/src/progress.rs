@@ -1,13 +1,10 @@
 //! What is shown while it runs: a line on stderr, where that is a terminal.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{measure::Measurement, schedule::RunClock};
+use crate::schedule::RunClock;
 
 /// Of work that is counted.
 const COUNTED: &str = "{msg:<28} [{bar:30}] {human_pos}/{human_len} ({eta} left)";
@@ -56,27 +53,16 @@ impl BenchProgress {
         self.0.inc(many);
     }
 
-    /// Shows the rate and p99 of the last whole interval.
-    #[allow(clippy::cast_precision_loss)]
-    pub(crate) fn show(&self, measured: &Measurement, clock: &RunClock) {
+    /// Shows how much of the run is over, and a line about it.
+    pub(crate) fn show(&self, clock: &RunClock, line: Option<String>) {
         let now = Instant::now();
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         self.0.set_length(millis(clock.end - clock.start));
         self.0
             .set_position(millis(now.min(clock.end).saturating_duration_since(clock.start)));
-        // The last one is still being filled.
-        let Some(last) = measured.intervals.iter().rev().nth(1) else {
-            return;
-        };
-        let rate = last.latencies.len() as f64 / measured.interval.as_secs_f64();
-        let p99 = super::measure::millis(last.latencies.value_at_percentile(99.0));
-        let errors: u64 = measured.errors.values().sum();
-        let mut line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
-        if errors > 0 {
-            // Writing to a String can't fail.
-            let _ = write!(line, ", {errors} errors");
+        if let Some(line) = line {
+            self.0.set_message(line);
         }
-        self.0.set_message(line);
     }
 
     /// Takes it away.

@@ -16,19 +16,21 @@ mod database;
 mod direct;
 mod large_session;
 mod list;
+mod options;
 pub(crate) mod report;
 mod service;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+pub use options::CompareOptions;
+
 use self::{
     database::BenchDatabase,
-    direct::DirectAppends,
+    direct::{DIRECT_CONNECTIONS, DirectAppends},
     report::{BenchComparison, Metric, Summary},
 };
 use super::{
@@ -38,55 +40,15 @@ use super::{
     schedule::RunClock,
     target::{self, BenchTarget},
     usage::{CpuSeconds, Machine, Parties},
-    workload::{ContentSizes, Workload, WorkloadOptions},
+    workload::{Workload, WorkloadOptions},
 };
 
-/// How many connections applications have; the best of them counts.
-const DIRECT_CONNECTIONS: [usize; 3] = [8, 16, 32];
 /// How far the order rotates from round to round.
 const ROTATION: usize = 5;
 /// How long the appends last that nobody measures: long enough to touch every session several times.
 const SETTLING: Duration = Duration::from_secs(1);
 /// How many citations the stream with citations has.
 const CITATIONS: usize = 2;
-
-/// What to compare.
-#[derive(Clone, Debug, Serialize)]
-pub struct CompareOptions {
-    /// How often each competitor runs.
-    pub rounds: u32,
-    /// How long each run is measured, in seconds.
-    #[serde(rename = "round_seconds", serialize_with = "seconds")]
-    pub round: Duration,
-    /// How long each runs before that.
-    #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
-    pub warm_up: Duration,
-    /// To how many sessions appends go.
-    pub sessions: usize,
-    /// How long contents are.
-    #[serde(serialize_with = "text")]
-    pub content_bytes: ContentSizes,
-    /// Unary requests that are unanswered at a time.
-    pub unary_in_flight: usize,
-    /// Streamed messages that are unanswered at a time, over all streams.
-    pub stream_in_flight: usize,
-    /// How many streams.
-    pub streams: usize,
-    /// The most messages of a frame.
-    pub frame_entries: usize,
-    /// How many messages the large session has.
-    pub large_session_messages: u64,
-    /// Of the workload.
-    pub seed: u64,
-}
-
-fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(span.as_secs_f64())
-}
-
-fn text<S: serde::Serializer>(sizes: &ContentSizes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(sizes)
-}
 
 /// Who is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

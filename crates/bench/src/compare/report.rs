@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::CompareOptions;
+use super::options::CompareOptions;
 use crate::usage::{CpuSeconds, Machine, ProcessMemory};
 
 /// What is measured, once a round.

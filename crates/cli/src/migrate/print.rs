@@ -8,9 +8,9 @@ use chatledger_migrate::{
     SchemaVerification, StampReport,
 };
 
-type Printed = anyhow::Result<()>;
+type PrintResult = anyhow::Result<()>;
 
-pub(super) fn json(document: &impl Serialize) -> Printed {
+pub(super) fn json(document: &impl Serialize) -> PrintResult {
     say!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
@@ -37,7 +37,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
-pub(super) fn status(as_json: bool, place: &str, status: &MigrationStatus) -> Printed {
+pub(super) fn status(as_json: bool, place: &str, status: &MigrationStatus) -> PrintResult {
     #[derive(Serialize)]
     struct StatusDocument<'a> {
         database: &'a str,
@@ -84,7 +84,7 @@ fn problems<'a>(problems: impl Iterator<Item = &'a Problem>) {
     }
 }
 
-pub(super) fn history(as_json: bool, entries: &[HistoryEntry]) -> Printed {
+pub(super) fn history(as_json: bool, entries: &[HistoryEntry]) -> PrintResult {
     if as_json {
         return json(&entries);
     }
@@ -101,7 +101,7 @@ pub(super) fn history(as_json: bool, entries: &[HistoryEntry]) -> Printed {
     Ok(())
 }
 
-pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> Printed {
+pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> PrintResult {
     if as_json {
         return json(&changes);
     }
@@ -117,7 +117,7 @@ pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> Pri
     Ok(())
 }
 
-pub(super) fn new(as_json: bool, files: &NewFiles) -> Printed {
+pub(super) fn new(as_json: bool, files: &NewFiles) -> PrintResult {
     if as_json {
         return json(files);
     }
@@ -125,7 +125,7 @@ pub(super) fn new(as_json: bool, files: &NewFiles) -> Printed {
     Ok(())
 }
 
-pub(super) fn stamped(as_json: bool, stamped: &StampReport) -> Printed {
+pub(super) fn stamped(as_json: bool, stamped: &StampReport) -> PrintResult {
     if as_json {
         return json(stamped);
     }
@@ -137,7 +137,7 @@ pub(super) fn stamped(as_json: bool, stamped: &StampReport) -> Printed {
     Ok(())
 }
 
-pub(super) fn plan(as_json: bool, planned: &[PlannedMigration]) -> Printed {
+pub(super) fn plan(as_json: bool, planned: &[PlannedMigration]) -> PrintResult {
     if as_json {
         return json(&planned);
     }
@@ -150,7 +150,7 @@ pub(super) fn plan(as_json: bool, planned: &[PlannedMigration]) -> Printed {
     Ok(())
 }
 
-pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &SchemaVerification) -> Printed {
+pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &SchemaVerification) -> PrintResult {
     #[derive(Serialize)]
     struct VerifyDocument<'a> {
         clean: bool,
@@ -200,7 +200,7 @@ fn print_verdict(verdict: &SchemaVerification) {
     }
 }
 
-pub(super) fn rehearsal(as_json: bool, rehearsal: &Rehearsal) -> Printed {
+pub(super) fn rehearsal(as_json: bool, rehearsal: &Rehearsal) -> PrintResult {
     #[derive(Serialize)]
     struct RehearsalDocument<'a> {
         good: bool,

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{Duration, Instant};
 use tokio_postgres::Error;
 
-use super::ServerAddress;
+use crate::url::ServerAddress;
 
 /// A host that gave no answer is tried last for as long as this. Each time after it somebody's patience may be used up; but
 /// where all kinds of servers are welcome, a primary that comes back shouldn't be left for its standby for long.

@@ -11,30 +11,10 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio_postgres::{Client, types::Type};
 
-use super::layouts::SourceLayout;
+use crate::layouts::SourceLayout;
 use chatledger::migrations::Scope;
 use chatledger_migrate::{Backup, MigrationListener, Migrator, SchemaTransaction};
-use chatledger_postgres::connect::describe;
-use old::OldTables;
-
-/// Where the old tables are kept.
-pub(crate) const KEPT_IN: &str = "before_chatledger";
-
-/// What is moved, where it is there.
-fn tables_of(scope: Scope) -> &'static [&'static str] {
-    match scope {
-        Scope::All => &[
-            "users",
-            "user_profiles",
-            "chat_sessions",
-            "messages",
-            "message_citations",
-            "schema_migrations",
-        ],
-        Scope::Auth => &["users", "user_profiles"],
-        Scope::Chat => &["chat_sessions", "messages", "message_citations"],
-    }
-}
+use old::{KEPT_IN, OldTables, explain, tables_of};
 
 /// What would go on using the old tables: foreign keys and views of tables that aren't moved.
 const DEPENDENTS: &str = "SELECT format('%s of %s', k.conname, k.conrelid::regclass) FROM pg_constraint k
@@ -71,13 +51,6 @@ impl fmt::Display for Adoption {
         )?;
         writeln!(f, "when nothing misses them (DROP SCHEMA {KEPT_IN} CASCADE).")
     }
-}
-
-/// With the detail, which names the row.
-fn explain(error: tokio_postgres::Error) -> anyhow::Error {
-    let detail = error.as_db_error().and_then(|db| db.detail());
-    let detail = detail.map(|detail| format!(": {}", detail.replace('\n', " ")));
-    anyhow::anyhow!("{}{}", describe(&error), detail.unwrap_or_default())
 }
 
 /// Converts the tables of a scope.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use tokio_postgres::{Client, types::Type};
 
-use super::{KEPT_IN, explain, tables_of};
 use crate::{
     layouts::ROLES,
     row::{FALSE, TRUE},
 };
 use chatledger::migrations::Scope;
+use chatledger_postgres::connect::describe;
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL) FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid
@@ -59,6 +59,32 @@ const CITATIONS: &[&str] = &[
     "citation_index",
     "created_at",
 ];
+
+/// Where the old tables are kept.
+pub(super) const KEPT_IN: &str = "before_chatledger";
+
+/// The tables that are moved, where they are there.
+pub(super) fn tables_of(scope: Scope) -> &'static [&'static str] {
+    match scope {
+        Scope::All => &[
+            "users",
+            "user_profiles",
+            "chat_sessions",
+            "messages",
+            "message_citations",
+            "schema_migrations",
+        ],
+        Scope::Auth => &["users", "user_profiles"],
+        Scope::Chat => &["chat_sessions", "messages", "message_citations"],
+    }
+}
+
+/// A database's error with its detail, which names the row.
+pub(super) fn explain(error: tokio_postgres::Error) -> anyhow::Error {
+    let detail = error.as_db_error().and_then(|db| db.detail());
+    let detail = detail.map(|detail| format!(": {}", detail.replace('\n', " ")));
+    anyhow::anyhow!("{}{}", describe(&error), detail.unwrap_or_default())
+}
 
 /// The old tables: the type of each column.
 pub(super) struct OldTables<'a> {

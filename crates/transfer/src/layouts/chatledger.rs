@@ -3,7 +3,10 @@
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{NOTHING, ReadPlan, RowQuery, TableColumns};
+use super::{
+    plan::{NOTHING, ReadPlan, RowQuery},
+    tables::TableColumns,
+};
 use crate::{
     record::{Record, RecordKind, parse_as},
     row::Origin,

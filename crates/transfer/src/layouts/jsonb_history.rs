@@ -1,6 +1,10 @@
 //! `jsonb-history`: users, and chat_sessions whose column `history` is an array of messages.
 
-use super::{ReadPlan, RowQuery, TableColumns, role};
+use super::{
+    plan::{ReadPlan, RowQuery},
+    readers::role,
+    tables::TableColumns,
+};
 use crate::{
     record::{MessageRecord, Record, RecordKind, merged},
     row::{Origin, SourceRow},

@@ -7,7 +7,10 @@ use anyhow::Context;
 use serde_json::value::to_raw_value;
 use tokio_postgres::Client;
 
-use super::{NOTHING, ReadPlan, RowQuery, citation, document, profile, role, session, user};
+use super::{
+    plan::{NOTHING, ReadPlan, RowQuery},
+    readers::{citation, document, profile, role, session, user},
+};
 use crate::{
     record::{MessageRecord, Record, RecordKind, merged, parse_as},
     row::{Origin, SourceRow},
