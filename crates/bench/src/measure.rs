@@ -16,9 +16,9 @@ use super::{progress::BenchProgress, schedule::RunClock};
 const INTERVALS: u32 = 120;
 /// The shortest interval: percentiles of less are noise.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// Of the totals: an error of 0.1 %.
+/// The precision of the totals: an error of 0.1 %.
 const TOTAL_DIGITS: u8 = 3;
-/// Of one interval, of which there are many: an error of 1 %.
+/// The precision of one interval, of which there are many: an error of 1 %.
 const INTERVAL_DIGITS: u8 = 2;
 /// How many answers a recorder holds back at most.
 const HELD_BACK: usize = 4096;
@@ -98,7 +98,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// For a run with these times.
+    /// A collector for a run with these times.
     pub(crate) fn new(clock: RunClock) -> Self {
         let (sender, batches) = mpsc::unbounded_channel();
         let window = clock.end - clock.measured_from;
@@ -112,7 +112,7 @@ impl Collector {
         }
     }
 
-    /// For one more sender.
+    /// A recorder for one more sender.
     pub(crate) fn recorder(&self) -> Recorder {
         Recorder {
             clock: self.clock,

@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::schedule::RunClock;
 
-/// Of work that is counted.
+/// The template of work that is counted.
 const COUNTED: &str = "{msg:<28} [{bar:30}] {human_pos}/{human_len} ({eta} left)";
-/// Of work that takes a given time.
+/// The template of work that takes a given time.
 const TIMED: &str = "{prefix:<28} [{bar:30}] {msg}";
 /// Often enough to look alive.
 const SPIN: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ impl BenchProgress {
         BenchProgress(ProgressBar::hidden())
     }
 
-    /// Of something that takes a moment.
+    /// A spinner for something that takes a moment.
     #[must_use]
     pub fn waiting(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new_spinner().with_message(what.into());
@@ -32,7 +32,7 @@ impl BenchProgress {
         BenchProgress(bar)
     }
 
-    /// Of so many things.
+    /// A bar over so many things.
     #[must_use]
     pub fn counted(what: impl Into<String>, many: u64) -> Self {
         let bar = ProgressBar::new(many).with_message(what.into());
@@ -40,7 +40,7 @@ impl BenchProgress {
         BenchProgress(bar)
     }
 
-    /// Of a measurement.
+    /// A bar over the time of a measurement.
     #[must_use]
     pub fn timed(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new(0).with_prefix(what.into());

@@ -63,7 +63,7 @@ pub(crate) struct SendSchedule {
     pace: Option<Arc<Pace>>,
 }
 
-/// Of an open loop.
+/// The pace of an open loop.
 #[derive(Debug)]
 struct Pace {
     /// Messages a second.

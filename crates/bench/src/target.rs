@@ -26,7 +26,7 @@ pub struct BenchTarget {
 }
 
 impl BenchTarget {
-    /// Of `http://HOST:PORT` or `https://HOST:PORT`.
+    /// The target at `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
     /// What is wrong with the URL.
@@ -48,7 +48,7 @@ impl BenchTarget {
         Ok(BenchTarget { endpoint })
     }
 
-    /// As it was given.
+    /// The URL as it was given.
     #[must_use]
     pub fn url(&self) -> String {
         self.endpoint.uri().to_string()

@@ -20,11 +20,11 @@ pub struct Parties {
 /// Processor time, in seconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct CpuSeconds {
-    /// Of this process, the load generator.
+    /// The time of this process, the load generator.
     pub client: Option<f64>,
-    /// Of the server.
+    /// The time of the server.
     pub server: Option<f64>,
-    /// Of PostgreSQL, all of its processes.
+    /// The time of PostgreSQL, all of its processes.
     pub postgres: Option<f64>,
 }
 
@@ -62,7 +62,7 @@ impl CpuSeconds {
 struct ProcessCpu {
     parent: u32,
     own: f64,
-    /// Of children that have ended.
+    /// The time of children that have ended.
     ended: f64,
 }
 
@@ -84,7 +84,7 @@ fn cpu_of(pid: u32) -> Option<ProcessCpu> {
     })
 }
 
-/// Of a process and its children, also those that have ended.
+/// The time of a process and its children, also those that have ended.
 fn cpu_of_tree(root: u32) -> Option<f64> {
     let top = cpu_of(root)?;
     let children: f64 = fs::read_dir("/proc")

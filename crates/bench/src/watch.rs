@@ -53,9 +53,9 @@ pub struct WatchLoad {
 /// What was found.
 #[derive(Debug)]
 pub struct WatchOutcome {
-    /// From when a message was due to its delivery.
+    /// The time from when a message was due to its delivery.
     pub deliveries: Measurement,
-    /// From its receipt to its delivery; 0 where the delivery came first.
+    /// The time from its receipt to its delivery; 0 where the delivery came first.
     pub from_receipt: Measurement,
     /// The appends.
     pub appends: AppendOutcome,

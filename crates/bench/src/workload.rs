@@ -119,9 +119,9 @@ impl ContentSizes {
 pub struct WorkloadOptions {
     /// Two runs with one seed send the same.
     pub seed: u64,
-    /// To how many sessions.
+    /// The number of sessions that messages go to.
     pub sessions: usize,
-    /// Of which lengths.
+    /// The lengths of the contents.
     pub content: ContentSizes,
     /// How many citations each message has.
     pub citations: usize,
@@ -149,7 +149,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// With sessions of its own, which are still to be created.
+    /// A workload with sessions of its own, which are still to be created.
     #[must_use]
     pub fn new(options: &WorkloadOptions) -> Self {
         let mut rng = Rng::with_seed(options.seed);

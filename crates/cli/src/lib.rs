@@ -1,6 +1,13 @@
 //! The program `chatledger`: its commands, one file each, over the service ([`chatledger`]), moving in and out
 //! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
 //! its flags, makes one call, and shows what it answers.
+//!
+//! - `serve`, `import`, `export`, `schema`, `bench` and `migrate` are the commands, each with its flags.
+//! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
+//! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop.
+//!
+//! What it promises: 0 where all went well, 1 with one line on stderr where it didn't, 2 for a wrong command line. The whole
+//! program is tested over a real socket and a real PostgreSQL, in `tests/it` at the top.
 
 mod bench;
 mod database;
@@ -59,5 +66,25 @@ impl Cli {
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Migrate(args) => migrate::run(*args),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_of_all_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_set_is_refused_with_the_ones_that_there_are() {
+        assert!(Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chat"]).is_ok());
+        let error = Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chats"]);
+        let error = error.expect_err("no such set").to_string();
+        assert!(error.contains("auth, chat, link, search, own"), "{error}");
     }
 }

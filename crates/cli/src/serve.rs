@@ -115,7 +115,7 @@ fn announce(address: SocketAddr, database: &ServedDatabase) {
 struct ServedDatabase {
     connector: Connector,
     options: DbOptions,
-    /// For notifications between servers, where they can be had.
+    /// The connector for notifications between servers, where they can be had.
     listener: Option<Connector>,
     /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
     description: String,

@@ -46,7 +46,7 @@ pub fn find_binaries(pg_bin: Option<&Path>, wanted_major: Option<u32>) -> Result
     find(pg_bin, wanted_major, &SystemAccount::for_new_cluster()?)
 }
 
-/// As [`find_binaries`], and `account` can run them.
+/// The same as [`find_binaries`], where `account` can run them.
 pub(super) fn find(
     pg_bin: Option<&Path>,
     wanted: Option<u32>,

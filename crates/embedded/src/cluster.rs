@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// After a crash of the machine a start may take minutes: say now and then what it is waiting for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// For a small machine. Given on the command line, so that an existing cluster follows them too.
+/// The settings for a small machine. Given on the command line, so that an existing cluster follows them too.
 const DEFAULTS: [(&str, &str); 5] = [
     ("max_connections", "100"),
     ("shared_buffers", "128MB"),

@@ -11,6 +11,21 @@
 //!                  postgres.log   what PostgreSQL says
 //! ```
 //!
+//! ```no_run
+//! # async fn f() -> Result<(), chatledger_embedded::EmbeddedError> {
+//! use chatledger_embedded::{Cluster, ClusterOptions, default_data_dir};
+//!
+//! let options = ClusterOptions { data_dir: default_data_dir()?, pg_bin: None, settings: Vec::new() };
+//! let cluster = Cluster::start(&options).await?;
+//! println!("PostgreSQL {} at {}", cluster.version(), cluster.url());
+//! cluster.stop().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The walk of a start (`cluster`): a thread of its own takes the data directory (`data_dir`), finds the programs (`binaries`)
+//! and the user that runs them (`account`), makes the cluster where there is none (`create`), clears away what a killed server
+//! has left (`leftovers`), and runs `postgres` (`child`). `error` says what can go wrong, and what to do about it.
+//!
 //! The promises, and what keeps them:
 //! - **PostgreSQL never outlives the server.** Stopped with it, and after kill -9 by the kernel (`child`, the only
 //!   `unsafe` of the library). Where that isn't possible (macOS), or the old one is still ending, the next start waits

@@ -53,7 +53,7 @@ pub(super) struct MigrationRun<'a> {
     pub client: Client,
     pub lock: MigrationLock,
     pub listener: &'a MigrationListener,
-    /// For rehearsals.
+    /// Whether the locks are wanted, as for rehearsals.
     sees_locks: bool,
 }
 

@@ -48,7 +48,7 @@ impl LockPolicy {
             .with_max_times(self.retries)
     }
 
-    /// As PostgreSQL reads it.
+    /// The limit as PostgreSQL reads it.
     pub(super) fn setting(&self) -> String {
         format!("{}ms", self.timeout.as_millis().max(1))
     }

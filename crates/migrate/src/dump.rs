@@ -65,7 +65,7 @@ impl DumpPrograms {
         )
     }
 
-    /// With the URL in the environment, where other users don't see it, and nothing else of ours that would count.
+    /// A program with the URL in the environment, where other users don't see it, and nothing else of ours that would count.
     fn command(&self, program: &str, url: &DatabaseUrl) -> Command {
         let mut command = Command::new(self.dir.join(program));
         for (name, _) in std::env::vars_os() {

@@ -59,7 +59,7 @@ async fn tell_whom(client: &Client, key: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Held until it is released or dropped.
+/// The lock, held until it is released or dropped.
 pub(crate) struct MigrationLock {
     client: Client,
 }

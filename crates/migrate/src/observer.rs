@@ -44,7 +44,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Of what `watched` does.
+    /// An observer of what `watched` does.
     pub(crate) async fn new(
         connector: &Connector,
         patience: Duration,

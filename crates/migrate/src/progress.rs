@@ -9,7 +9,7 @@ pub enum MigrationEvent {
     Began(String),
     /// It goes on.
     Running {
-        /// For how long.
+        /// The time that it has taken so far.
         elapsed: Duration,
         /// How far it is, where that is known.
         detail: Option<String>,

@@ -98,7 +98,7 @@ pub(crate) struct Statement<'a> {
 /// An index that is built concurrently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConcurrentIndex {
-    /// As `to_regclass` reads it: with its table's schema where the statement gives one.
+    /// The name as `to_regclass` reads it: with its table's schema where the statement gives one.
     pub name: String,
     /// Its table, where the statement gives no schema.
     pub table: Option<String>,

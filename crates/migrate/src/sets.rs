@@ -177,7 +177,7 @@ pub(crate) struct Set {
 pub(crate) struct MigrationStep {
     /// Its set.
     pub(crate) set: SetName,
-    /// As refinery knows it: version, name, checksum.
+    /// The migration as refinery knows it: version, name, checksum.
     pub(crate) migration: Migration,
     /// The way there.
     pub(crate) up: Script,

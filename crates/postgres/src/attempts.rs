@@ -23,7 +23,7 @@ struct Attempts {
 
 #[derive(Debug, Default)]
 struct AttemptTimes {
-    /// By number: the first is the oldest.
+    /// The beginnings, by number: the first is the oldest.
     since: BTreeMap<u64, Instant>,
     next: u64,
 }

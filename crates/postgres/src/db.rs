@@ -127,7 +127,7 @@ pub struct Db {
     progress: AttemptRecord,
     /// Whether what is asked here is part of that.
     is_followed: bool,
-    /// Of searches and reports.
+    /// The permits of searches and reports.
     heavy: Arc<Semaphore>,
     /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
     siblings: Arc<Mutex<Vec<Pool>>>,

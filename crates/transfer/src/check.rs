@@ -149,7 +149,7 @@ impl<'a> RecordRules<'a> {
     }
 }
 
-/// With an index each: its own, or the next that is free where it has none that can be kept.
+/// The citations with an index each: its own, or the next that is free where it has none that can be kept.
 fn citations(record: &MessageRecord) -> Vec<Citation> {
     let mut taken = std::collections::HashSet::new();
     let mut citations: Vec<Citation> = record

@@ -25,7 +25,7 @@ impl TransferProgress {
         }
     }
 
-    /// For a source: by messages, or by bytes of a file.
+    /// The progress over a source: by messages, or by bytes of a file.
     ///
     /// # Errors
     /// The source can't be read.

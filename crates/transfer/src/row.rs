@@ -78,12 +78,12 @@ impl SourceRow {
         names.iter().find_map(|name| self.0.remove(*name))
     }
 
-    /// As text; of what is no string, its JSON.
+    /// The field as text; of what is no string, its JSON.
     pub(crate) fn text(&mut self, names: &[&str]) -> Option<String> {
         self.json(names).map(|value| plain(&value))
     }
 
-    /// As a time. What can't be read as one stays in the row.
+    /// The field as a time. What can't be read as one stays in the row.
     pub(crate) fn time(&mut self, names: &[&str], origin: &Origin) -> Option<Timestamp> {
         let (name, time) = names.iter().find_map(|name| {
             let time = origin.time(&plain(self.0.get(*name)?))?;
@@ -93,7 +93,7 @@ impl SourceRow {
         Some(time)
     }
 
-    /// As a number.
+    /// The field as a number.
     pub(crate) fn number<T: std::str::FromStr>(&mut self, names: &[&str]) -> Option<T> {
         self.text(names)?.parse().ok()
     }

@@ -36,7 +36,7 @@ pub enum AppendMode {
 }
 
 impl AppendMode {
-    /// As on the command line.
+    /// The mode's name, as on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

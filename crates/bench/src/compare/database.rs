@@ -27,7 +27,7 @@ const SETTINGS: [&str; 8] = [
 /// A database.
 pub(super) struct BenchDatabase {
     connector: Connector,
-    /// For what isn't measured.
+    /// The client for what isn't measured.
     client: Client,
 }
 

@@ -55,7 +55,7 @@ impl Appender {
     }
 }
 
-/// As many connections as the largest number needs.
+/// The connections of an application: as many as the largest number needs.
 pub(super) struct DirectAppends {
     appenders: Vec<Appender>,
 }

@@ -17,7 +17,7 @@ pub struct CompareOptions {
     /// How long each runs before that.
     #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
     pub warm_up: Duration,
-    /// To how many sessions appends go.
+    /// The number of sessions that appends go to.
     pub sessions: usize,
     /// How long contents are.
     #[serde(serialize_with = "text")]
@@ -32,7 +32,7 @@ pub struct CompareOptions {
     pub frame_entries: usize,
     /// How many messages the large session has.
     pub large_session_messages: u64,
-    /// Of the workload.
+    /// The seed of the workload.
     pub seed: u64,
 }
 

@@ -52,7 +52,7 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    /// For people: what it is, and its unit.
+    /// The metric for people: what it is, and its unit.
     fn label(self) -> (&'static str, &'static str) {
         match self {
             Metric::Direct8 => ("direct, 8 connections", "messages/s"),
@@ -90,7 +90,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of at least one round.
+    /// The summary of at least one round.
     pub(crate) fn of(rounds: Vec<f64>) -> Self {
         let mut sorted = rounds.clone();
         sorted.sort_by(f64::total_cmp);
@@ -113,7 +113,7 @@ impl Summary {
 /// The result of `bench compare`.
 #[derive(Debug, Serialize)]
 pub struct BenchComparison {
-    /// Of this program.
+    /// The version of this program.
     pub version: &'static str,
     /// When it ended.
     pub time: Timestamp,
@@ -174,7 +174,7 @@ pub(super) fn ratios(metrics: &BTreeMap<Metric, Summary>) -> BTreeMap<&'static s
 }
 
 impl BenchComparison {
-    /// For people.
+    /// The comparison as a table, for people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();

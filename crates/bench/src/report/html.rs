@@ -234,7 +234,7 @@ struct Plot {
     lines: Vec<(&'static str, &'static str, Points)>,
 }
 
-/// Of a line.
+/// The points of a line.
 type Points = Vec<(f64, f64)>;
 
 impl Plot {

@@ -27,7 +27,7 @@ const PLOTTED: [f64; 16] = [
 pub struct BenchReport {
     /// `append` or `watch`.
     pub kind: &'static str,
-    /// Of this program.
+    /// The version of this program.
     pub version: &'static str,
     /// When the run ended.
     pub time: Timestamp,
@@ -47,9 +47,9 @@ pub struct BenchReport {
     pub throughput: f64,
     /// How many messages were due at `--rate` and never sent, since there was no room for them.
     pub unsent: u64,
-    /// From when a message was due to when its answer (or delivery) was there.
+    /// The time from when a message was due to when its answer (or delivery) was there.
     pub latency_ms: Latency,
-    /// From a message's receipt to its delivery; `bench watch` only.
+    /// The time from a message's receipt to its delivery; `bench watch` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt_to_delivery_ms: Option<Latency>,
     /// How many messages failed, by code.
@@ -58,7 +58,7 @@ pub struct BenchReport {
     pub verify: Option<LedgerVerification>,
     /// What happened when.
     pub(crate) intervals: Vec<IntervalReport>,
-    /// For a plot.
+    /// The percentiles of the plot.
     pub(crate) percentiles: Vec<Percentile>,
     /// What the parties used.
     pub cpu_seconds: CpuSeconds,
@@ -127,7 +127,7 @@ pub struct Circumstances {
 }
 
 impl BenchReport {
-    /// Of a run of `bench append`.
+    /// The report of a run of `bench append`.
     #[must_use]
     pub fn appended(ran: &AppendOutcome, verify: Option<LedgerVerification>, around: Circumstances) -> Self {
         BenchReport {
@@ -137,7 +137,7 @@ impl BenchReport {
         }
     }
 
-    /// Of what was measured.
+    /// The report of what was measured.
     #[must_use]
     pub fn of(kind: &'static str, verb: &'static str, measured: &Measurement, around: Circumstances) -> Self {
         BenchReport {
@@ -172,7 +172,7 @@ impl BenchReport {
 }
 
 impl Latency {
-    /// Of microseconds.
+    /// The latencies of a histogram of microseconds.
     #[must_use]
     pub fn of(micros: &hdrhistogram::Histogram<u64>) -> Self {
         let at = |percentile| millis(micros.value_at_percentile(percentile));

@@ -26,7 +26,7 @@ pub(crate) struct CompareArgs {
     /// How long each runs before that
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     warm_up: Duration,
-    /// To how many sessions appends go
+    /// How many sessions appends go to
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sessions: u32,
     /// How long contents are: a number of bytes, uniform:MIN..MAX, or lognormal:MEDIAN,SIGMA

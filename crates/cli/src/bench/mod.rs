@@ -141,7 +141,7 @@ impl BenchSubject {
 /// What to send.
 #[derive(Debug, Args)]
 struct WorkloadArgs {
-    /// To how many sessions
+    /// How many sessions messages go to
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sessions: u32,
     /// How long contents are: a number of bytes, uniform:MIN..MAX, or lognormal:MEDIAN,SIGMA

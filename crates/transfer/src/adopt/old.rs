@@ -299,7 +299,7 @@ impl<'a> OldTables<'a> {
         )
     }
 
-    /// With the index that each has, unless a message's aren't 1 and more, each once.
+    /// The citations with the index that each has, unless a message's aren't 1 and more, each once.
     fn citations(&self) -> String {
         let index = match self.type_of("message_citations", "citation_index") {
             Some(_) => "t.citation_index::integer",

@@ -13,7 +13,7 @@ mod sqlalchemy;
 
 use catalog::{Column, ForeignKey, Schema, SchemaTable};
 
-/// For whom.
+/// The readers of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SchemaFormat {
     /// SQL.
