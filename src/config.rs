@@ -81,8 +81,8 @@ pub struct ServeConfig {
     )]
     pub search_config: String,
     /// What to do with the schema at boot: bring it up to date, refuse to serve an older one, or not look at it
-    #[arg(long, env = "CHATLEDGER_MIGRATE", value_enum, default_value_t = migrate::Mode::Auto)]
-    pub migrate: migrate::Mode,
+    #[arg(long, env = "CHATLEDGER_MIGRATE", value_enum, default_value_t = migrate::BootMode::Auto)]
+    pub migrate: migrate::BootMode,
     /// A directory of your own migrations, which run after the embedded ones
     #[arg(long, env = "CHATLEDGER_MIGRATIONS_DIR", value_name = "DIR")]
     pub migrations_dir: Option<PathBuf>,

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use chatledger_migrate::{
-    LateConstraint, Program,
-    sets::{SetDescription, SetName},
-};
+use chatledger_migrate::{LateConstraint, Program, SetDescription, SetName};
 use chatledger_postgres::{Sql, connect::Connector};
 use clap::ValueEnum;
 
@@ -70,67 +67,63 @@ include!(concat!(env!("OUT_DIR"), "/downs.rs"));
 
 macro_rules! version_of {
     ($table:literal) => {
-        Some(Sql {
+        Sql {
             text: concat!("SELECT coalesce(max(version), 0)::bigint FROM ", $table),
             params: &[],
-        })
+        }
     };
 }
 
 /// Users and profiles.
-pub const AUTH: SetName = SetName(&SetDescription {
-    name: "auth",
-    table: "chatledger_auth_migrations",
-    is_optional: false,
-    stands_on: &[],
-    runner: Some(auth::migrations::runner),
-    downs: AUTH_DOWNS,
-    version: version_of!("chatledger_auth_migrations"),
-});
+pub const AUTH: SetName = SetName::of(
+    &SetDescription::embedded(
+        "auth",
+        "chatledger_auth_migrations",
+        auth::migrations::runner,
+        AUTH_DOWNS,
+    )
+    .needed(version_of!("chatledger_auth_migrations")),
+);
 
 /// Sessions, messages, citations and documents.
-pub const CHAT: SetName = SetName(&SetDescription {
-    name: "chat",
-    table: "chatledger_chat_migrations",
-    is_optional: false,
-    stands_on: &[],
-    runner: Some(chat::migrations::runner),
-    downs: CHAT_DOWNS,
-    version: version_of!("chatledger_chat_migrations"),
-});
+pub const CHAT: SetName = SetName::of(
+    &SetDescription::embedded(
+        "chat",
+        "chatledger_chat_migrations",
+        chat::migrations::runner,
+        CHAT_DOWNS,
+    )
+    .needed(version_of!("chatledger_chat_migrations")),
+);
 
 /// The foreign key from sessions to users, where both are kept.
-pub const LINK: SetName = SetName(&SetDescription {
-    name: "link",
-    table: "chatledger_link_migrations",
-    is_optional: false,
-    stands_on: &["auth", "chat"],
-    runner: Some(link::migrations::runner),
-    downs: LINK_DOWNS,
-    version: version_of!("chatledger_link_migrations"),
-});
+pub const LINK: SetName = SetName::of(
+    &SetDescription::embedded(
+        "link",
+        "chatledger_link_migrations",
+        link::migrations::runner,
+        LINK_DOWNS,
+    )
+    .stands_on(&["auth", "chat"])
+    .needed(version_of!("chatledger_link_migrations")),
+);
 
 /// The index for searching the messages of a whole tenant; opt-in.
-pub const SEARCH: SetName = SetName(&SetDescription {
-    name: "search",
-    table: "chatledger_search_migrations",
-    is_optional: true,
-    stands_on: &["chat"],
-    runner: Some(search::migrations::runner),
-    downs: SEARCH_DOWNS,
-    version: None,
-});
+pub const SEARCH: SetName = SetName::of(
+    &SetDescription::embedded(
+        "search",
+        "chatledger_search_migrations",
+        search::migrations::runner,
+        SEARCH_DOWNS,
+    )
+    .stands_on(&["chat"])
+    .optional(),
+);
 
 /// The team's own, from `--migrations-dir`.
-const OWN: SetName = SetName(&SetDescription {
-    name: "own",
-    table: "chatledger_own_migrations",
-    is_optional: false,
-    stands_on: &["auth", "chat"],
-    runner: None,
-    downs: &[],
-    version: None,
-});
+const OWN: SetName = SetName::of(
+    &SetDescription::from_directory("own", "chatledger_own_migrations").stands_on(&["auth", "chat"]),
+);
 
 const SETS: [SetName; 5] = [AUTH, CHAT, LINK, SEARCH, OWN];
 
@@ -147,6 +140,9 @@ pub static PROGRAM: Program = Program {
         what: "sessions name users who don't exist; the foreign key waits until none does",
     }),
     statements: || statements::all().map(|statement| &statement.sql).collect(),
+    table_exists: "where the tables are another tool's, `migrate adopt` converts them and `import` copies them; where they \
+                   are ours already, `migrate stamp` records that",
+    example_table: "messages",
 };
 
 /// Brings the schema of a scope up to date, checks that the text search configuration exists, and answers the server's
@@ -165,28 +161,15 @@ pub async fn prepare(
 
 /// How far the sets are, for the test that prepares all statements.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    SETS.into_iter().filter_map(|set| set.0.version.as_ref())
+    SETS.into_iter().filter_map(SetName::version)
 }
 
 #[cfg(test)]
 mod tests {
-    use chatledger_migrate::sets::{Set, Step};
-
     use super::*;
 
     #[test]
     fn every_embedded_migration_has_a_way_back_and_is_well_formed() {
-        for name in SETS {
-            let set = Set::embedded(name);
-            assert_eq!(set.steps.is_empty(), name == OWN);
-            for step in &set.steps {
-                assert_eq!(step.up.check(), Ok(()), "{step}");
-                let down = step.down.as_ref().expect("build.rs has found it");
-                assert_eq!(down.check(), Ok(()), "{step}");
-            }
-            // No gaps, so that the count is the version.
-            let versions: Vec<i64> = set.steps.iter().map(Step::version).collect();
-            assert_eq!(versions, (1..).take(versions.len()).collect::<Vec<_>>(), "{name}");
-        }
+        assert_eq!(PROGRAM.check(), Ok(()));
     }
 }

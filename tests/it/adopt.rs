@@ -6,7 +6,7 @@ use chatledger::migrations::Scope;
 
 use crate::{
     harness::{
-        process::{Process, chatledger},
+        process::{ServerProcess, chatledger},
         *,
     },
     import::{MESSAGES, assert_in_order, assert_same, output_of, source_of, sources, succeeds, texts},
@@ -167,7 +167,7 @@ async fn it_makes_way_for_others_until_it_gets_the_tables() {
         .expect("a long transaction");
     let mut command = adopt(&database);
     command.args(["--lock-timeout", "50ms"]);
-    let mut process = Process::start(&mut command);
+    let mut process = ServerProcess::start(&mut command);
     process.says("again in").await;
     reader.batch_execute("COMMIT").await.expect("its end");
     assert!(process.ended().await.success(), "{}", process.stderr());

@@ -309,7 +309,7 @@ async fn appends_whose_callers_have_gone_give_their_room_back_at_once() {
     })
     .await;
     let session = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session).await;
+    let lock = SessionLock::on_session(&database, &session).await;
     // Each leaves long before the lock is given up.
     for _ in 0..40 {
         let gone =

@@ -10,8 +10,8 @@ use tonic::{Code, Streaming, transport::Endpoint};
 
 use crate::harness::*;
 
-type Frames = mpsc::Sender<pb::StreamAppendMessagesRequest>;
-type Answers = Streaming<pb::StreamAppendMessagesResponse>;
+type EntryFrames = mpsc::Sender<pb::StreamAppendMessagesRequest>;
+type EntryAnswers = Streaming<pb::StreamAppendMessagesResponse>;
 
 fn entry(session_id: &str, message: pb::NewMessage) -> pb::AppendEntry {
     pb::AppendEntry {
@@ -25,7 +25,7 @@ fn frame(entries: Vec<pb::AppendEntry>) -> pb::StreamAppendMessagesRequest {
 }
 
 /// A stream that is open in both directions.
-async fn open(server: &TestServer) -> (Frames, Answers) {
+async fn open(server: &TestServer) -> (EntryFrames, EntryAnswers) {
     let (frames, requests) = mpsc::channel(1);
     let answers = server
         .messages()

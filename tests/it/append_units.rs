@@ -435,7 +435,7 @@ async fn a_unit_that_is_passed_over_has_no_receipt_of_another_session_s_message_
             ..twin
         },
     ];
-    let lock = HeldLock::on_session(&database, &held).await;
+    let lock = SessionLock::on_session(&database, &held).await;
     let (outcomes, ()) = tokio::join!(run(&server, &units), async {
         waiting(&database, 1).await;
         lock.release().await;

@@ -29,12 +29,12 @@ fn append_to(server: &TestServer, flags: &str) -> Command {
 async fn report_of(command: &mut Command) -> (i32, Value) {
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("report.json");
-    let mut process = Process::start(command.arg("--json").arg(&file));
+    let mut process = ServerProcess::start(command.arg("--json").arg(&file));
     let code = process.ended().await.code().expect("an exit code");
     (code, read(&file, &process))
 }
 
-fn read(file: &Path, process: &Process) -> Value {
+fn read(file: &Path, process: &ServerProcess) -> Value {
     let text = std::fs::read_to_string(file).unwrap_or_else(|_| panic!("no report: {}", process.stderr()));
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("an empty report: {}", process.stderr()))
 }
@@ -214,7 +214,7 @@ async fn ctrl_c_shows_what_was_measured_and_cleans_up() {
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("report.json");
     let mut command = append_to(&server, "--mode unary --in-flight 4 --sessions 3 --duration 60m");
-    let mut process = Process::start(command.arg("--json").arg(&file));
+    let mut process = ServerProcess::start(command.arg("--json").arg(&file));
     eventually("messages", async || {
         (count(&database, "messages").await > 0).then_some(())
     })
@@ -256,7 +256,7 @@ async fn mistakes_are_told_in_one_line_before_anything_is_measured() {
         ("compare --database-url postgresql://127.0.0.1:1/x", 2, "--target"),
     ] {
         let mut command = chatledger();
-        let mut process = Process::start(command.arg("bench").args(flags.split_whitespace()));
+        let mut process = ServerProcess::start(command.arg("bench").args(flags.split_whitespace()));
         let status = process.ended().await;
         let said = eventually("the last words", async || {
             let said = process.stderr();

@@ -32,7 +32,7 @@ async fn every_competitor_runs_and_every_ratio_is_there() {
         .args(["--in-flight", "4", "--stream-in-flight", "64"])
         .args(["--large-session-messages", "2000", "--json"])
         .arg(&file);
-    let mut process = Process::start(&mut command);
+    let mut process = ServerProcess::start(&mut command);
     assert!(process.ended().await.success(), "{}", process.stderr());
     let text = std::fs::read_to_string(&file).expect("a report");
     let report: Value = serde_json::from_str(&text).expect("JSON");
@@ -107,7 +107,7 @@ async fn a_database_that_isn_t_the_server_s_is_refused() {
             &format!("http://{}", server.address),
         ])
         .args(["--database-url", &other.url(), "--sessions", "1"]);
-    let mut process = Process::start(&mut command);
+    let mut process = ServerProcess::start(&mut command);
     assert_eq!(process.ended().await.code(), Some(1));
     process
         .says("--database-url: a session made through --target isn't in this database")

@@ -3,12 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use chatledger_bench::{
-    Halt,
-    append::{self, Load, Mode},
-    progress::Progress,
-    target::{self, Target},
-    verify::{self, Verified},
-    workload::{Sizes, Workload, WorkloadOptions},
+    AppendMode, BenchProgress, BenchTarget, ContentSizes, Halt, LedgerVerification, Load, Workload,
+    WorkloadOptions, append, create_sessions, verify,
 };
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
@@ -19,21 +15,21 @@ use crate::harness::*;
 const DURATION: Duration = Duration::from_millis(100);
 
 /// Appends to two sessions, runs `damage`, and verifies.
-fn verified_after(damage: &str) -> LocalBoxFuture<'_, Verified> {
+fn verified_after(damage: &str) -> LocalBoxFuture<'_, LedgerVerification> {
     Box::pin(async move {
         let database = TestDatabase::new().await;
         let server = start(&database).await;
         let workload = Arc::new(Workload::new(&WorkloadOptions {
             seed: 1,
             sessions: 2,
-            content: Sizes::Fixed(20),
+            content: ContentSizes::Fixed(20),
             citations: 1,
         }));
-        target::create_sessions(&server.channel, &workload)
+        create_sessions(&server.channel, &workload)
             .await
             .expect("sessions");
         let load = Load {
-            mode: Mode::Stream,
+            mode: AppendMode::Stream,
             in_flight: 10,
             streams: 1,
             connections: 1,
@@ -44,14 +40,14 @@ fn verified_after(damage: &str) -> LocalBoxFuture<'_, Verified> {
             duration: DURATION,
         };
         let (_stop, halt) = watch::channel(false);
-        let target = Target::parse(&format!("http://{}", server.address)).expect("a target");
+        let target = BenchTarget::parse(&format!("http://{}", server.address)).expect("a target");
         let halt = Halt::new(halt);
-        let ran = append::run(&target, &workload, &load, true, &halt, Progress::hidden()).await;
+        let ran = append(&target, &workload, &load, true, &halt, BenchProgress::hidden()).await;
         let ran = ran.expect("appends");
-        assert!(ran.answers.acked.len() > 5, "{}", ran.answers.acked.len());
+        assert!(ran.answers.acknowledged() > 5, "{}", ran.answers.acknowledged());
         let client = database.client().await;
         client.batch_execute(damage).await.expect("the damage");
-        let verified = verify::verify(&server.channel, &workload, ran.answers, &Progress::hidden()).await;
+        let verified = verify(&server.channel, &workload, ran.answers, &BenchProgress::hidden()).await;
         server.stop().await;
         verified.expect("readable sessions")
     })
@@ -61,7 +57,7 @@ fn verified_after(damage: &str) -> LocalBoxFuture<'_, Verified> {
 const ONE: &str = "seq = 2 AND session_id = (SELECT min(session_id::text)::uuid FROM messages)";
 
 #[track_caller]
-fn assert_found(verified: &Verified, part: &str) {
+fn assert_found(verified: &LedgerVerification, part: &str) {
     assert!(!verified.ok && verified.problem_count > 0, "{verified:?}");
     assert!(
         verified.problems.iter().any(|problem| problem.contains(part)),

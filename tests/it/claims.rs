@@ -4,9 +4,9 @@ use tonic::{Code, Response, Status};
 
 use crate::harness::*;
 
-type Claimed = Result<Response<pb::ClaimSessionsResponse>, Status>;
+type ClaimAnswer = Result<Response<pb::ClaimSessionsResponse>, Status>;
 
-async fn claim<T: AsRef<str>>(server: &TestServer, user_id: &str, ids: &[T]) -> Claimed {
+async fn claim<T: AsRef<str>>(server: &TestServer, user_id: &str, ids: &[T]) -> ClaimAnswer {
     let request = pb::ClaimSessionsRequest {
         user_id: user_id.to_owned(),
         session_ids: ids.iter().map(|id| id.as_ref().to_owned()).collect(),

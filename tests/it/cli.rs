@@ -68,7 +68,7 @@ async fn the_ready_line_is_exact_and_data_outlives_restarts_and_kill_9() {
         .expect("PostgreSQL")
         .version;
 
-    let mut first = Process::start(&mut serve_in(&data_dir));
+    let mut first = ServerProcess::start(&mut serve_in(&data_dir));
     let line = first.ready_line();
     let address = address_in(&line);
     let expected = format!(
@@ -89,14 +89,14 @@ async fn the_ready_line_is_exact_and_data_outlives_restarts_and_kill_9() {
     assert_eq!(first.stdout(), Vec::<String>::new(), "one line is all there is");
 
     for seq in 2..=3 {
-        let mut next = Process::start(&mut serve_in(&data_dir));
+        let mut next = ServerProcess::start(&mut serve_in(&data_dir));
         let channel = next.channel();
         assert_eq!(append_one(&channel, &session_id).await, seq);
         next.signal(Signal::SIGKILL);
         next.ended().await;
     }
 
-    let third = Process::start(&mut serve_in(&data_dir));
+    let third = ServerProcess::start(&mut serve_in(&data_dir));
     let request = pb::ListMessagesRequest {
         session_id,
         ..Default::default()
@@ -117,7 +117,7 @@ async fn the_ready_line_is_exact_and_data_outlives_restarts_and_kill_9() {
 #[tokio::test]
 async fn the_ready_line_of_an_external_database_names_host_and_database_and_no_password() {
     let database = TestDatabase::new().await;
-    let server = Process::start(&mut serve_over(&database));
+    let server = ServerProcess::start(&mut serve_over(&database));
     let line = server.ready_line();
     let (before, place) = line
         .strip_suffix(')')
@@ -135,10 +135,10 @@ async fn the_ready_line_of_an_external_database_names_host_and_database_and_no_p
 async fn sigterm_and_sigint_drain_and_exit_0() {
     let database = TestDatabase::new().await;
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut server = Process::start(&mut serve_over(&database));
+        let mut server = ServerProcess::start(&mut serve_over(&database));
         let channel = server.channel();
         let session_id = create_session(&channel).await;
-        let lock = HeldLock::on_session(&database, &session_id).await;
+        let lock = SessionLock::on_session(&database, &session_id).await;
         let held = tokio::spawn(async move { append_one(&channel, &session_id).await });
         waiting(&database, 1).await;
         server.signal(signal);
@@ -162,10 +162,10 @@ async fn a_second_signal_ends_at_once() {
         let mut command = serve_over(&database);
         // The first signal alone would take this long.
         let mut server =
-            Process::start(command.args(["--shutdown-grace", "10m", "--request-timeout", "10m"]));
+            ServerProcess::start(command.args(["--shutdown-grace", "10m", "--request-timeout", "10m"]));
         let channel = server.channel();
         let session_id = create_session(&channel).await;
-        let lock = HeldLock::on_session(&database, &session_id).await;
+        let lock = SessionLock::on_session(&database, &session_id).await;
         let mut client = MessageServiceClient::new(channel);
         let held = tokio::spawn(async move { client.append_message(append_request(&session_id)).await });
         waiting(&database, 1).await;
@@ -184,7 +184,7 @@ async fn a_second_signal_ends_at_once() {
 async fn a_second_signal_also_stops_the_embedded_postgresql() {
     let top = open_dir();
     let data_dir = top.path().join("data");
-    let mut server = Process::start(serve_in(&data_dir).args(["--shutdown-grace", "10m"]));
+    let mut server = ServerProcess::start(serve_in(&data_dir).args(["--shutdown-grace", "10m"]));
     let channel = server.channel();
     // A watch of the health, which has no end.
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
@@ -212,7 +212,7 @@ async fn a_signal_while_it_boots_is_an_orderly_end() {
         )
         .args(["--connect-timeout", "10m"])
         .env("RUST_LOG", "chatledger=debug");
-    let mut server = Process::start(&mut command);
+    let mut server = ServerProcess::start(&mut command);
     server.says("couldn't connect").await;
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
@@ -222,10 +222,10 @@ async fn a_signal_while_it_boots_is_an_orderly_end() {
 #[tokio::test]
 async fn eight_processes_may_boot_at_once_on_an_empty_database() {
     let database = TestDatabase::empty().await;
-    let servers: Vec<Process> = (0..8)
-        .map(|_| Process::start(&mut serve_over(&database)))
+    let servers: Vec<ServerProcess> = (0..8)
+        .map(|_| ServerProcess::start(&mut serve_over(&database)))
         .collect();
-    let channels: Vec<Channel> = servers.iter().map(Process::channel).collect();
+    let channels: Vec<Channel> = servers.iter().map(ServerProcess::channel).collect();
     let session_id = create_session(&channels[0]).await;
     for (seq, channel) in (1..).zip(&channels) {
         assert_eq!(append_one(channel, &session_id).await, seq);
@@ -245,7 +245,7 @@ async fn logs_go_to_stderr_as_rust_log_and_log_format_say() {
         if let Some(filter) = rust_log {
             command.env("RUST_LOG", filter);
         }
-        let mut server = Process::start(&mut command);
+        let mut server = ServerProcess::start(&mut command);
         create_session(&server.channel()).await;
         server.signal(Signal::SIGTERM);
         assert_eq!(server.ended().await.code(), Some(0));
@@ -286,7 +286,7 @@ async fn the_password_of_the_url_is_in_no_output_whatever_is_logged() {
             .env("RUST_LOG", "trace")
             .env("DATABASE_DIRECT_URL", url_with_password(&database))
             .args(["--log-format", format, "--pool-wait-timeout", "100ms"]);
-        let mut server = Process::start(&mut command);
+        let mut server = ServerProcess::start(&mut command);
         let line = server.ready_line();
         let channel = Channel::from_shared(format!("http://{}", address_in(&line)))
             .expect("an endpoint")
@@ -344,7 +344,7 @@ async fn help_shows_no_password_of_the_environment() {
 async fn with_insecure_it_listens_beyond_loopback() {
     let database = TestDatabase::new().await;
     let mut command = serve_over(&database);
-    let server = Process::start(command.args(["--insecure", "--listen", "0.0.0.0:0"]));
+    let server = ServerProcess::start(command.args(["--insecure", "--listen", "0.0.0.0:0"]));
     let line = server.ready_line();
     assert!(line.contains(" serving on 0.0.0.0:"), "{line}");
     let port = address_in(&line).rsplit_once(':').expect("a port").1;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatledger_embedded::{Cluster, Options};
+use chatledger_embedded::{Cluster, ClusterOptions};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
@@ -29,7 +29,7 @@ async fn mistake(command: &mut Command) -> String {
 
 /// What the program says before it fails.
 async fn failure(command: &mut Command, code: i32) -> String {
-    let mut process = Process::start(command);
+    let mut process = ServerProcess::start(command);
     let status = process.ended().await;
     // The pipe's reader may be a moment behind.
     let stderr = eventually("the last words", async || {
@@ -98,7 +98,7 @@ async fn a_database_that_can_not_be_reached() {
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_database() {
     let top = open_dir();
-    let options = Options {
+    let options = ClusterOptions {
         data_dir: top.path().join("data"),
         pg_bin: std::env::var_os("CHATLEDGER_PG_BIN").map(Into::into),
         settings: Vec::new(),
@@ -132,7 +132,7 @@ async fn a_wrong_password_and_an_unknown_database() {
     let line = mistake(command.args(["--connect-timeout", "10m"])).await;
     assert_contains(&line, &["can't connect", "password authentication failed"]);
 
-    let mut server = Process::start(&mut serve_url(&url("right")));
+    let mut server = ServerProcess::start(&mut serve_url(&url("right")));
     server.ready_line();
     assert!(server.is_running());
     drop(server);
@@ -177,7 +177,7 @@ async fn listening_beyond_loopback_without_insecure() {
 async fn a_data_directory_in_use() {
     let top = open_dir();
     let data_dir = top.path().join("data");
-    let mut owner = Process::start(&mut serve_in(&data_dir));
+    let mut owner = ServerProcess::start(&mut serve_in(&data_dir));
     owner.ready_line();
     let line = mistake(&mut serve_in(&data_dir)).await;
     let shown = data_dir
@@ -190,7 +190,7 @@ async fn a_data_directory_in_use() {
 
     // The URL that it names is one that a second server can be given.
     let url = line.split('\'').nth(1).expect("a URL in quotes");
-    let second = Process::start(&mut serve_url(url));
+    let second = ServerProcess::start(&mut serve_url(url));
     second.ready_line();
 }
 
@@ -198,7 +198,7 @@ async fn a_data_directory_in_use() {
 async fn a_data_directory_of_another_postgresql_version() {
     let top = open_dir();
     let data_dir = top.path().join("data");
-    let mut maker = Process::start(&mut serve_in(&data_dir));
+    let mut maker = ServerProcess::start(&mut serve_in(&data_dir));
     maker.ready_line();
     maker.signal(Signal::SIGTERM);
     maker.ended().await;

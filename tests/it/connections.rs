@@ -154,7 +154,7 @@ async fn what_is_under_way_when_the_grace_period_ends_hears_of_it() {
     })
     .await;
     let session = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session).await;
+    let lock = SessionLock::on_session(&database, &session).await;
     let update = pb::UpdateSessionRequest {
         session_id: session,
         title: Some("waits".into()),
@@ -180,7 +180,7 @@ async fn old_connections_are_left_without_a_failed_call() {
     })
     .await;
     let session = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session).await;
+    let lock = SessionLock::on_session(&database, &session).await;
     // A call that is under way goes on.
     let mut messages = server.messages();
     let request = pb::AppendMessageRequest {
@@ -296,7 +296,7 @@ async fn what_isn_t_served_at_all_is_unimplemented_with_details() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
     for path in ["/other.Service/Method", "/grpc.health.v1.Health/Other", "/"] {
-        let mut client = raw::Client::connect(server.address).await;
+        let mut client = raw::RawClient::connect(server.address).await;
         let status = client.call(path, &[], raw::frame(&[])).await;
         let refusal = refusal_of(&status);
         assert_eq!(
@@ -330,7 +330,7 @@ async fn questions_of_health_and_reflection_are_small_and_come_in_time() {
         service: "x".repeat(5000),
     };
     let large = raw::frame(&large.encode_to_vec());
-    let mut client = raw::Client::connect(server.address).await;
+    let mut client = raw::RawClient::connect(server.address).await;
     for path in [check, watch, reflection] {
         let status = client.call(path, &[], large.clone()).await;
         is(&status, path, "INVALID_FIELD");
@@ -348,7 +348,7 @@ async fn without_file_descriptors_silent_connections_make_room_and_the_log_says_
     let database = TestDatabase::new().await;
     let mut command = process::within_files(&process::serve(), 96);
     command.env("DATABASE_URL", database.url());
-    let process = Process::start(&mut command);
+    let process = ServerProcess::start(&mut command);
     let line = process.ready_line();
     let address: std::net::SocketAddr = process::address_in(&line).parse().expect("an address");
     let create = || async {

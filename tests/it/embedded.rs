@@ -1,6 +1,6 @@
 //! The embedded cluster, with real programs: the ones that are found, or those in `CHATLEDGER_PG_BIN`.
 
-use chatledger_embedded::{Cluster, EmbeddedError, Options, find_binaries};
+use chatledger_embedded::{Cluster, ClusterOptions, EmbeddedError, find_binaries};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use std::fs::{self, Permissions};
@@ -22,9 +22,9 @@ fn open_dir() -> TempDir {
     dir
 }
 
-fn options(data_dir: impl Into<PathBuf>) -> Options {
+fn options(data_dir: impl Into<PathBuf>) -> ClusterOptions {
     let pg_bin = std::env::var_os("CHATLEDGER_PG_BIN").map(PathBuf::from);
-    Options {
+    ClusterOptions {
         data_dir: data_dir.into(),
         pg_bin,
         settings: Vec::new(),
@@ -81,22 +81,22 @@ async fn owner_process() {
 }
 
 /// A running [`owner_process`], which doesn't outlive a failing test.
-struct Owner(Child);
+struct OwnerProcess(Child);
 
-impl Owner {
+impl OwnerProcess {
     fn kill_9(&mut self) {
         self.0.kill().unwrap();
     }
 }
 
-impl Drop for Owner {
+impl Drop for OwnerProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn owner(dir: &Path) -> Owner {
+fn owner(dir: &Path) -> OwnerProcess {
     let name = module_path!()
         .split_once("::")
         .map_or("", |(_, module)| module)
@@ -113,10 +113,10 @@ fn owner(dir: &Path) -> Owner {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    Owner(child)
+    OwnerProcess(child)
 }
 
-fn url_of(owner: &mut Owner) -> String {
+fn url_of(owner: &mut OwnerProcess) -> String {
     let lines = BufReader::new(owner.0.stdout.take().unwrap()).lines();
     lines
         .map(Result::unwrap)

@@ -29,16 +29,16 @@ fn channel_to(address: SocketAddr) -> Channel {
 }
 
 /// A client that asks one thing at a time.
-struct Polite {
+struct PoliteClient {
     sessions: pb::session_service_client::SessionServiceClient<Channel>,
     messages: pb::message_service_client::MessageServiceClient<Channel>,
     session: String,
 }
 
-impl Polite {
-    async fn new(server: &TestServer) -> Polite {
+impl PoliteClient {
+    async fn new(server: &TestServer) -> PoliteClient {
         let channel = channel_to(server.address);
-        Polite {
+        PoliteClient {
             sessions: pb::session_service_client::SessionServiceClient::new(channel.clone()),
             messages: pb::message_service_client::MessageServiceClient::new(channel),
             session: new_session(server).await,
@@ -119,7 +119,7 @@ async fn answered(count: &AtomicUsize, least: usize) {
 async fn beside_a_stream_of_large_messages() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
-    let polite = Polite::new(&server).await;
+    let polite = PoliteClient::new(&server).await;
     let mut greedy = JoinSet::new();
     let count = pour(&mut greedy, &server, &new_session(&server).await, 64 << 10);
     answered(&count, 100).await;
@@ -133,9 +133,9 @@ async fn beside_a_stream_of_large_messages() {
 async fn beside_a_stream_into_a_locked_session() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
-    let polite = Polite::new(&server).await;
+    let polite = PoliteClient::new(&server).await;
     let session = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session).await;
+    let lock = SessionLock::on_session(&database, &session).await;
     let mut greedy = JoinSet::new();
     let count = pour(&mut greedy, &server, &session, 512);
     waiting(&database, 1).await;
@@ -150,7 +150,7 @@ async fn beside_a_stream_into_a_locked_session() {
 async fn beside_the_deletion_of_a_large_user_and_a_stream_into_its_session() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
-    let polite = Polite::new(&server).await;
+    let polite = PoliteClient::new(&server).await;
     let user = new_user(&server).await.id;
     let session = new_session_of(&server, Some(&user)).await.id;
     fill(&database, &session, 30_000).await;
@@ -173,7 +173,7 @@ async fn beside_thousands_of_streams_of_one_client() {
     const STREAMS: usize = 3000;
     let database = TestDatabase::new().await;
     let server = start_with(&database, |options| options.max_streams = STREAMS).await;
-    let polite = Polite::new(&server).await;
+    let polite = PoliteClient::new(&server).await;
     let session = new_session(&server).await;
     let entry = pb::AppendEntry {
         session_id: session.clone(),
@@ -183,7 +183,7 @@ async fn beside_thousands_of_streams_of_one_client() {
         entries: vec![entry; 2],
     };
     let frame = raw::frame(&request.encode_to_vec());
-    let mut client = raw::Client::connect(server.address).await;
+    let mut client = raw::RawClient::connect(server.address).await;
     let mut calls = Vec::new();
     for _ in 0..STREAMS {
         let path = "/chatledger.v1.MessageService/StreamAppendMessages";
@@ -210,7 +210,7 @@ async fn beside_thousands_of_streams_of_one_client() {
 async fn beside_searches_of_twenty_clients() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
-    let polite = Polite::new(&server).await;
+    let polite = PoliteClient::new(&server).await;
     let user = new_user(&server).await.id;
     for _ in 0..4 {
         let session = new_session_of(&server, Some(&user)).await.id;

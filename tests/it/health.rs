@@ -15,14 +15,14 @@ use crate::harness::*;
 /// Two seconds are promised; a machine that is busy with other tests has some more.
 const SOON: Duration = Duration::from_secs(3);
 
-struct Health(Streaming<HealthCheckResponse>);
+struct HealthWatch(Streaming<HealthCheckResponse>);
 
-impl Health {
+impl HealthWatch {
     /// Follows a server that is SERVING.
-    async fn of(server: &TestServer) -> Health {
+    async fn of(server: &TestServer) -> HealthWatch {
         let mut client = HealthClient::new(server.channel.clone());
         let watch = client.watch(HealthCheckRequest::default()).await;
-        let mut health = Health(watch.expect("a watch").into_inner());
+        let mut health = HealthWatch(watch.expect("a watch").into_inner());
         assert_eq!(health.next().await, ServingStatus::Serving);
         health
     }
@@ -45,7 +45,7 @@ impl Health {
 async fn server_behind(
     proxy: &Proxy,
     database: &TestDatabase,
-    change: impl FnOnce(&mut Options),
+    change: impl FnOnce(&mut ServerOptions),
 ) -> TestServer {
     start_with(database, |options| {
         options.connector = proxy.connector(database);
@@ -62,7 +62,7 @@ async fn appends_alone_tell_within_moments_that_the_database_is_away_or_stalled(
     let server = server_behind(&proxy, &database, |_| {}).await;
     let session = new_session(&server).await;
     append(&server, &session, text("x")).await.expect("a receipt");
-    let mut health = Health::of(&server).await;
+    let mut health = HealthWatch::of(&server).await;
     let ways = [("away", Proxy::go_away as fn(&Proxy)), ("stalled", Proxy::stall)];
     for (seq, (way, end)) in (2..).zip(ways) {
         end(&proxy);
@@ -92,8 +92,8 @@ async fn one_silent_connection_and_a_full_pool_are_no_dead_database() {
     .await;
     let (session, locked) = (new_session(&server).await, new_session(&server).await);
     append(&server, &session, text("x")).await.expect("a receipt");
-    let mut health = Health::of(&server).await;
-    let lock = HeldLock::on_session(&database, &locked).await;
+    let mut health = HealthWatch::of(&server).await;
+    let lock = SessionLock::on_session(&database, &locked).await;
     let request = pb::UpdateSessionRequest {
         session_id: locked,
         title: Some("waits".to_owned()),
@@ -122,7 +122,7 @@ async fn lanes_that_get_nowhere_are_told() {
     .await;
     let session = new_session(&server).await;
     append(&server, &session, text("x")).await.expect("a receipt");
-    let mut health = Health::of(&server).await;
+    let mut health = HealthWatch::of(&server).await;
     // The database goes on answering on other connections.
     proxy.silence_open();
     let told = async {
@@ -139,8 +139,8 @@ async fn a_lock_that_appends_wait_for_is_no_dead_database() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
     let session = new_session(&server).await;
-    let mut health = Health::of(&server).await;
-    let lock = HeldLock::on_session(&database, &session).await;
+    let mut health = HealthWatch::of(&server).await;
+    let lock = SessionLock::on_session(&database, &session).await;
     let append = append(&server, &session, text("x"));
     // For longer than makes health ask.
     let held = async {

@@ -11,7 +11,7 @@ use prost_types::{
 use tonic::{Code, Status};
 
 use crate::harness::{
-    raw::{Client, frame, packed_frame},
+    raw::{RawClient, frame, packed_frame},
     *,
 };
 
@@ -73,7 +73,7 @@ fn find<'a>(set: &'a FileDescriptorSet, name: &str) -> Option<&'a DescriptorProt
 async fn every_method_refuses_what_is_malformed_as_an_invalid_field() {
     let database = TestDatabase::new().await;
     let server = start(&database).await;
-    let mut client = Client::connect(server.address).await;
+    let mut client = RawClient::connect(server.address).await;
     let set = FileDescriptorSet::decode(chatledger_protocol::DESCRIPTORS).expect("descriptors");
     let mut methods = 0;
     let services = set
@@ -154,7 +154,7 @@ async fn lists_are_counted_before_anything_is_built_of_them() {
     let database = TestDatabase::new().await;
     // Nothing of it would fit.
     let server = start_with(&database, |options| options.memory_budget = 64 << 20).await;
-    let mut client = Client::connect(server.address).await;
+    let mut client = RawClient::connect(server.address).await;
     let user = "/chatledger.v1.UserService/UpdateUser";
     let add = "/chatledger.v1.CitationService/AddCitations";
     let search = "/chatledger.v1.MessageService/SearchMessages";
@@ -252,7 +252,7 @@ async fn a_request_that_never_ends_is_given_up_and_denies_nobody_anything() {
         options.read_timeout = Duration::from_millis(500);
     })
     .await;
-    let mut client = Client::connect(server.address).await;
+    let mut client = RawClient::connect(server.address).await;
     let began = Instant::now();
     let large = frame(&vec![0; 1 << 20]);
     let endless = [
@@ -294,7 +294,7 @@ async fn the_headers_of_an_error_end_its_stream() {
     let server = start(&database).await;
     let missing = pb::GetSessionRequest { session_id: id() };
     let body = frame(&missing.encode_to_vec());
-    let mut client = Client::connect(server.address).await;
+    let mut client = RawClient::connect(server.address).await;
     let path = "/chatledger.v1.SessionService/GetSession";
     let response = client.begin(path, &[], body, true).await.unread().await;
     assert_eq!(response.headers().get("grpc-status").expect("a status"), "5");

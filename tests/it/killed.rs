@@ -22,7 +22,7 @@ const FRAME: usize = 20;
 /// A server process that is started anew after each kill.
 struct Victim<'a> {
     database: &'a TestDatabase,
-    running: RefCell<(Process, Channel)>,
+    running: RefCell<(ServerProcess, Channel)>,
 }
 
 impl<'a> Victim<'a> {
@@ -33,8 +33,8 @@ impl<'a> Victim<'a> {
         }
     }
 
-    fn run(database: &TestDatabase) -> (Process, Channel) {
-        let process = Process::start(serve().env("DATABASE_URL", database.url()));
+    fn run(database: &TestDatabase) -> (ServerProcess, Channel) {
+        let process = ServerProcess::start(serve().env("DATABASE_URL", database.url()));
         let channel = process.channel();
         (process, channel)
     }

@@ -30,7 +30,7 @@ async fn a_client_s_deadline_ends_the_statement_and_the_pool_is_whole_again() {
     let database = TestDatabase::new().await;
     let server = start_with(&database, |options| options.db.pool_size = 1).await;
     let [locked, free] = [new_session(&server).await, new_session(&server).await];
-    let lock = HeldLock::on_session(&database, &locked).await;
+    let lock = SessionLock::on_session(&database, &locked).await;
 
     let update = pb::UpdateSessionRequest {
         session_id: locked.clone(),
@@ -103,7 +103,7 @@ async fn a_client_that_is_gone_leaves_nothing_behind() {
     let database = TestDatabase::new().await;
     let server = start_with(&database, |options| options.db.pool_size = 1).await;
     let session_id = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session_id).await;
+    let lock = SessionLock::on_session(&database, &session_id).await;
     let append_task = append_that_waits(&database, &server, &session_id).await;
     append_task.abort();
     waiting(&database, 0).await;
@@ -120,7 +120,7 @@ async fn the_server_s_own_limit_on_a_request_s_time_holds_without_a_deadline() {
     })
     .await;
     let session_id = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session_id).await;
+    let lock = SessionLock::on_session(&database, &session_id).await;
     let refusal = refusal(append(&server, &session_id, text("too late")).await);
     assert_eq!(
         (refusal.code, refusal.reason.as_str()),
@@ -139,7 +139,7 @@ async fn a_full_pool_answers_overloaded_and_when_to_try_again() {
     })
     .await;
     let session_id = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session_id).await;
+    let lock = SessionLock::on_session(&database, &session_id).await;
     let update = pb::UpdateSessionRequest {
         session_id: session_id.clone(),
         title: Some("patience".to_owned()),
@@ -179,7 +179,7 @@ async fn more_requests_than_max_requests_are_told_to_come_back_and_health_is_not
     let database = TestDatabase::new().await;
     let server = start_with(&database, |options| options.max_requests = 1).await;
     let session_id = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session_id).await;
+    let lock = SessionLock::on_session(&database, &session_id).await;
     let held = append_that_waits(&database, &server, &session_id).await;
 
     let get = || pb::GetSessionRequest {
@@ -210,7 +210,7 @@ async fn shutdown_answers_requests_under_way_and_takes_no_more() {
     })
     .await;
     let session_id = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session_id).await;
+    let lock = SessionLock::on_session(&database, &session_id).await;
     let held = append_that_waits(&database, &server, &session_id).await;
 
     server.ask_to_stop();
@@ -253,7 +253,7 @@ async fn the_grace_period_bounds_shutdown() {
     })
     .await;
     let session_id = new_session(&server).await;
-    let lock = HeldLock::on_session(&database, &session_id).await;
+    let lock = SessionLock::on_session(&database, &session_id).await;
     let held = append_that_waits(&database, &server, &session_id).await;
     server.ask_to_stop();
     let stopped = tokio::time::timeout(PATIENCE, server.stop()).await;

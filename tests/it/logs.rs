@@ -9,18 +9,18 @@ use std::{
 use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{
-    process::{Process, address_in, open_dir, serve, serve_in},
+    process::{ServerProcess, address_in, open_dir, serve, serve_in},
     *,
 };
 
 /// A server whose stderr is this, at the level where it says most.
-struct Silent {
+struct SilentServer {
     child: Child,
     channel: Channel,
 }
 
-impl Silent {
-    fn start(database: &TestDatabase, stderr: Stdio) -> Silent {
+impl SilentServer {
+    fn start(database: &TestDatabase, stderr: Stdio) -> SilentServer {
         use std::io::{BufRead, BufReader};
         let mut command = serve();
         command
@@ -34,7 +34,7 @@ impl Silent {
         let channel = Endpoint::from_shared(format!("http://{}", address_in(&line)))
             .expect("an endpoint")
             .connect_lazy();
-        Silent { child, channel }
+        SilentServer { child, channel }
     }
 
     /// Far more lines than a pipe or the queue of lines holds.
@@ -56,7 +56,7 @@ impl Silent {
     }
 }
 
-impl Drop for Silent {
+impl Drop for SilentServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -73,14 +73,14 @@ async fn session_on(channel: &Channel) -> String {
 async fn a_full_disk_under_the_log_stops_nothing() {
     let database = TestDatabase::new().await;
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-    Silent::start(&database, full.into()).goes_on().await;
+    SilentServer::start(&database, full.into()).goes_on().await;
 }
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_stops_nothing() {
     let database = TestDatabase::new().await;
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    Silent::start(&database, OwnedFd::from(writer).into())
+    SilentServer::start(&database, OwnedFd::from(writer).into())
         .goes_on()
         .await;
     drop(reader);
@@ -91,7 +91,7 @@ async fn a_log_whose_reader_is_gone_stops_nothing() {
     let database = TestDatabase::new().await;
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    Silent::start(&database, OwnedFd::from(writer).into())
+    SilentServer::start(&database, OwnedFd::from(writer).into())
         .goes_on()
         .await;
 }
@@ -117,7 +117,7 @@ fn the_end_is_told_to_nobody_as_well() {
 async fn nothing_that_people_say_is_logged_at_any_level() {
     const MARK: &str = "xyzzyplugh";
     let dir = open_dir();
-    let process = Process::start(serve_in(dir.path()).env("RUST_LOG", "trace"));
+    let process = ServerProcess::start(serve_in(dir.path()).env("RUST_LOG", "trace"));
     let channel = process.channel();
     let mut users = pb::user_service_client::UserServiceClient::new(channel.clone());
     let email = format!("{MARK}@example.com");

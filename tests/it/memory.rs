@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{
-    raw::{Client, frame, packed_frame},
+    raw::{RawClient, frame, packed_frame},
     *,
 };
 
@@ -47,7 +47,7 @@ async fn unread_answers_and_watches_hold_no_more_than_the_budget_and_a_polite_cl
     let server = start_with(&database, |options| options.memory_budget = 64 << 20).await;
     let whole = server.memory.free();
     let session = large_session(&server).await;
-    let mut greedy = Client::connect(server.address).await;
+    let mut greedy = RawClient::connect(server.address).await;
     let mut calls = Vec::new();
     for _ in 0..30 {
         calls.push(greedy.begin(LIST, &[], list(&session), true).await);
@@ -227,7 +227,7 @@ async fn the_process_stays_within_its_budget_under_all_attacks_at_once() {
     let large = frame(&vec![0; 8 << 20]);
     let mut held = Vec::new();
     for _ in 0..2 {
-        let mut client = Client::connect(address).await;
+        let mut client = RawClient::connect(address).await;
         let mut calls = Vec::new();
         for _ in 0..20 {
             for session in [&session, &cited] {
@@ -250,23 +250,23 @@ async fn the_process_stays_within_its_budget_under_all_attacks_at_once() {
     drop(held);
 }
 
-fn process_within(database: &TestDatabase, budget: usize) -> Process {
+fn process_within(database: &TestDatabase, budget: usize) -> ServerProcess {
     let mut command = process::serve();
     command
         .env("DATABASE_URL", database.url())
         .args(["--memory-budget", &budget.to_string()]);
-    Process::start(&mut command)
+    ServerProcess::start(&mut command)
 }
 
-type Polite = pb::message_service_client::MessageServiceClient<Channel>;
+type MessageClient = pb::message_service_client::MessageServiceClient<Channel>;
 
-fn polite_client_of(process: &Process) -> (SocketAddr, Polite) {
+fn polite_client_of(process: &ServerProcess) -> (SocketAddr, MessageClient) {
     let line = process.ready_line();
     let address = process::address_in(&line).parse().expect("an address");
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .expect("an endpoint")
         .connect_lazy();
-    (address, Polite::new(channel))
+    (address, MessageClient::new(channel))
 }
 
 fn one_of(session: &str) -> pb::ListMessagesRequest {
@@ -279,10 +279,10 @@ fn one_of(session: &str) -> pb::ListMessagesRequest {
 
 /// Lets an attack go on for a while: the process stays within its budget, and the polite client isn't refused.
 async fn stays_within(
-    process: &Process,
+    process: &ServerProcess,
     besides_kib: usize,
     budget: usize,
-    mut polite: Polite,
+    mut polite: MessageClient,
     ask: pb::ListMessagesRequest,
 ) {
     for _ in 0..40 {
@@ -315,7 +315,7 @@ async fn what_connections_receive_and_nobody_reads_is_within_the_budget() {
     let part = frame(&vec![0; 8 << 20])[..250 << 10].to_vec();
     let mut held = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = Client::connect(address).await;
+        let mut client = RawClient::connect(address).await;
         let mut calls = Vec::new();
         for _ in 0..CALLS {
             calls.push(client.begin(STREAM, &[], part.clone(), false).await);

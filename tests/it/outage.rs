@@ -264,16 +264,16 @@ async fn a_write_that_is_no_append_is_not_run_twice() {
     server.stop().await;
 }
 
-struct Stored {
+struct SessionContent {
     seqs: Vec<i64>,
     contents: Vec<String>,
 }
 
-async fn stored(client: &Client, session_id: &str) -> Stored {
+async fn stored(client: &Client, session_id: &str) -> SessionContent {
     let sql = "SELECT seq, content FROM messages WHERE session_id = $1 ORDER BY seq";
     let session_id: uuid::Uuid = session_id.parse().expect("a UUID");
     let rows = client.query(sql, &[&session_id]).await.expect("rows");
-    Stored {
+    SessionContent {
         seqs: rows.iter().map(|row| row.get(0)).collect(),
         contents: rows.iter().map(|row| row.get(1)).collect(),
     }

@@ -6,9 +6,9 @@ use pb::list_sessions_request::Owner;
 use crate::harness::*;
 
 /// A list as these tests see it: the ids of a page, and the next token.
-type Page = (Vec<String>, String);
+type ListPage = (Vec<String>, String);
 
-async fn users(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn users(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let request = pb::ListUsersRequest {
         page_size,
         page_token,
@@ -19,7 +19,7 @@ async fn users(server: &TestServer, page_size: i32, page_token: String) -> Page 
     (ids, page.next_page_token)
 }
 
-async fn profiles(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn profiles(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let request = pb::ListProfilesRequest {
         page_size,
         page_token,
@@ -30,7 +30,7 @@ async fn profiles(server: &TestServer, page_size: i32, page_token: String) -> Pa
     (ids, page.next_page_token)
 }
 
-async fn documents(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn documents(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let request = pb::ListDocumentsRequest {
         page_size,
         page_token,
@@ -41,7 +41,7 @@ async fn documents(server: &TestServer, page_size: i32, page_token: String) -> P
     (ids, page.next_page_token)
 }
 
-async fn activity(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn activity(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let request = pb::ListUserActivityRequest {
         page_size,
         page_token,
@@ -57,7 +57,7 @@ async fn sessions(
     order: pb::SessionOrder,
     page_size: i32,
     page_token: String,
-) -> Page {
+) -> ListPage {
     let request = pb::ListSessionsRequest {
         page_size,
         page_token,
@@ -70,7 +70,7 @@ async fn sessions(
     (ids, page.next_page_token)
 }
 
-async fn anonymous(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn anonymous(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let order = pb::SessionOrder::Unspecified;
     sessions(server, Owner::Anonymous(true), order, page_size, page_token).await
 }
@@ -78,12 +78,12 @@ async fn anonymous(server: &TestServer, page_size: i32, page_token: String) -> P
 /// The owner of the sessions that `fill` makes.
 const OWNER: &str = "00000000-0000-0000-0000-000000000001";
 
-async fn last_active(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn last_active(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let order = pb::SessionOrder::LastActiveDesc;
     sessions(server, Owner::UserId(OWNER.into()), order, page_size, page_token).await
 }
 
-async fn created(server: &TestServer, page_size: i32, page_token: String) -> Page {
+async fn created(server: &TestServer, page_size: i32, page_token: String) -> ListPage {
     let order = pb::SessionOrder::CreatedDesc;
     sessions(server, Owner::UserId(OWNER.into()), order, page_size, page_token).await
 }
@@ -132,7 +132,7 @@ macro_rules! for_every_list {
     (@each $list:ident, $newest_first:ident, $block:block, $($name:ident: $order:literal),*) => {
         $({
             let $newest_first = $order;
-            let $list = async |server: &TestServer, size: i32, token: String| -> Page {
+            let $list = async |server: &TestServer, size: i32, token: String| -> ListPage {
                 $name(server, size, token).await
             };
             println!("{}", stringify!($name));

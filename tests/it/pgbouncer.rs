@@ -266,7 +266,7 @@ async fn a_deadline_behind_a_pooler_frees_the_pooler_s_connections() {
     })
     .await;
     let [locked, free] = [new_session(&server).await, new_session(&server).await];
-    let lock = HeldLock::on_session(&database, &locked).await;
+    let lock = SessionLock::on_session(&database, &locked).await;
     // As many as PgBouncer has connections: as long as they wait, nobody else gets anywhere.
     let stuck = (0..SERVER_CONNECTIONS).map(|_| append(&server, &locked, text("too late")));
     for result in futures_util::future::join_all(stuck).await {

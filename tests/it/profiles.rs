@@ -4,7 +4,7 @@ use tonic::{Code, Response, Status};
 
 use crate::harness::*;
 
-type Updated = Result<Response<pb::UpdateProfileResponse>, Status>;
+type ProfileAnswer = Result<Response<pb::UpdateProfileResponse>, Status>;
 
 async fn get(server: &TestServer, user_id: &str) -> Result<Response<pb::GetProfileResponse>, Status> {
     let request = pb::GetProfileRequest {
@@ -13,11 +13,11 @@ async fn get(server: &TestServer, user_id: &str) -> Result<Response<pb::GetProfi
     server.profiles().get_profile(request).await
 }
 
-async fn update(server: &TestServer, request: pb::UpdateProfileRequest) -> Updated {
+async fn update(server: &TestServer, request: pb::UpdateProfileRequest) -> ProfileAnswer {
     server.profiles().update_profile(request).await
 }
 
-fn updated(result: Updated) -> pb::Profile {
+fn updated(result: ProfileAnswer) -> pb::Profile {
     answer(result).profile.expect("a profile")
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-type Updated = Result<Response<pb::UpdateSessionResponse>, Status>;
+type SessionAnswer = Result<Response<pb::UpdateSessionResponse>, Status>;
 
 async fn create(server: &TestServer, request: pb::CreateSessionRequest) -> pb::Session {
     answer(server.sessions().create_session(request).await)
@@ -22,11 +22,11 @@ async fn get(server: &TestServer, id: &str) -> pb::Session {
         .expect("a session")
 }
 
-async fn update(server: &TestServer, request: pb::UpdateSessionRequest) -> Updated {
+async fn update(server: &TestServer, request: pb::UpdateSessionRequest) -> SessionAnswer {
     server.sessions().update_session(request).await
 }
 
-fn updated(result: Updated) -> pb::Session {
+fn updated(result: SessionAnswer) -> pb::Session {
     answer(result).session.expect("a session")
 }
 

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_millis(500);
 async fn server_behind(
     proxy: &Proxy,
     database: &TestDatabase,
-    change: impl FnOnce(&mut Options),
+    change: impl FnOnce(&mut ServerOptions),
 ) -> TestServer {
     start_with(database, |options| {
         options.connector = proxy.connector(database);

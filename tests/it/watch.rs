@@ -70,7 +70,7 @@ async fn unique() {
 async fn reliable() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database).await;
-    let behind = |options: &mut Options| {
+    let behind = |options: &mut ServerOptions| {
         options.connector = proxy.connector(&database);
         options.listener = Some(proxy.connector(&database));
     };
@@ -219,7 +219,7 @@ async fn a_slow_watcher_beside_fast_ones() {
         after_seq: 0,
     };
     let slow = MessageServiceClient::new(narrow).watch_messages(request).await;
-    let mut slow = Watch(slow.unwrap().into_inner());
+    let mut slow = TestWatch(slow.unwrap().into_inner());
     let fast = join_all((0..3).map(|_| watch(&server, &session, 0))).await;
 
     let content = "0123456789abcdef".repeat(64);
@@ -259,7 +259,9 @@ async fn a_thousand_watchers_on_a_hundred_sessions() {
                 session_id: session.clone(),
                 after_seq: 0,
             };
-            watches.push(Watch(client.watch_messages(request).await.unwrap().into_inner()));
+            watches.push(TestWatch(
+                client.watch_messages(request).await.unwrap().into_inner(),
+            ));
         }
     }
     assert_eq!(watches.len(), 1000);

@@ -1,63 +1,92 @@
 //! The load tester: `chatledger bench`, for users against their own deployment and for us against ourselves.
 //!
-//! - [`workload`] decides what is sent, from a seed: to which session, with which content. [`schedule`] decides
-//!   when: as soon as there is room (closed loop), or at a rate (open loop).
-//! - [`append`] sends, one file a mode; [`watch`] measures how soon a message reaches those who watch.
-//! - [`measure`] counts and times the answers, [`verify`] reads everything back, [`report`] shows it.
-//! - [`compare`] sets the service beside what an application would do itself, on one database. It is the only
-//!   room here that speaks SQL.
-//! - [`target`] is the server under test; [`own_server`] is one of our own where none is given. [`usage`] is
-//!   what the parties use of the machine, [`progress`] what is shown meanwhile.
+//! It is a client: it uses the generated types of the contract as clients do, and nothing of the server's insides.
 //!
-//! It is a client: it uses the generated types of the contract as clients do, and nothing of the server's
-//! insides.
+//! # The walk of `bench append`
+//!
+//! 1. [`BenchTarget`] (`target`) is the server under test, or [`OwnServer`] (`own_server`) one of our own where none is given.
+//! 2. [`Workload`] (`workload`) decides what is sent, from a seed: to which session, with which content. A `schedule` decides
+//!    when: as soon as there is room (closed loop), or at a rate (open loop).
+//! 3. [`append()`] sends, one file a mode; `measure` counts and times the answers without a lock.
+//! 4. [`verify()`] reads everything back, and compares it with what was acknowledged.
+//! 5. [`BenchReport`] (`report`) shows it as text, JSON or a page.
+//!
+//! # The other runs, and what they share
+//!
+//! - [`watch()`] measures how soon a message reaches those who watch (`delivery` has the times).
+//! - [`compare()`] sets the service beside what an application would do itself, on one database. It is the only module here that
+//!   speaks SQL.
+//! - `usage` is what the parties use of the machine; [`BenchProgress`] (`progress`) what is shown meanwhile; [`Halt`] (`halt`)
+//!   says that the user has asked to stop.
+//!
+//! # Example
+//!
+//! ```no_run
+//! # async fn f(halt: chatledger_bench::Halt) -> anyhow::Result<()> {
+//! use std::{sync::Arc, time::Duration};
+//!
+//! use chatledger_bench::{
+//!     AppendMode, BenchProgress, BenchTarget, ContentSizes, Load, Workload, WorkloadOptions, append, create_sessions, verify,
+//! };
+//!
+//! let target = BenchTarget::parse("http://127.0.0.1:50051")?;
+//! let workload = Arc::new(Workload::new(&WorkloadOptions {
+//!     seed: 1,
+//!     sessions: 100,
+//!     content: ContentSizes::Fixed(512),
+//!     citations: 0,
+//! }));
+//! let channel = target.connect().await?;
+//! create_sessions(&channel, &workload).await?;
+//! let load = Load {
+//!     mode: AppendMode::Stream,
+//!     in_flight: 1024,
+//!     streams: 4,
+//!     connections: 1,
+//!     frame_entries: 256,
+//!     batch_messages: 1,
+//!     rate: None,
+//!     warm_up: Duration::from_secs(1),
+//!     duration: Duration::from_secs(10),
+//! };
+//! let outcome = append(&target, &workload, &load, true, &halt, BenchProgress::hidden()).await?;
+//! let verification = verify(&channel, &workload, outcome.answers, &BenchProgress::hidden()).await?;
+//! assert!(verification.ok);
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! - In an open loop, times count from when a message was due, so a server that falls behind can't hide it.
+//! - What is acknowledged and not found afterwards, or found twice or out of order, is told.
+//! - The same seed sends the same contents to the same sessions.
 
-pub mod append;
-pub mod compare;
-pub mod measure;
-pub mod own_server;
-pub mod progress;
-pub mod report;
-pub mod schedule;
-pub mod target;
-pub mod usage;
-pub mod verify;
-pub mod watch;
-pub mod workload;
+mod append;
+mod compare;
+mod delivery;
+mod halt;
+mod measure;
+mod own_server;
+mod progress;
+mod report;
+mod schedule;
+mod target;
+mod usage;
+mod verify;
+mod watch;
+mod workload;
 
-use tokio::sync::watch as signal;
-
-/// Says whether the user has asked to stop (Ctrl-C). Cheap to ask, cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Halt(signal::Receiver<bool>);
-
-impl Halt {
-    /// The receiver's value becomes true once.
-    #[must_use]
-    pub fn new(receiver: signal::Receiver<bool>) -> Self {
-        Halt(receiver)
-    }
-
-    /// Whether it is asked for. (The value is never marked as seen, so this is one atomic load.)
-    #[must_use]
-    pub fn is_asked(&self) -> bool {
-        self.0.has_changed().unwrap_or(true)
-    }
-
-    /// Waits until it is.
-    pub async fn asked(&self) {
-        // An error is the sender's end, and with it the end of the program.
-        let _ = self.0.clone().wait_for(|asked| *asked).await;
-    }
-
-    /// Does something that has no result worth keeping when it is interrupted.
-    ///
-    /// # Errors
-    /// The work's own, or that it was interrupted.
-    pub async fn unless_asked<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        tokio::select! {
-            done = work => done,
-            () = self.asked() => anyhow::bail!("interrupted"),
-        }
-    }
-}
+pub use append::{AppendMode, AppendOutcome, Load, append};
+pub use compare::{CompareOptions, compare, report::BenchComparison};
+pub use halt::Halt;
+pub use measure::Measurement;
+pub use own_server::OwnServer;
+pub use progress::BenchProgress;
+pub use report::{
+    BenchReport, Circumstances, Latency, html::page as report_page, text::summary as report_summary,
+};
+pub use target::{BenchTarget, create_sessions, delete_sessions};
+pub use usage::{CpuSeconds, Parties};
+pub use verify::{AnswerLog, LedgerVerification, verify};
+pub use watch::{WatchLoad, WatchOutcome, watch};
+pub use workload::{ContentSizes, Workload, WorkloadOptions};

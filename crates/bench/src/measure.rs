@@ -10,15 +10,15 @@ use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 use tonic::Code;
 
-use super::{progress::Progress, schedule::Clock};
+use super::{progress::BenchProgress, schedule::RunClock};
 
 /// How many intervals a run is divided into: as many points as a plot shows well.
 const INTERVALS: u32 = 120;
 /// The shortest interval: percentiles of less are noise.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// Of the totals: an error of 0.1 %.
+/// The precision of the totals: an error of 0.1 %.
 const TOTAL_DIGITS: u8 = 3;
-/// Of one interval, of which there are many: an error of 1 %.
+/// The precision of one interval, of which there are many: an error of 1 %.
 const INTERVAL_DIGITS: u8 = 2;
 /// How many answers a recorder holds back at most.
 const HELD_BACK: usize = 4096;
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Answers of one interval.
 #[derive(Debug, Default)]
-struct Batch {
+struct AnswerBatch {
     interval: usize,
     /// Microseconds.
     latencies: Vec<u32>,
@@ -36,16 +36,16 @@ struct Batch {
 
 /// Takes the answers of one sender.
 #[derive(Debug)]
-pub struct Recorder {
-    clock: Clock,
+pub(crate) struct Recorder {
+    clock: RunClock,
     interval: Duration,
-    batch: Batch,
-    out: mpsc::UnboundedSender<Batch>,
+    batch: AnswerBatch,
+    out: mpsc::UnboundedSender<AnswerBatch>,
 }
 
 impl Recorder {
     /// A message was stored: due at `due`, answered at `now`.
-    pub fn stored(&mut self, due: Instant, now: Instant) {
+    pub(crate) fn stored(&mut self, due: Instant, now: Instant) {
         if now < self.clock.measured_from {
             return;
         }
@@ -58,7 +58,7 @@ impl Recorder {
     }
 
     /// A message failed.
-    pub fn failed(&mut self, code: Code, now: Instant) {
+    pub(crate) fn failed(&mut self, code: Code, now: Instant) {
         self.turn_to(now);
         self.batch.errors.push(code);
     }
@@ -90,17 +90,16 @@ impl Drop for Recorder {
 
 /// Makes one result of what the recorders take.
 #[derive(Debug)]
-pub struct Collector {
-    clock: Clock,
+pub(crate) struct Collector {
+    clock: RunClock,
     interval: Duration,
-    sender: mpsc::UnboundedSender<Batch>,
-    batches: mpsc::UnboundedReceiver<Batch>,
+    sender: mpsc::UnboundedSender<AnswerBatch>,
+    batches: mpsc::UnboundedReceiver<AnswerBatch>,
 }
 
 impl Collector {
-    /// For a run with these times.
-    #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    /// A collector for a run with these times.
+    pub(crate) fn new(clock: RunClock) -> Self {
         let (sender, batches) = mpsc::unbounded_channel();
         let window = clock.end - clock.measured_from;
         let fitting = u32::try_from(window.as_nanos() / SHORTEST_INTERVAL.as_nanos()).unwrap_or(INTERVALS);
@@ -113,19 +112,18 @@ impl Collector {
         }
     }
 
-    /// For one more sender.
-    #[must_use]
-    pub fn recorder(&self) -> Recorder {
+    /// A recorder for one more sender.
+    pub(crate) fn recorder(&self) -> Recorder {
         Recorder {
             clock: self.clock,
             interval: self.interval,
-            batch: Batch::default(),
+            batch: AnswerBatch::default(),
             out: self.sender.clone(),
         }
     }
 
     /// Ends when all recorders are gone.
-    pub async fn collect(self, progress: Progress) -> Measured {
+    pub(crate) async fn collect(self, progress: BenchProgress) -> Measurement {
         let Collector {
             clock,
             interval,
@@ -133,7 +131,7 @@ impl Collector {
             mut batches,
         } = self;
         drop(sender);
-        let mut measured = Measured::new(clock, interval);
+        let mut measured = Measurement::new(clock, interval);
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -141,7 +139,7 @@ impl Collector {
                     Some(batch) => measured.add(&batch),
                     None => break,
                 },
-                _ = tick.tick() => progress.show(&measured, &clock),
+                _ = tick.tick() => progress.show(&clock, measured.latest()),
             }
         }
         progress.clear();
@@ -152,7 +150,7 @@ impl Collector {
 
 /// One interval's answers.
 #[derive(Debug)]
-pub struct Interval {
+pub(crate) struct IntervalCounts {
     /// Latencies in microseconds.
     pub latencies: Histogram<u32>,
     /// How many messages failed.
@@ -161,14 +159,14 @@ pub struct Interval {
 
 /// What was measured.
 #[derive(Debug)]
-pub struct Measured {
-    clock: Clock,
+pub struct Measurement {
+    clock: RunClock,
     /// How long an interval is.
     pub interval: Duration,
     /// All latencies, in microseconds, also of what was answered after the end.
     pub latencies: Histogram<u64>,
     /// One after the other, from the first that is measured.
-    pub intervals: Vec<Interval>,
+    pub(crate) intervals: Vec<IntervalCounts>,
     /// How many messages failed, by gRPC code.
     pub errors: BTreeMap<String, u64>,
     end: Instant,
@@ -179,9 +177,24 @@ fn histogram<T: hdrhistogram::Counter>(digits: u8) -> Histogram<T> {
     Histogram::new_with_bounds(1, u32::MAX.into(), digits).expect("valid bounds: 1 * 2 <= high, digits <= 5")
 }
 
-impl Measured {
-    fn new(clock: Clock, interval: Duration) -> Self {
-        Measured {
+impl Measurement {
+    /// The rate and p99 of the last whole interval, for people.
+    #[allow(clippy::cast_precision_loss)]
+    fn latest(&self) -> Option<String> {
+        // The last one is still being filled.
+        let last = self.intervals.iter().rev().nth(1)?;
+        let rate = last.latencies.len() as f64 / self.interval.as_secs_f64();
+        let p99 = millis(last.latencies.value_at_percentile(99.0));
+        let errors: u64 = self.errors.values().sum();
+        let mut line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
+        if errors > 0 {
+            line += &format!(", {errors} errors");
+        }
+        Some(line)
+    }
+
+    fn new(clock: RunClock, interval: Duration) -> Self {
+        Measurement {
             clock,
             interval,
             latencies: histogram(TOTAL_DIGITS),
@@ -191,9 +204,9 @@ impl Measured {
         }
     }
 
-    fn add(&mut self, batch: &Batch) {
+    fn add(&mut self, batch: &AnswerBatch) {
         while self.intervals.len() <= batch.interval {
-            self.intervals.push(Interval {
+            self.intervals.push(IntervalCounts {
                 latencies: Histogram::new(INTERVAL_DIGITS).expect("at most 5 digits"), // grows with its values
                 errors: 0,
             });
@@ -248,22 +261,20 @@ impl Measured {
     }
 
     /// The largest latency, in milliseconds.
-    #[must_use]
-    pub fn max_millis(&self) -> f64 {
+    #[cfg(test)]
+    fn max_millis(&self) -> f64 {
         millis(self.latencies.max())
     }
 }
 
 /// Microseconds as milliseconds.
-#[must_use]
 #[allow(clippy::cast_precision_loss)]
-pub fn millis(micros: u64) -> f64 {
+pub(crate) fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
 /// A code as gRPC spells it, such as `DEADLINE_EXCEEDED`.
-#[must_use]
-pub fn code_name(code: Code) -> String {
+pub(crate) fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {
@@ -286,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_recorded_is_what_is_told() {
-        let clock = Clock::start(Duration::from_secs(1), Duration::from_secs(2));
+        let clock = RunClock::start(Duration::from_secs(1), Duration::from_secs(2));
         let collector = Collector::new(clock);
         let mut recorder = collector.recorder();
         let due = clock.start;
@@ -298,7 +309,7 @@ mod tests {
         recorder.stored(from, clock.end + Duration::from_secs(3)); // answered late: a latency, no throughput
         recorder.failed(Code::Unavailable, from);
         drop(recorder);
-        let measured = collector.collect(Progress::hidden()).await;
+        let measured = collector.collect(BenchProgress::hidden()).await;
         assert_eq!(measured.latencies.len(), 101);
         assert!(
             (measured.millis(50.0) - 51.0).abs() < 0.2,

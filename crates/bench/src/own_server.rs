@@ -19,7 +19,7 @@ use tokio::{
     time,
 };
 
-use super::{target::Target, usage};
+use super::{target::BenchTarget, usage};
 use chatledger_embedded::Cluster;
 
 /// More than its own grace period for requests under way.
@@ -40,12 +40,12 @@ const NOT_INHERITED: [&str; 6] = [
 #[derive(Debug)]
 pub struct OwnServer {
     /// Where the server listens.
-    pub target: Target,
+    pub target: BenchTarget,
     /// The database's URL, a socket's.
     pub database_url: String,
     /// Their processes.
     pub parties: usage::Parties,
-    serve: Serve,
+    serve: ServeProcess,
     cluster: Cluster,
     dir: TempDir,
 }
@@ -61,13 +61,13 @@ impl OwnServer {
             .tempdir()
             .context("making a temporary directory")?;
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(ENTERABLE))?;
-        let cluster = Cluster::start(&chatledger_embedded::Options {
+        let cluster = Cluster::start(&chatledger_embedded::ClusterOptions {
             data_dir: dir.path().join("data"),
             pg_bin,
             settings: Vec::new(),
         })
         .await?;
-        match Serve::start(cluster.url()).await {
+        match ServeProcess::start(cluster.url()).await {
             Ok((serve, target)) => Ok(OwnServer {
                 target,
                 database_url: cluster.url().to_owned(),
@@ -102,13 +102,13 @@ impl OwnServer {
 
 /// The child process.
 #[derive(Debug)]
-struct Serve {
-    target: Arc<chatledger_embedded::Target>,
+struct ServeProcess {
+    target: Arc<chatledger_embedded::SignalTarget>,
     ended: watch::Receiver<bool>,
 }
 
-impl Serve {
-    async fn start(database_url: &str) -> anyhow::Result<(Self, Target)> {
+impl ServeProcess {
+    async fn start(database_url: &str) -> anyhow::Result<(Self, BenchTarget)> {
         let mut command = command(database_url)?;
         let (started, result) = oneshot::channel();
         // The child dies with the thread that forked it: so the thread lives as long as the child.
@@ -120,7 +120,7 @@ impl Serve {
             .split_once(" serving on ")
             .and_then(|(_, rest)| rest.split_whitespace().next());
         match address {
-            Some(address) => Ok((serve, Target::parse(&format!("http://{address}"))?)),
+            Some(address) => Ok((serve, BenchTarget::parse(&format!("http://{address}"))?)),
             None => {
                 serve.stop().await;
                 // What it had to say is on stderr.
@@ -143,7 +143,7 @@ impl Serve {
     }
 }
 
-impl Drop for Serve {
+impl Drop for ServeProcess {
     fn drop(&mut self) {
         self.target.signal(Signal::SIGTERM);
     }
@@ -169,7 +169,7 @@ fn command(database_url: &str) -> anyhow::Result<Command> {
 }
 
 /// The life of the thread.
-fn own(command: &mut Command, started: oneshot::Sender<anyhow::Result<(Serve, String)>>) {
+fn own(command: &mut Command, started: oneshot::Sender<anyhow::Result<(ServeProcess, String)>>) {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -178,12 +178,12 @@ fn own(command: &mut Command, started: oneshot::Sender<anyhow::Result<(Serve, St
             return;
         }
     };
-    let target = Arc::new(chatledger_embedded::Target::new(Pid::from_raw(
+    let target = Arc::new(chatledger_embedded::SignalTarget::new(Pid::from_raw(
         child.id().cast_signed(),
     )));
     let (end, ended) = watch::channel(false);
     let line = ready_line(&mut child);
-    let serve = Serve {
+    let serve = ServeProcess {
         target: Arc::clone(&target),
         ended,
     };

@@ -1,54 +1,51 @@
 //! What is shown while it runs: a line on stderr, where that is a terminal.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{measure::Measured, schedule::Clock};
+use crate::schedule::RunClock;
 
-/// Of work that is counted.
+/// The template of work that is counted.
 const COUNTED: &str = "{msg:<28} [{bar:30}] {human_pos}/{human_len} ({eta} left)";
-/// Of work that takes a given time.
+/// The template of work that takes a given time.
 const TIMED: &str = "{prefix:<28} [{bar:30}] {msg}";
 /// Often enough to look alive.
 const SPIN: Duration = Duration::from_millis(100);
 
 /// A progress bar; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Progress(ProgressBar);
+pub struct BenchProgress(ProgressBar);
 
-impl Progress {
+impl BenchProgress {
     /// Shows nothing.
     #[must_use]
     pub fn hidden() -> Self {
-        Progress(ProgressBar::hidden())
+        BenchProgress(ProgressBar::hidden())
     }
 
-    /// Of something that takes a moment.
+    /// A spinner for something that takes a moment.
     #[must_use]
     pub fn waiting(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new_spinner().with_message(what.into());
         bar.enable_steady_tick(SPIN);
-        Progress(bar)
+        BenchProgress(bar)
     }
 
-    /// Of so many things.
+    /// A bar over so many things.
     #[must_use]
     pub fn counted(what: impl Into<String>, many: u64) -> Self {
         let bar = ProgressBar::new(many).with_message(what.into());
         bar.set_style(style(COUNTED));
-        Progress(bar)
+        BenchProgress(bar)
     }
 
-    /// Of a measurement.
+    /// A bar over the time of a measurement.
     #[must_use]
     pub fn timed(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new(0).with_prefix(what.into());
         bar.set_style(style(TIMED));
-        Progress(bar)
+        BenchProgress(bar)
     }
 
     /// So many more are done.
@@ -56,27 +53,16 @@ impl Progress {
         self.0.inc(many);
     }
 
-    /// Shows the rate and p99 of the last whole interval.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn show(&self, measured: &Measured, clock: &Clock) {
+    /// Shows how much of the run is over, and a line about it.
+    pub(crate) fn show(&self, clock: &RunClock, line: Option<String>) {
         let now = Instant::now();
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         self.0.set_length(millis(clock.end - clock.start));
         self.0
             .set_position(millis(now.min(clock.end).saturating_duration_since(clock.start)));
-        // The last one is still being filled.
-        let Some(last) = measured.intervals.iter().rev().nth(1) else {
-            return;
-        };
-        let rate = last.latencies.len() as f64 / measured.interval.as_secs_f64();
-        let p99 = super::measure::millis(last.latencies.value_at_percentile(99.0));
-        let errors: u64 = measured.errors.values().sum();
-        let mut line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
-        if errors > 0 {
-            // Writing to a String can't fail.
-            let _ = write!(line, ", {errors} errors");
+        if let Some(line) = line {
+            self.0.set_message(line);
         }
-        self.0.set_message(line);
     }
 
     /// Takes it away.

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::Halt;
+use crate::halt::Halt;
 
 /// The shortest sleep of the thread that releases messages. Tokio's timer knows only milliseconds, which is more
 /// than an append takes; the kernel's is good for about this.
@@ -29,21 +29,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The times of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct RunClock {
     /// When the first message may be sent.
     pub start: Instant,
     /// What is answered from here on is measured.
-    pub measured_from: Instant,
+    pub(crate) measured_from: Instant,
     /// Nothing is sent from here on.
     pub end: Instant,
 }
 
-impl Clock {
+impl RunClock {
     /// Starts now.
-    #[must_use]
-    pub fn start(warm_up: Duration, duration: Duration) -> Self {
+    pub(crate) fn start(warm_up: Duration, duration: Duration) -> Self {
         let start = Instant::now();
-        Clock {
+        RunClock {
             start,
             measured_from: start + warm_up,
             end: start + warm_up + duration,
@@ -51,21 +50,20 @@ impl Clock {
     }
 
     /// When unanswered messages are given up.
-    #[must_use]
-    pub fn give_up(&self) -> tokio::time::Instant {
+    pub(crate) fn give_up(&self) -> tokio::time::Instant {
         (self.end + PATIENCE).into()
     }
 }
 
 /// Says when to send.
 #[derive(Clone, Debug)]
-pub struct Schedule {
-    clock: Clock,
+pub(crate) struct SendSchedule {
+    clock: RunClock,
     halt: Halt,
     pace: Option<Arc<Pace>>,
 }
 
-/// Of an open loop.
+/// The pace of an open loop.
 #[derive(Debug)]
 struct Pace {
     /// Messages a second.
@@ -76,12 +74,9 @@ struct Pace {
     taken: AtomicU64,
 }
 
-impl Schedule {
+impl SendSchedule {
     /// A closed loop, or with a rate (messages a second) an open one.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn new(clock: Clock, rate: Option<f64>, halt: Halt) -> std::io::Result<Self> {
+    pub(crate) fn new(clock: RunClock, rate: Option<f64>, halt: Halt) -> std::io::Result<Self> {
         let pace = rate.map(|rate| {
             Arc::new(Pace {
                 rate,
@@ -95,23 +90,21 @@ impl Schedule {
                 .name("bench-pace".to_owned())
                 .spawn(move || pace.release(&clock, &halt))?;
         }
-        Ok(Schedule { clock, halt, pace })
+        Ok(SendSchedule { clock, halt, pace })
     }
 
     /// The times of the run.
-    #[must_use]
-    pub fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &RunClock {
         &self.clock
     }
 
     /// Whether messages are due at their own times.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.pace.is_some()
     }
 
     /// Waits until a message is to be sent, and answers when it was due; `None` at the end.
-    pub async fn next(&self) -> Option<Instant> {
+    pub(crate) async fn next(&self) -> Option<Instant> {
         match &self.pace {
             None => self.now(),
             Some(pace) => {
@@ -122,8 +115,7 @@ impl Schedule {
     }
 
     /// When a message was due that can be sent right now, if there is one.
-    #[must_use]
-    pub fn ready(&self) -> Option<Instant> {
+    pub(crate) fn ready(&self) -> Option<Instant> {
         match &self.pace {
             None => self.now(),
             Some(pace) => {
@@ -139,8 +131,7 @@ impl Schedule {
     }
 
     /// How many messages were due but never sent, since there was no room before the end.
-    #[must_use]
-    pub fn unsent(&self) -> u64 {
+    pub(crate) fn unsent(&self) -> u64 {
         self.pace
             .as_ref()
             .map_or(0, |pace| pace.due.available_permits() as u64)
@@ -148,7 +139,7 @@ impl Schedule {
 }
 
 impl Pace {
-    fn take(&self, clock: &Clock) -> Instant {
+    fn take(&self, clock: &RunClock) -> Instant {
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         clock.start + self.offset(number)
     }
@@ -160,7 +151,7 @@ impl Pace {
 
     /// The life of the thread.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn release(&self, clock: &Clock, halt: &Halt) {
+    fn release(&self, clock: &RunClock, halt: &Halt) {
         let mut released = 0;
         loop {
             let now = Instant::now();
@@ -185,8 +176,8 @@ mod tests {
     #[tokio::test]
     async fn an_open_loop_counts_from_the_intended_times_however_late_it_is() {
         let (_stop, halt) = tokio::sync::watch::channel(false);
-        let clock = Clock::start(Duration::ZERO, Duration::from_millis(100));
-        let schedule = Schedule::new(clock, Some(1000.0), Halt::new(halt)).expect("a thread");
+        let clock = RunClock::start(Duration::ZERO, Duration::from_millis(100));
+        let schedule = SendSchedule::new(clock, Some(1000.0), Halt::new(halt)).expect("a thread");
         let mut due = Vec::new();
         while let Some(at) = schedule.next().await {
             due.push((at - clock.start).as_micros());
@@ -199,8 +190,8 @@ mod tests {
     #[tokio::test]
     async fn what_could_not_be_sent_is_counted() {
         let (_stop, halt) = tokio::sync::watch::channel(false);
-        let clock = Clock::start(Duration::ZERO, Duration::from_millis(30));
-        let schedule = Schedule::new(clock, Some(100_000.0), Halt::new(halt)).expect("a thread");
+        let clock = RunClock::start(Duration::ZERO, Duration::from_millis(30));
+        let schedule = SendSchedule::new(clock, Some(100_000.0), Halt::new(halt)).expect("a thread");
         assert!(schedule.next().await.is_some());
         while schedule.pace.as_ref().is_some_and(|pace| !pace.due.is_closed()) {
             tokio::task::yield_now().await;
@@ -212,8 +203,8 @@ mod tests {
     #[tokio::test]
     async fn a_closed_loop_ends_when_asked() {
         let (stop, halt) = tokio::sync::watch::channel(false);
-        let clock = Clock::start(Duration::ZERO, Duration::from_hours(1));
-        let schedule = Schedule::new(clock, None, Halt::new(halt)).expect("no thread");
+        let clock = RunClock::start(Duration::ZERO, Duration::from_hours(1));
+        let schedule = SendSchedule::new(clock, None, Halt::new(halt)).expect("no thread");
         assert!(schedule.next().await.is_some());
         stop.send_replace(true);
         assert!(schedule.next().await.is_none());

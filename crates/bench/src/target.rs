@@ -21,12 +21,12 @@ const AT_A_TIME: usize = 32;
 
 /// A server's address.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct BenchTarget {
     endpoint: Endpoint,
 }
 
-impl Target {
-    /// Of `http://HOST:PORT` or `https://HOST:PORT`.
+impl BenchTarget {
+    /// The target at `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
     /// What is wrong with the URL.
@@ -45,10 +45,10 @@ impl Target {
         if tls {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
-        Ok(Target { endpoint })
+        Ok(BenchTarget { endpoint })
     }
 
-    /// As it was given.
+    /// The URL as it was given.
     #[must_use]
     pub fn url(&self) -> String {
         self.endpoint.uri().to_string()
@@ -76,8 +76,7 @@ fn root_cause(error: &dyn Error) -> String {
 }
 
 /// What a status says, with the code's name.
-#[must_use]
-pub fn told(status: &Status) -> anyhow::Error {
+pub(crate) fn told(status: &Status) -> anyhow::Error {
     anyhow!(
         "{}: {}",
         super::measure::code_name(status.code()),
@@ -86,8 +85,7 @@ pub fn told(status: &Status) -> anyhow::Error {
 }
 
 /// A client of messages, without a limit on what it receives: a page may be as long as the server makes it.
-#[must_use]
-pub fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
+pub(crate) fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
     MessageServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX)
 }
 
@@ -151,11 +149,11 @@ mod tests {
             ("ftp://localhost", "http://"),
             ("http://localhost:1/api", "without a path"),
         ] {
-            let error = Target::parse(url).expect_err(url).to_string();
+            let error = BenchTarget::parse(url).expect_err(url).to_string();
             assert!(error.contains(part), "{url}: {error}");
         }
         for url in ["http://127.0.0.1:50051", "https://chat.example.com"] {
-            Target::parse(url).expect(url);
+            BenchTarget::parse(url).expect(url);
         }
     }
 }

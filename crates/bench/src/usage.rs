@@ -20,11 +20,11 @@ pub struct Parties {
 /// Processor time, in seconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct CpuSeconds {
-    /// Of this process, the load generator.
+    /// The time of this process, the load generator.
     pub client: Option<f64>,
-    /// Of the server.
+    /// The time of the server.
     pub server: Option<f64>,
-    /// Of PostgreSQL, all of its processes.
+    /// The time of PostgreSQL, all of its processes.
     pub postgres: Option<f64>,
 }
 
@@ -41,7 +41,7 @@ impl Parties {
 
     /// The server's memory.
     #[must_use]
-    pub fn server_memory(&self) -> Option<Memory> {
+    pub fn server_memory(&self) -> Option<ProcessMemory> {
         memory_of(self.server?)
     }
 }
@@ -59,14 +59,14 @@ impl CpuSeconds {
     }
 }
 
-struct Cpu {
+struct ProcessCpu {
     parent: u32,
     own: f64,
-    /// Of children that have ended.
+    /// The time of children that have ended.
     ended: f64,
 }
 
-fn cpu_of(pid: u32) -> Option<Cpu> {
+fn cpu_of(pid: u32) -> Option<ProcessCpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; what follows is fields 3 and on.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -77,14 +77,14 @@ fn cpu_of(pid: u32) -> Option<Cpu> {
             .ok()
             .map(|ticks| ticks / TICKS_A_SECOND)
     };
-    Some(Cpu {
+    Some(ProcessCpu {
         parent: fields.get(1)?.parse().ok()?,
         own: seconds(14)? + seconds(15)?,
         ended: seconds(16)? + seconds(17)?,
     })
 }
 
-/// Of a process and its children, also those that have ended.
+/// The time of a process and its children, also those that have ended.
 fn cpu_of_tree(root: u32) -> Option<f64> {
     let top = cpu_of(root)?;
     let children: f64 = fs::read_dir("/proc")
@@ -99,16 +99,16 @@ fn cpu_of_tree(root: u32) -> Option<f64> {
 
 /// A process's memory, in MiB.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Memory {
+pub struct ProcessMemory {
     /// Now.
-    pub resident_mib: f64,
+    pub(crate) resident_mib: f64,
     /// The most so far.
     pub peak_mib: f64,
 }
 
-fn memory_of(pid: u32) -> Option<Memory> {
+fn memory_of(pid: u32) -> Option<ProcessMemory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(Memory {
+    Some(ProcessMemory {
         resident_mib: kib(&status, "VmRSS:")? / 1024.0,
         peak_mib: kib(&status, "VmHWM:")? / 1024.0,
     })
@@ -121,29 +121,27 @@ fn kib(text: &str, name: &str) -> Option<f64> {
 }
 
 /// The process that a data directory's `postmaster.pid` names.
-#[must_use]
-pub fn postmaster(data_dir: &Path) -> Option<u32> {
+pub(crate) fn postmaster(data_dir: &Path) -> Option<u32> {
     let file = fs::read_to_string(data_dir.join("pg/postmaster.pid")).ok()?;
     file.lines().next()?.trim().parse().ok()
 }
 
 /// The machine.
 #[derive(Clone, Debug, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// How many processors this process may use.
-    pub cores: Option<usize>,
+    pub(crate) cores: Option<usize>,
     /// What they are.
-    pub cpu_model: Option<String>,
+    pub(crate) cpu_model: Option<String>,
     /// Main memory.
-    pub memory_mib: Option<f64>,
+    memory_mib: Option<f64>,
     /// The operating system's version.
-    pub kernel: Option<String>,
+    pub(crate) kernel: Option<String>,
 }
 
 impl Machine {
     /// This one.
-    #[must_use]
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let read = |file: &str| fs::read_to_string(file).ok();
         Machine {
             cores: std::thread::available_parallelism().ok().map(usize::from),

@@ -12,9 +12,9 @@ use serde::Serialize;
 use tonic::transport::Channel;
 
 use super::{
-    progress::Progress,
+    progress::BenchProgress,
     target,
-    workload::{Key, Workload},
+    workload::{MessageKey, Workload},
 };
 use chatledger_protocol as pb;
 
@@ -27,36 +27,48 @@ const TOLD: usize = 20;
 
 /// An acknowledged message. Millions of them are kept, hence small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acked {
+pub(crate) struct Acknowledgement {
     /// Its session's place in the workload.
     pub session: u32,
     /// Its acknowledged place in the session.
     pub seq: u32,
     /// Which message it is.
-    pub key: Key,
+    pub key: MessageKey,
 }
 
 /// What a run is answered.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct AnswerLog {
     /// Those that are stored.
-    pub acked: Vec<Acked>,
+    pub(crate) acked: Vec<Acknowledgement>,
     /// Those that may be stored: the connection was lost, or time was up.
-    pub uncertain: HashSet<Key>,
+    pub(crate) uncertain: HashSet<MessageKey>,
     /// What was wrong with the answers themselves.
     pub problems: Vec<String>,
 }
 
-impl Answers {
+impl AnswerLog {
+    /// How many messages are acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        self.acked.len()
+    }
+
     /// Adds another sender's.
-    pub fn add(&mut self, other: Answers) {
+    pub fn add(&mut self, other: AnswerLog) {
         self.acked.extend(other.acked);
         self.uncertain.extend(other.uncertain);
         self.problems.extend(other.problems);
     }
 
     /// Looks at a receipt, and keeps what it says.
-    pub fn receipt(&mut self, workload: &Workload, key: Key, session: usize, receipt: Option<&pb::Receipt>) {
+    pub fn receipt(
+        &mut self,
+        workload: &Workload,
+        key: MessageKey,
+        session: usize,
+        receipt: Option<&pb::Receipt>,
+    ) {
         let Some(receipt) = receipt else {
             return self.problem(|| format!("message {key:?}: an answer without a receipt"));
         };
@@ -70,7 +82,7 @@ impl Answers {
             return self.problem(|| format!("message {}: called a repetition", receipt.message_id));
         }
         match (u32::try_from(session), u32::try_from(receipt.seq)) {
-            (Ok(session), Ok(seq)) if seq > 0 => self.acked.push(Acked { session, seq, key }),
+            (Ok(session), Ok(seq)) if seq > 0 => self.acked.push(Acknowledgement { session, seq, key }),
             _ => self.problem(|| format!("message {}: seq {}", receipt.message_id, receipt.seq)),
         }
     }
@@ -84,7 +96,7 @@ impl Answers {
 
 /// What the comparison has found.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Verified {
+pub struct LedgerVerification {
     /// Whether all is well.
     pub ok: bool,
     /// How many sessions were read.
@@ -92,14 +104,14 @@ pub struct Verified {
     /// How many messages were read.
     pub messages: u64,
     /// How many messages that were not acknowledged are stored all the same: their answers were lost.
-    pub unacknowledged: u64,
+    pub(crate) unacknowledged: u64,
     /// How many things are wrong.
     pub problem_count: u64,
     /// The first of them.
     pub problems: Vec<String>,
 }
 
-impl Verified {
+impl LedgerVerification {
     /// One more thing is wrong.
     pub(super) fn tell(&mut self, text: String) {
         self.problem(|| text);
@@ -113,7 +125,7 @@ impl Verified {
     }
 
     /// Adds what another comparison has found.
-    pub(super) fn add(&mut self, other: Verified) {
+    pub(super) fn add(&mut self, other: LedgerVerification) {
         self.sessions += other.sessions;
         self.messages += other.messages;
         self.unacknowledged += other.unacknowledged;
@@ -130,16 +142,16 @@ impl Verified {
 pub async fn verify(
     channel: &Channel,
     workload: &Arc<Workload>,
-    answers: Answers,
-    progress: &Progress,
-) -> anyhow::Result<Verified> {
-    let Answers {
+    answers: AnswerLog,
+    progress: &BenchProgress,
+) -> anyhow::Result<LedgerVerification> {
+    let AnswerLog {
         acked,
         uncertain,
         problems,
     } = answers;
-    let mut by_session: Vec<Vec<(u32, Key)>> = vec![Vec::new(); workload.sessions().len()];
-    for Acked { session, seq, key } in acked {
+    let mut by_session: Vec<Vec<(u32, MessageKey)>> = vec![Vec::new(); workload.sessions().len()];
+    for Acknowledgement { session, seq, key } in acked {
         by_session[session as usize].push((seq, key));
     }
     let uncertain = Arc::new(uncertain);
@@ -155,7 +167,7 @@ pub async fn verify(
             async move { task.await? }
         })
         .buffer_unordered(AT_A_TIME);
-    let mut verified = Verified::default();
+    let mut verified = LedgerVerification::default();
     for problem in problems {
         verified.problem(|| problem);
     }
@@ -170,14 +182,14 @@ async fn one_session(
     channel: &Channel,
     workload: &Workload,
     session: usize,
-    acked: Vec<(u32, Key)>,
-    uncertain: &HashSet<Key>,
-    progress: &Progress,
-) -> anyhow::Result<Verified> {
+    acked: Vec<(u32, MessageKey)>,
+    uncertain: &HashSet<MessageKey>,
+    progress: &BenchProgress,
+) -> anyhow::Result<LedgerVerification> {
     let id = workload.session_text(session);
-    let mut found = Verified {
+    let mut found = LedgerVerification {
         sessions: 1,
-        ..Verified::default()
+        ..LedgerVerification::default()
     };
     let mut expected = HashMap::with_capacity(acked.len());
     for (seq, key) in acked {
@@ -225,9 +237,9 @@ fn check(
     workload: &Workload,
     session_id: &str,
     message: &pb::Message,
-    expected: &mut HashMap<u32, Key>,
-    uncertain: &HashSet<Key>,
-    found: &mut Verified,
+    expected: &mut HashMap<u32, MessageKey>,
+    uncertain: &HashSet<MessageKey>,
+    found: &mut LedgerVerification,
 ) {
     let (id, seq) = (&message.id, message.seq);
     let Some(key) = workload.key_of(id) else {

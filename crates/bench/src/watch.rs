@@ -3,10 +3,7 @@
 //! of its session once, in order.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,13 +16,14 @@ use tokio::{
 use tonic::{Streaming, transport::Channel};
 
 use super::{
-    Halt,
-    append::{self, Load, Mode, Ran},
-    measure::{Collector, Measured, Recorder},
-    progress::Progress,
-    schedule::Clock,
-    target::{self, Target},
-    verify::{Answers, Verified},
+    append::{self, AppendMode, AppendOutcome, Load},
+    delivery::DeliveryTimes,
+    halt::Halt,
+    measure::{Collector, Measurement, Recorder},
+    progress::BenchProgress,
+    schedule::RunClock,
+    target::{self, BenchTarget},
+    verify::{AnswerLog, LedgerVerification},
     workload::Workload,
 };
 use chatledger_protocol::{self as pb, watch_messages_response::Event};
@@ -41,7 +39,7 @@ const TOLD: usize = 3;
 
 /// What to watch.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct WatchLoad {
     /// How many watchers; they share the sessions evenly.
     pub watchers: usize,
     /// Messages a second, over all sessions.
@@ -54,70 +52,28 @@ pub struct Options {
 
 /// What was found.
 #[derive(Debug)]
-pub struct Watched {
-    /// From when a message was due to its delivery.
-    pub deliveries: Measured,
-    /// From its receipt to its delivery; 0 where the delivery came first.
-    pub from_receipt: Measured,
+pub struct WatchOutcome {
+    /// The time from when a message was due to its delivery.
+    pub deliveries: Measurement,
+    /// The time from its receipt to its delivery; 0 where the delivery came first.
+    pub from_receipt: Measurement,
     /// The appends.
-    pub appends: Ran,
+    pub appends: AppendOutcome,
     /// What the watchers saw; `sessions` counts the watchers, `messages` the deliveries.
-    pub verified: Verified,
-}
-
-/// When messages were sent and received, by their numbers.
-#[derive(Debug)]
-pub struct Times {
-    clock: Clock,
-    rate: f64,
-    /// Microseconds from the start; 0: not yet.
-    receipts: Vec<AtomicU64>,
-}
-
-impl Times {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn new(clock: Clock, rate: f64) -> Self {
-        let most = ((clock.end - clock.start).as_secs_f64() * rate) as usize + 2;
-        Times {
-            clock,
-            rate,
-            receipts: (0..most).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    /// A receipt is there.
-    pub fn received(&self, number: u32, now: Instant) {
-        if let Some(receipt) = self.receipts.get(number as usize) {
-            let micros = now.saturating_duration_since(self.clock.start).as_micros();
-            receipt.store(
-                u64::try_from(micros).unwrap_or(u64::MAX).max(1),
-                Ordering::Relaxed,
-            );
-        }
-    }
-
-    /// When it was due: there is one sender, so its number says it.
-    fn due(&self, number: u32) -> Instant {
-        self.clock.start + Duration::from_secs_f64(f64::from(number) / self.rate)
-    }
-
-    fn receipt(&self, number: u32) -> Option<Instant> {
-        let micros = self.receipts.get(number as usize)?.load(Ordering::Relaxed);
-        (micros > 0).then(|| self.clock.start + Duration::from_micros(micros))
-    }
+    pub verified: LedgerVerification,
 }
 
 /// Runs it to its end, or until it is halted.
 ///
 /// # Errors
 /// The server can't be reached, or doesn't let watch.
-pub async fn run(
-    server: &Target,
+pub async fn watch(
+    server: &BenchTarget,
     workload: &Arc<Workload>,
-    options: &Options,
+    options: &WatchLoad,
     halt: &Halt,
-    progress: Progress,
-) -> anyhow::Result<Watched> {
+    progress: BenchProgress,
+) -> anyhow::Result<WatchOutcome> {
     let mut streams = Vec::new();
     let mut channel = server.connect().await?;
     for watcher in 0..options.watchers {
@@ -129,23 +85,23 @@ pub async fn run(
     }
     let sender = server.connect().await?;
 
-    let clock = Clock::start(options.warm_up, options.duration);
-    let times = Arc::new(Times::new(clock, options.rate));
+    let clock = RunClock::start(options.warm_up, options.duration);
+    let times = Arc::new(DeliveryTimes::new(clock, options.rate));
     let [deliveries, from_receipt] = [0, 1].map(|_| Collector::new(clock));
     let (finals, known) = watch::channel(None);
     let (report, mut reports) = mpsc::unbounded_channel();
     let mut watchers = JoinSet::new();
     for (session, stream) in streams {
-        let watcher = Watcher {
+        let watcher = BenchWatcher {
             session,
             workload: Arc::clone(workload),
             times: Arc::clone(&times),
             deliveries: deliveries.recorder(),
             from_receipt: from_receipt.recorder(),
             last: 0,
-            found: Verified {
+            found: LedgerVerification {
                 sessions: 1,
-                ..Verified::default()
+                ..LedgerVerification::default()
             },
         };
         let (report, known) = (report.clone(), known.clone());
@@ -156,10 +112,10 @@ pub async fn run(
     drop(report);
     let collecting = [
         tokio::spawn(deliveries.collect(progress)),
-        tokio::spawn(from_receipt.collect(Progress::hidden())),
+        tokio::spawn(from_receipt.collect(BenchProgress::hidden())),
     ];
     let load = Load {
-        mode: Mode::Stream,
+        mode: AppendMode::Stream,
         in_flight: IN_FLIGHT,
         streams: 1,
         connections: 1,
@@ -172,13 +128,13 @@ pub async fn run(
     let appends = append::run_timed(&[sender], workload, &load, clock, Some(times), halt).await?;
     // Nobody else appends, so what was acknowledged is what has to come.
     finals.send_replace(Some(Arc::new(last_seqs(&appends.answers, workload))));
-    let mut verified = Verified::default();
+    let mut verified = LedgerVerification::default();
     while let Some(found) = reports.recv().await {
         verified.add(found);
     }
     verified.ok = verified.problem_count == 0;
     let [deliveries, from_receipt] = collecting;
-    Ok(Watched {
+    Ok(WatchOutcome {
         deliveries: deliveries.await?,
         from_receipt: from_receipt.await?,
         appends,
@@ -211,7 +167,7 @@ async fn open(channel: &Channel, session_id: &str) -> anyhow::Result<Streaming<p
 }
 
 /// The last acknowledged seq of each session.
-fn last_seqs(answers: &Answers, workload: &Workload) -> Vec<i64> {
+fn last_seqs(answers: &AnswerLog, workload: &Workload) -> Vec<i64> {
     let mut last = vec![0; workload.sessions().len()];
     for acked in &answers.acked {
         let last = &mut last[acked.session as usize];
@@ -220,25 +176,25 @@ fn last_seqs(answers: &Answers, workload: &Workload) -> Vec<i64> {
     last
 }
 
-type Finals = watch::Receiver<Option<Arc<Vec<i64>>>>;
+type FinalSeqs = watch::Receiver<Option<Arc<Vec<i64>>>>;
 
-struct Watcher {
+struct BenchWatcher {
     session: usize,
     workload: Arc<Workload>,
-    times: Arc<Times>,
+    times: Arc<DeliveryTimes>,
     deliveries: Recorder,
     from_receipt: Recorder,
     last: i64,
-    found: Verified,
+    found: LedgerVerification,
 }
 
-impl Watcher {
+impl BenchWatcher {
     /// Until all has come that has to.
     async fn watch(
         mut self,
         mut stream: Streaming<pb::WatchMessagesResponse>,
-        mut finals: Finals,
-    ) -> Verified {
+        mut finals: FinalSeqs,
+    ) -> LedgerVerification {
         let mut wanted = None;
         while wanted.is_none_or(|wanted| self.last < wanted) {
             // Before the end there may be nothing to see for any time.

@@ -1,4 +1,4 @@
-//! What is sent. All of it follows from the seed and a message's [`Key`], which its id carries: so what was
+//! What is sent. All of it follows from the seed and a message's [`MessageKey`], which its id carries: so what was
 //! stored can be compared with what was sent, without remembering any of it.
 
 use std::{
@@ -30,7 +30,7 @@ const WORDS: &str = "the of and to in a is that for it as was with be by on not 
 
 /// How long contents are, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Sizes {
+pub enum ContentSizes {
     /// All the same.
     Fixed(usize),
     /// Anything between, both ends included, equally often.
@@ -44,25 +44,27 @@ pub enum Sizes {
     },
 }
 
-impl FromStr for Sizes {
+impl FromStr for ContentSizes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let sizes = if let Some(range) = text.strip_prefix("uniform:") {
             let (min, max) = range.split_once("..").ok_or(Self::FORMS)?;
-            Sizes::Uniform(bytes(min)?, bytes(max)?)
+            ContentSizes::Uniform(bytes(min)?, bytes(max)?)
         } else if let Some(shape) = text.strip_prefix("lognormal:") {
             let (median, sigma) = shape.split_once(',').ok_or(Self::FORMS)?;
-            Sizes::Lognormal {
+            ContentSizes::Lognormal {
                 median: bytes(median)?,
                 sigma: sigma.trim().parse().map_err(|_| Self::FORMS)?,
             }
         } else {
-            Sizes::Fixed(bytes(text)?)
+            ContentSizes::Fixed(bytes(text)?)
         };
         match sizes {
-            Sizes::Uniform(min, max) if min > max => Err("the first size is above the second".to_owned()),
-            Sizes::Lognormal { sigma, .. } if !(0.0..=5.0).contains(&sigma) => {
+            ContentSizes::Uniform(min, max) if min > max => {
+                Err("the first size is above the second".to_owned())
+            }
+            ContentSizes::Lognormal { sigma, .. } if !(0.0..=5.0).contains(&sigma) => {
                 Err("sigma must be between 0 and 5".to_owned())
             }
             sizes => Ok(sizes),
@@ -71,24 +73,24 @@ impl FromStr for Sizes {
 }
 
 fn bytes(text: &str) -> Result<usize, String> {
-    let bytes: usize = text.trim().parse().map_err(|_| Sizes::FORMS)?;
+    let bytes: usize = text.trim().parse().map_err(|_| ContentSizes::FORMS)?;
     if bytes > MAX_CONTENT {
         return Err(format!("a content has at most {MAX_CONTENT} bytes"));
     }
     Ok(bytes)
 }
 
-impl fmt::Display for Sizes {
+impl fmt::Display for ContentSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Sizes::Fixed(bytes) => write!(f, "{bytes}"),
-            Sizes::Uniform(min, max) => write!(f, "uniform:{min}..{max}"),
-            Sizes::Lognormal { median, sigma } => write!(f, "lognormal:{median},{sigma}"),
+            ContentSizes::Fixed(bytes) => write!(f, "{bytes}"),
+            ContentSizes::Uniform(min, max) => write!(f, "uniform:{min}..{max}"),
+            ContentSizes::Lognormal { median, sigma } => write!(f, "lognormal:{median},{sigma}"),
         }
     }
 }
 
-impl Sizes {
+impl ContentSizes {
     const FORMS: &str = "must be a number of bytes (512), uniform:MIN..MAX or lognormal:MEDIAN,SIGMA";
 
     /// One of them.
@@ -99,9 +101,9 @@ impl Sizes {
     )]
     fn draw(self, rng: &mut Rng) -> usize {
         match self {
-            Sizes::Fixed(bytes) => bytes,
-            Sizes::Uniform(min, max) => rng.usize(min..=max),
-            Sizes::Lognormal { median, sigma } => {
+            ContentSizes::Fixed(bytes) => bytes,
+            ContentSizes::Uniform(min, max) => rng.usize(min..=max),
+            ContentSizes::Lognormal { median, sigma } => {
                 // Box and Muller: two uniform numbers make a normal one. 1 - f64() is never 0.
                 let radius = (-2.0 * (1.0 - rng.f64()).ln()).sqrt();
                 let normal = radius * (std::f64::consts::TAU * rng.f64()).cos();
@@ -117,17 +119,17 @@ impl Sizes {
 pub struct WorkloadOptions {
     /// Two runs with one seed send the same.
     pub seed: u64,
-    /// To how many sessions.
+    /// The number of sessions that messages go to.
     pub sessions: usize,
-    /// Of which lengths.
-    pub content: Sizes,
+    /// The lengths of the contents.
+    pub content: ContentSizes,
     /// How many citations each message has.
     pub citations: usize,
 }
 
 /// Which message of a run: the `number`th of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct MessageKey {
     /// The sender.
     pub sender: u16,
     /// Its messages are numbered from 0.
@@ -147,7 +149,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// With sessions of its own, which are still to be created.
+    /// A workload with sessions of its own, which are still to be created.
     #[must_use]
     pub fn new(options: &WorkloadOptions) -> Self {
         let mut rng = Rng::with_seed(options.seed);
@@ -200,20 +202,17 @@ impl Workload {
     }
 
     /// A session's id as text.
-    #[must_use]
-    pub fn session_text(&self, session: usize) -> &str {
+    pub(crate) fn session_text(&self, session: usize) -> &str {
         &self.session_texts[session]
     }
 
     /// The place in [`Workload::sessions`] where a message goes.
-    #[must_use]
-    pub fn session_of(&self, key: Key) -> usize {
+    pub(crate) fn session_of(&self, key: MessageKey) -> usize {
         self.rng(key).usize(..self.sessions.len())
     }
 
     /// The content of a message.
-    #[must_use]
-    pub fn content_of(&self, key: Key) -> &str {
+    pub(crate) fn content_of(&self, key: MessageKey) -> &str {
         let mut rng = self.rng(key);
         rng.u64(..);
         &self.contents[rng.usize(..self.contents.len())]
@@ -221,14 +220,14 @@ impl Workload {
 
     /// The citations of a message.
     #[must_use]
-    pub fn citations_of(&self, key: Key) -> &[pb::Citation] {
+    pub fn citations_of(&self, key: MessageKey) -> &[pb::Citation] {
         // Any of them will do, so the number does for a draw.
         &self.citations[key.number as usize % self.citations.len()]
     }
 
     /// A message, with its id.
     #[must_use]
-    pub fn message(&self, key: Key) -> pb::NewMessage {
+    pub fn message(&self, key: MessageKey) -> pb::NewMessage {
         pb::NewMessage {
             message_id: Some(self.id(key).to_string()),
             role: pb::Role::User.into(),
@@ -240,7 +239,7 @@ impl Workload {
 
     /// A UUIDv7 that carries the key: ids grow with time, as an application's would.
     #[must_use]
-    pub fn id(&self, key: Key) -> Uuid {
+    pub fn id(&self, key: MessageKey) -> Uuid {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -256,29 +255,29 @@ impl Workload {
 
     /// The key of one of this run's ids; `None` for those of others.
     #[must_use]
-    pub fn key_of(&self, id: &str) -> Option<Key> {
+    pub fn key_of(&self, id: &str) -> Option<MessageKey> {
         let id = Uuid::try_parse(id).ok()?;
         let key = key_in(&id);
         // The version and the variant hide six of the run's bits.
         (id.as_bytes()[6..10] == self.id(key).as_bytes()[6..10]).then_some(key)
     }
 
-    fn rng(&self, key: Key) -> Rng {
+    fn rng(&self, key: MessageKey) -> Rng {
         let number = u64::from(key.sender) << 32 | u64::from(key.number);
         // Neighbours far apart: an odd multiplier maps no two numbers to one (Knuth's, of the golden ratio).
         Rng::with_seed(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }
 
-fn key_in(id: &Uuid) -> Key {
+fn key_in(id: &Uuid) -> MessageKey {
     let [.., s0, s1, n0, n1, n2, n3] = *id.as_bytes();
-    Key {
+    MessageKey {
         sender: u16::from_be_bytes([s0, s1]),
         number: u32::from_be_bytes([n0, n1, n2, n3]),
     }
 }
 
-fn contents(sizes: Sizes, rng: &mut Rng) -> Vec<String> {
+fn contents(sizes: ContentSizes, rng: &mut Rng) -> Vec<String> {
     let words: Vec<&str> = WORDS.split_whitespace().collect();
     let mut bytes = 0;
     let mut contents = Vec::new();
@@ -315,7 +314,7 @@ fn citations(count: usize, rng: &mut Rng) -> Vec<pb::Citation> {
 mod tests {
     use super::*;
 
-    fn workload(seed: u64, content: Sizes) -> Workload {
+    fn workload(seed: u64, content: ContentSizes) -> Workload {
         Workload::new(&WorkloadOptions {
             seed,
             sessions: 10,
@@ -327,7 +326,7 @@ mod tests {
     #[test]
     fn sizes_are_read_and_shown() {
         for text in ["0", "512", "uniform:100..2000", "lognormal:512,0.8"] {
-            assert_eq!(text.parse::<Sizes>().expect(text).to_string(), text);
+            assert_eq!(text.parse::<ContentSizes>().expect(text).to_string(), text);
         }
     }
 
@@ -344,7 +343,7 @@ mod tests {
             ("lognormal:512,NaN", "sigma"),
             ("1048577", "at most 1048576"),
         ] {
-            let error = text.parse::<Sizes>().expect_err(text);
+            let error = text.parse::<ContentSizes>().expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
     }
@@ -356,10 +355,14 @@ mod tests {
             lengths.sort_unstable();
             lengths
         };
-        assert!(lengths(Sizes::Fixed(512)).iter().all(|&length| length == 512));
-        let uniform = lengths(Sizes::Uniform(100, 2000));
+        assert!(
+            lengths(ContentSizes::Fixed(512))
+                .iter()
+                .all(|&length| length == 512)
+        );
+        let uniform = lengths(ContentSizes::Uniform(100, 2000));
         assert!(uniform[0] >= 100 && uniform[1023] <= 2000 && (900..1200).contains(&uniform[512]));
-        let lognormal = lengths(Sizes::Lognormal {
+        let lognormal = lengths(ContentSizes::Lognormal {
             median: 512,
             sigma: 0.8,
         });
@@ -370,9 +373,9 @@ mod tests {
 
     #[test]
     fn a_seed_and_a_key_say_it_all() {
-        let [first, again, other] = [1, 1, 2].map(|seed| workload(seed, Sizes::Uniform(10, 99)));
+        let [first, again, other] = [1, 1, 2].map(|seed| workload(seed, ContentSizes::Uniform(10, 99)));
         let of = |workload: &Workload| {
-            let keys = (0..100).map(|number| Key { sender: 7, number });
+            let keys = (0..100).map(|number| MessageKey { sender: 7, number });
             keys.map(|key| (workload.session_of(key), workload.content_of(key).to_owned()))
                 .collect::<Vec<_>>()
         };
@@ -384,14 +387,17 @@ mod tests {
 
     #[test]
     fn ids_carry_their_keys_and_their_run() {
-        let (workload, other) = (workload(1, Sizes::Fixed(1)), workload(1, Sizes::Fixed(1)));
+        let (workload, other) = (
+            workload(1, ContentSizes::Fixed(1)),
+            workload(1, ContentSizes::Fixed(1)),
+        );
         for key in [
-            Key { sender: 0, number: 0 },
-            Key {
+            MessageKey { sender: 0, number: 0 },
+            MessageKey {
                 sender: u16::MAX,
                 number: u32::MAX,
             },
-            Key {
+            MessageKey {
                 sender: 258,
                 number: 16_909_060,
             },

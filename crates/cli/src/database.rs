@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::target::Target;
+use super::target::CommandTarget;
 use chatledger::{
     config::{DatabaseConfig, SourceConfig},
     migrations::{self, Scope},
@@ -10,18 +10,18 @@ use chatledger::{
 use chatledger_postgres::{Db, connect::Connector};
 
 /// A database that can be reached, whatever is in it.
-pub(super) struct Located {
-    target: Target,
+pub(super) struct DatabaseAccess {
+    target: CommandTarget,
     /// Without a pooler between.
     pub(super) direct: Connector,
 }
 
-impl Located {
+impl DatabaseAccess {
     /// Reads the URLs, or starts an embedded PostgreSQL.
-    pub(super) async fn find(source: &SourceConfig) -> anyhow::Result<Located> {
-        let target = Target::open(source).await?;
+    pub(super) async fn find(source: &SourceConfig) -> anyhow::Result<DatabaseAccess> {
+        let target = CommandTarget::open(source).await?;
         match Connector::new(&target.direct_url) {
-            Ok(direct) => Ok(Located { target, direct }),
+            Ok(direct) => Ok(DatabaseAccess { target, direct }),
             Err(error) => {
                 target.close().await;
                 Err(error.into())

@@ -9,14 +9,14 @@ use std::{
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::{database::Located, logs::Logs};
+use super::{database::DatabaseAccess, logs::Logs};
 use chatledger::config::{DatabaseConfig, LogFormat};
-use chatledger_transfer::{Part, Progress, Source, export, source::Tables};
+use chatledger_transfer::{ExportPart, Source, TableSource, TransferProgress, export};
 
 /// What to export, and whereto.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("part").required(true).args(["user", "session", "all"])))]
-pub(super) struct Export {
+pub(super) struct ExportArgs {
     /// A user, with the profile, the sessions and their messages
     #[arg(long, value_name = "ID")]
     user: Option<Uuid>,
@@ -36,31 +36,31 @@ pub(super) struct Export {
     database: DatabaseConfig,
 }
 
-impl Export {
-    fn part(&self) -> Part {
+impl ExportArgs {
+    fn part(&self) -> ExportPart {
         match (self.user, self.session) {
-            (Some(user), _) => Part::User(user),
-            (_, Some(session)) => Part::Session(session),
-            _ => Part::All,
+            (Some(user), _) => ExportPart::User(user),
+            (_, Some(session)) => ExportPart::Session(session),
+            _ => ExportPart::All,
         }
     }
 }
 
-pub(super) fn run(args: &Export) -> anyhow::Result<()> {
+pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let _logs = Logs::start(LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let located = Located::find(&args.database.source).await?;
+        let located = DatabaseAccess::find(&args.database.source).await?;
         let exported = from(args, &located).await;
         located.close().await;
         exported
     })
 }
 
-async fn from(args: &Export, located: &Located) -> anyhow::Result<()> {
-    let tables = Tables::open_part(&located.direct, args.part(), args.password_hashes).await?;
+async fn from(args: &ExportArgs, located: &DatabaseAccess) -> anyhow::Result<()> {
+    let tables = TableSource::open_part(&located.direct, args.part(), args.password_hashes).await?;
     let mut source = Source::Tables(tables);
-    let progress = Progress::of(&source, "exporting").await?;
+    let progress = TransferProgress::of(&source, "exporting").await?;
     let mut output: Box<dyn Write> = match &args.output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("--output {}", path.display()))?;
@@ -68,7 +68,7 @@ async fn from(args: &Export, located: &Located) -> anyhow::Result<()> {
         }
         None => Box::new(BufWriter::new(stdout().lock())),
     };
-    let done = export::run(&mut source, &mut output, &progress).await;
+    let done = export(&mut source, &mut output, &progress).await;
     progress.clear();
     let records = done?;
     anyhow::ensure!(

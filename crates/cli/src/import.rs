@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::tz::TimeZone;
 
-use super::{database::Located, logs::Logs, output::show, signals::Stop};
+use super::{database::DatabaseAccess, logs::Logs, output::show, signals::StopSignals};
 use chatledger::{
     config::{DatabaseConfig, LimitFlags, LogFormat, Secret},
     migrations::Scope,
@@ -16,8 +16,7 @@ use chatledger_postgres::{
     url::DatabaseUrl,
 };
 use chatledger_transfer::{
-    self as transfer, Layout, Progress, Report, Source,
-    source::{self, Lines, Tables},
+    ImportReport, ImportRun, LineSource, Source, SourceLayout, TableSource, TransferProgress, identity,
 };
 
 /// A configuration that every PostgreSQL has: an import searches nothing.
@@ -25,7 +24,7 @@ const SEARCH_CONFIG: &str = "simple";
 
 /// What to import, and where.
 #[derive(Debug, clap::Args)]
-pub(super) struct Import {
+pub(super) struct ImportArgs {
     /// Where to read: a PostgreSQL URL, a file that `chatledger export` has written, or - for standard input
     #[arg(
         long,
@@ -35,8 +34,8 @@ pub(super) struct Import {
     )]
     from: Secret,
     /// What the source's tables look like
-    #[arg(long, value_enum, default_value_t = Layout::Auto)]
-    layout: Layout,
+    #[arg(long, value_enum, default_value_t = SourceLayout::Auto)]
+    layout: SourceLayout,
     /// What times without an offset mean, such as UTC or Asia/Karachi
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
     source_time_zone: TimeZone,
@@ -59,11 +58,11 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|error| error.to_string())
 }
 
-pub(super) fn run(args: &Import) -> anyhow::Result<()> {
+pub(super) fn run(args: &ImportArgs) -> anyhow::Result<()> {
     let _logs = Logs::start(LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let agrees = runtime.block_on(async {
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignals::listen()?;
         tokio::select! {
             // Boxed: it holds a chunk of the source.
             done = Box::pin(import(args, args.from.reveal())) => done,
@@ -80,9 +79,9 @@ pub(super) fn run(args: &Import) -> anyhow::Result<()> {
 }
 
 /// Answers whether both sides agree.
-async fn import(args: &Import, from: &str) -> anyhow::Result<bool> {
+async fn import(args: &ImportArgs, from: &str) -> anyhow::Result<bool> {
     let mut source = open(args, from).await?;
-    let located = Located::find(&args.database.source).await?;
+    let located = DatabaseAccess::find(&args.database.source).await?;
     if let Source::Tables(tables) = &source {
         refuse_itself(&located, tables).await?;
         eprintln!(
@@ -104,18 +103,18 @@ async fn import(args: &Import, from: &str) -> anyhow::Result<bool> {
     Ok(report.agrees())
 }
 
-async fn open(args: &Import, from: &str) -> anyhow::Result<Source> {
+async fn open(args: &ImportArgs, from: &str) -> anyhow::Result<Source> {
     if !from.starts_with("postgres://") && !from.starts_with("postgresql://") {
         // Not shown: it may be a mistyped URL.
         anyhow::ensure!(
             !from.contains("://"),
             "--from must be a postgres:// URL, a file, or - for standard input"
         );
-        return Ok(Source::Lines(Lines::open(from).await?));
+        return Ok(Source::Lines(LineSource::open(from).await?));
     }
     let url = DatabaseUrl::parse(from).context("--from")?;
     let zone = args.source_time_zone.clone();
-    let tables = Tables::open(
+    let tables = TableSource::open(
         &Connector::new(&url)?,
         args.layout,
         args.source_name.clone(),
@@ -127,13 +126,13 @@ async fn open(args: &Import, from: &str) -> anyhow::Result<Source> {
     ))
 }
 
-async fn refuse_itself(target: &Located, source: &Tables) -> anyhow::Result<()> {
+async fn refuse_itself(target: &DatabaseAccess, source: &TableSource) -> anyhow::Result<()> {
     let (client, _) = target
         .direct
         .connect()
         .await
         .map_err(|error| anyhow::anyhow!(describe(&error)))?;
-    let target = source::identity(&client).await?;
+    let target = identity(&client).await?;
     anyhow::ensure!(
         target != source.identity,
         "--from and the target (--database-url, DATABASE_URL) are the same database"
@@ -141,10 +140,10 @@ async fn refuse_itself(target: &Located, source: &Tables) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn into(args: &Import, source: &mut Source, db: Db) -> anyhow::Result<Report> {
-    let report = Report::new(args.report.as_deref())?;
-    let progress = Progress::of(source, "importing").await?;
-    let mut import = transfer::Import::new(db, args.scope, args.limits.limits(), report);
+async fn into(args: &ImportArgs, source: &mut Source, db: Db) -> anyhow::Result<ImportReport> {
+    let report = ImportReport::new(args.report.as_deref())?;
+    let progress = TransferProgress::of(source, "importing").await?;
+    let mut import = ImportRun::new(db, args.scope, args.limits.limits(), report);
     let done = import.run(source, &progress).await;
     progress.clear();
     done?;

@@ -1,6 +1,13 @@
 //! The program `chatledger`: its commands, one file each, over the service ([`chatledger`]), moving in and out
 //! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
 //! its flags, makes one call, and shows what it answers.
+//!
+//! - `serve`, `import`, `export`, `schema`, `bench` and `migrate` are the commands, each with its flags.
+//! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
+//! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop.
+//!
+//! What it promises: 0 where all went well, 1 with one line on stderr where it didn't, 2 for a wrong command line. The whole
+//! program is tested over a real socket and a real PostgreSQL, in `tests/it` at the top.
 
 mod bench;
 mod database;
@@ -25,22 +32,22 @@ use chatledger::config::ServeConfig;
 #[command(version, about, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve gRPC
     Serve(Box<ServeConfig>),
     /// Copy what other schemas, or an export, hold into the ledger; it can be stopped and run again
-    Import(Box<import::Import>),
+    Import(Box<import::ImportArgs>),
     /// Write a user's or a session's data, or everything, as lines of JSON
-    Export(Box<export::Export>),
+    Export(Box<export::ExportArgs>),
     /// Write the tables as models for other tools: SQL, Prisma, SQLAlchemy
     Schema(Box<schema::SchemaArgs>),
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
     #[command(subcommand)]
-    Bench(Box<bench::Bench>),
+    Bench(Box<bench::BenchCommand>),
     /// Look after the schema: status, up, down, verify and more
     Migrate(Box<migrate::MigrateArgs>),
 }
@@ -52,12 +59,32 @@ impl Cli {
     /// Whatever ended it; to be shown as one line.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Serve(config) => serve::run(&config),
-            Command::Import(import) => import::run(&import),
-            Command::Export(export) => export::run(&export),
-            Command::Schema(schema) => schema::run(&schema),
-            Command::Bench(bench) => bench::run(*bench),
-            Command::Migrate(args) => migrate::run(*args),
+            CliCommand::Serve(config) => serve::run(&config),
+            CliCommand::Import(import) => import::run(&import),
+            CliCommand::Export(export) => export::run(&export),
+            CliCommand::Schema(schema) => schema::run(&schema),
+            CliCommand::Bench(bench) => bench::run(*bench),
+            CliCommand::Migrate(args) => migrate::run(*args),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_of_all_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_set_is_refused_with_the_ones_that_there_are() {
+        assert!(Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chat"]).is_ok());
+        let error = Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chats"]);
+        let error = error.expect_err("no such set").to_string();
+        assert!(error.contains("auth, chat, link, search, own"), "{error}");
     }
 }

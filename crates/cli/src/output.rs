@@ -6,11 +6,11 @@ use std::{
     io::{ErrorKind, Write, stdout},
 };
 
-/// As `print!`.
+/// The same as `print!`.
 macro_rules! show {
     ($($text:tt)*) => { $crate::output::put(format_args!($($text)*)) };
 }
-/// As `println!`.
+/// The same as `println!`.
 macro_rules! say {
     () => { $crate::output::show!("\n") };
     ($($text:tt)*) => { $crate::output::show!("{}\n", format_args!($($text)*)) };

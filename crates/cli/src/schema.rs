@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{database::Located, logs::Logs, output::show};
+use super::{database::DatabaseAccess, logs::Logs, output::show};
 use chatledger::config::{DatabaseConfig, LogFormat};
 use chatledger_postgres::connect::describe;
-use chatledger_transfer::schema::{Format, catalog::Schema};
+use chatledger_transfer::{Schema, SchemaFormat};
 
 /// Which models, and whereto.
 #[derive(Debug, clap::Args)]
 pub(super) struct SchemaArgs {
     /// For whom
     #[arg(long, value_enum)]
-    format: Format,
+    format: SchemaFormat,
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
     let _logs = Logs::start(LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let text = runtime.block_on(async {
-        let located = Located::find(&args.database.source).await?;
+        let located = DatabaseAccess::find(&args.database.source).await?;
         let schema = read(&located).await;
         located.close().await;
         schema.map(|schema| args.format.write(&schema))
@@ -38,7 +38,7 @@ pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn read(located: &Located) -> anyhow::Result<Schema> {
+async fn read(located: &DatabaseAccess) -> anyhow::Result<Schema> {
     let (client, _) = located
         .direct
         .connect()

@@ -5,7 +5,7 @@ use std::{io::Write, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{logs::Logs, signals::Stop, target::Target};
+use super::{logs::Logs, signals::StopSignals, target::CommandTarget};
 use chatledger::{
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
@@ -33,12 +33,12 @@ pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
 }
 
 async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
-    let mut stop = Stop::listen()?;
+    let mut stop = StopSignals::listen()?;
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
     let database = tokio::select! {
-        opened = Database::open(config) => opened?,
+        opened = ServedDatabase::open(config) => opened?,
         () = stop.asked() => return Ok(()),
     };
     let served = async {
@@ -61,13 +61,13 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Ends when a signal asks the server to stop. A second signal ends the process.
-async fn stop_asked(mut stop: Stop) {
+async fn stop_asked(mut stop: StopSignals) {
     stop.asked().await;
     tracing::info!("stopping; requests under way are being finished");
     tokio::spawn(stop.insisted());
 }
 
-fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<ServerSetup> {
+fn service(config: &ServeConfig, database: &ServedDatabase) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
@@ -101,7 +101,7 @@ fn service(config: &ServeConfig, database: &Database) -> anyhow::Result<ServerSe
 }
 
 /// The one line on stdout, for people and for scripts that wait for it.
-fn announce(address: SocketAddr, database: &Database) {
+fn announce(address: SocketAddr, database: &ServedDatabase) {
     let line = format!(
         "chatledger {} serving on {address} ({})",
         env!("CARGO_PKG_VERSION"),
@@ -112,19 +112,19 @@ fn announce(address: SocketAddr, database: &Database) {
 }
 
 /// A database with the scope's schema.
-struct Database {
+struct ServedDatabase {
     connector: Connector,
     options: DbOptions,
-    /// For notifications between servers, where they can be had.
+    /// The connector for notifications between servers, where they can be had.
     listener: Option<Connector>,
     /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
     description: String,
-    target: Target,
+    target: CommandTarget,
 }
 
-impl Database {
-    async fn open(config: &ServeConfig) -> anyhow::Result<Database> {
-        let target = Target::open(&config.database.source).await?;
+impl ServedDatabase {
+    async fn open(config: &ServeConfig) -> anyhow::Result<ServedDatabase> {
+        let target = CommandTarget::open(&config.database.source).await?;
         let version = boot(config, &target)
             .await
             .with_context(|| format!("database {}", target.direct_url.display()))?;
@@ -133,7 +133,7 @@ impl Database {
         } else {
             Some(Connector::new(&target.direct_url)?)
         };
-        Ok(Database {
+        Ok(ServedDatabase {
             connector: Connector::new(&target.url)?,
             options: config.database.options(&target.url),
             listener,
@@ -143,7 +143,7 @@ impl Database {
     }
 }
 
-async fn boot(config: &ServeConfig, target: &Target) -> anyhow::Result<String> {
+async fn boot(config: &ServeConfig, target: &CommandTarget) -> anyhow::Result<String> {
     let source = &config.database.source;
     let settings = Settings {
         program: &PROGRAM,

@@ -6,15 +6,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const INTERRUPTED: i32 = 130;
 
 /// The two signals that ask the server to stop.
-pub(super) struct Stop {
+pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Stop {
+impl StopSignals {
     /// From here on, the signals don't end the process.
     pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Stop {
+        Ok(StopSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })

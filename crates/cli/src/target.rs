@@ -5,7 +5,7 @@ use chatledger_embedded::Cluster;
 use chatledger_postgres::url::DatabaseUrl;
 
 /// A database, and the cluster that it is in where that is ours.
-pub(super) struct Target {
+pub(super) struct CommandTarget {
     /// Where statements go.
     pub url: DatabaseUrl,
     /// Where migrations go.
@@ -13,17 +13,17 @@ pub(super) struct Target {
     cluster: Option<Cluster>,
 }
 
-impl Target {
+impl CommandTarget {
     /// Starts an embedded PostgreSQL, where no URL is given.
-    pub async fn open(source: &SourceConfig) -> anyhow::Result<Target> {
+    pub async fn open(source: &SourceConfig) -> anyhow::Result<CommandTarget> {
         if let Some(external) = source.external()? {
-            return Ok(Target {
+            return Ok(CommandTarget {
                 url: external.url,
                 direct_url: external.direct_url,
                 cluster: None,
             });
         }
-        let options = chatledger_embedded::Options {
+        let options = chatledger_embedded::ClusterOptions {
             data_dir: match &source.data_dir {
                 Some(dir) => dir.clone(),
                 None => chatledger_embedded::default_data_dir()?,
@@ -33,7 +33,7 @@ impl Target {
         };
         let cluster = Cluster::start(&options).await?;
         let url = DatabaseUrl::parse(cluster.url())?;
-        Ok(Target {
+        Ok(CommandTarget {
             url: url.clone(),
             direct_url: url,
             cluster: Some(cluster),

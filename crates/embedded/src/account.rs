@@ -1,6 +1,6 @@
 //! As whom PostgreSQL runs: it refuses root, so root hands it to another user.
 
-use super::EmbeddedError;
+use crate::error::EmbeddedError;
 use nix::unistd::{Gid, Uid, User};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, lchown};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The user that `initdb` and `postgres` run as.
 #[derive(Clone, Debug)]
-pub(super) struct Account {
+pub(super) struct SystemAccount {
     pub name: String,
     pub uid: Uid,
     pub gid: Gid,
@@ -16,10 +16,10 @@ pub(super) struct Account {
     pub switch: bool,
 }
 
-impl Account {
+impl SystemAccount {
     /// For the cluster in `pgdata`: its owner where root meets an existing one (so that a cluster can be used by
     /// its owner and by root in turn, and doesn't change hands when a `postgres` user appears later).
-    pub fn for_cluster(pgdata: &Path) -> Result<Self, EmbeddedError> {
+    pub(crate) fn for_cluster(pgdata: &Path) -> Result<Self, EmbeddedError> {
         match fs::metadata(pgdata) {
             Ok(metadata) if Uid::effective().is_root() => Self::owner(pgdata, &metadata),
             _ => Self::for_new_cluster(),
@@ -27,7 +27,7 @@ impl Account {
     }
 
     /// Ourselves; for root the user `postgres`, or `nobody` where PostgreSQL came as a Python wheel, without a user.
-    pub fn for_new_cluster() -> Result<Self, EmbeddedError> {
+    pub(crate) fn for_new_cluster() -> Result<Self, EmbeddedError> {
         let uid = Uid::effective();
         if !uid.is_root() {
             return Ok(Self {
@@ -68,7 +68,7 @@ impl Account {
     }
 
     /// Gives a path that we have just made to this user.
-    pub fn own(&self, path: &Path) -> Result<(), EmbeddedError> {
+    pub(crate) fn own(&self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.switch {
             return Ok(());
         }
@@ -78,7 +78,7 @@ impl Account {
 
     /// Finds the first directory on the way to `dir` (and `dir` itself) that this user may not enter. `dir` has
     /// to be free of symbolic links. Looks at the mode bits alone: an access list that allows more is not seen.
-    pub fn check_way_to(&self, dir: &Path) -> Result<(), EmbeddedError> {
+    pub(crate) fn check_way_to(&self, dir: &Path) -> Result<(), EmbeddedError> {
         if !self.switch {
             return Ok(());
         }
@@ -130,7 +130,7 @@ mod tests {
         fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(top.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
         // An id that owns nothing: it enters by the bits for others.
-        let stranger = Account {
+        let stranger = SystemAccount {
             name: "stranger".into(),
             uid: Uid::from_raw(54_321),
             gid: Gid::from_raw(54_321),
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn nobody_runs_postgres_as_root() {
-        if let Ok(account) = Account::for_new_cluster() {
+        if let Ok(account) = SystemAccount::for_new_cluster() {
             assert!(!account.uid.is_root());
             assert_eq!(account.switch, Uid::effective().is_root());
         }

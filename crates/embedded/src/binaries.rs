@@ -1,8 +1,8 @@
 //! Finding PostgreSQL's programs on this machine.
 
-use super::EmbeddedError;
-use super::account::Account;
+use super::account::SystemAccount;
 use super::child;
+use crate::error::EmbeddedError;
 use std::collections::HashSet;
 use std::env;
 use std::fs;
@@ -43,14 +43,14 @@ const USUAL_PLACES: [&str; 8] = [
 /// # Errors
 /// When there is none; the message names what was found instead and how to get one.
 pub fn find_binaries(pg_bin: Option<&Path>, wanted_major: Option<u32>) -> Result<Binaries, EmbeddedError> {
-    find(pg_bin, wanted_major, &Account::for_new_cluster()?)
+    find(pg_bin, wanted_major, &SystemAccount::for_new_cluster()?)
 }
 
-/// As [`find_binaries`], and `account` can run them.
+/// The same as [`find_binaries`], where `account` can run them.
 pub(super) fn find(
     pg_bin: Option<&Path>,
     wanted: Option<u32>,
-    account: &Account,
+    account: &SystemAccount,
 ) -> Result<Binaries, EmbeddedError> {
     let fits = |found: &Binaries| wanted.is_none_or(|major| major == found.major);
     let mut others: Vec<Binaries> = Vec::new();
@@ -92,7 +92,7 @@ pub(super) fn find(
 }
 
 /// Asks the programs in `dir` for their version, as the user who is to run them.
-fn inspect(dir: &Path, account: &Account) -> Result<Binaries, String> {
+fn inspect(dir: &Path, account: &SystemAccount) -> Result<Binaries, String> {
     if let Some(missing) = ["postgres", "initdb"]
         .into_iter()
         .find(|name| !dir.join(name).is_file())
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_directory_without_programs_is_refused_by_name() {
         let top = tempfile::tempdir().unwrap();
-        let Ok(account) = Account::for_new_cluster() else {
+        let Ok(account) = SystemAccount::for_new_cluster() else {
             return;
         };
         let error = find(Some(top.path()), None, &account).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! How PostgreSQL's programs are run as children: as the right user, in their own process group, and never for
 //! longer than we live.
 
-use super::account::Account;
+use super::account::SystemAccount;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 const INHERITED: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LOCALE_ARCHIVE"];
 
 /// A command that runs `program` as `account`. Spawn it on a thread that lives at least as long as the child.
-pub(super) fn command(program: &Path, account: &Account) -> Command {
+pub(super) fn command(program: &Path, account: &SystemAccount) -> Command {
     let mut command = Command::new(program);
     // Our own directory may be one that the account cannot enter. Ctrl-C at a terminal reaches a whole process
     // group: in its own one PostgreSQL stays up while the server finishes what it is doing.
@@ -98,14 +98,14 @@ pub(super) fn setting(command: &mut Command, name: &str, value: impl AsRef<OsStr
 
 /// The running `postgres` as seen by those who send it signals, while its own thread waits for it.
 #[derive(Debug)]
-pub struct Target {
+pub struct SignalTarget {
     /// The process.
     pub pid: Pid,
     /// False once the process is reaped: from then on its id may be somebody else's.
     alive: Mutex<bool>,
 }
 
-impl Target {
+impl SignalTarget {
     /// A process that was not stopped yet.
     #[must_use]
     pub fn new(pid: Pid) -> Self {
@@ -156,9 +156,9 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn us() -> Account {
+    fn us() -> SystemAccount {
         let (uid, gid) = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
-        Account {
+        SystemAccount {
             name: "us".into(),
             uid,
             gid,
@@ -189,7 +189,7 @@ mod tests {
             .arg("600")
             .spawn()
             .unwrap();
-        let target = Target::new(Pid::from_raw(child.id().cast_signed()));
+        let target = SignalTarget::new(Pid::from_raw(child.id().cast_signed()));
         assert_eq!(nix::unistd::getpgid(Some(target.pid)), Ok(target.pid)); // its own process group
         target.signal(Signal::SIGINT);
         let status = target.wait(&mut child).unwrap();

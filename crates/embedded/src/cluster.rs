@@ -1,9 +1,10 @@
 //! The running cluster: one thread owns the child, [`Cluster`] is what the rest of the server holds of it.
 
 use super::binaries::{self, Binaries};
-use super::child::{Target, command, setting};
-use super::place::{self, Place, SOCKET_NAME};
-use super::{EmbeddedError, Options, create, leftovers};
+use super::child::{SignalTarget, command, setting};
+use super::data_dir::{self, DataDir, SOCKET_NAME};
+use super::{create, leftovers};
+use crate::error::EmbeddedError;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -25,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// After a crash of the machine a start may take minutes: say now and then what it is waiting for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// For a small machine. Given on the command line, so that an existing cluster follows them too.
+/// The settings for a small machine. Given on the command line, so that an existing cluster follows them too.
 const DEFAULTS: [(&str, &str); 5] = [
     ("max_connections", "100"),
     ("shared_buffers", "128MB"),
@@ -34,13 +35,24 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("log_line_prefix", "%m [%p] "),
 ];
 
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// The data directory; made if it doesn't exist. See [`default_data_dir`](crate::default_data_dir).
+    pub data_dir: PathBuf,
+    /// The directory that holds `postgres` and `initdb`, instead of the places where [`find_binaries`](crate::find_binaries) would look.
+    pub pg_bin: Option<PathBuf>,
+    /// Further settings of PostgreSQL, by name. They go before the defaults, but cannot open the cluster to others.
+    pub settings: Vec<(String, String)>,
+}
+
 /// A PostgreSQL that lives as long as this value, and at most as long as this process.
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
     version: String,
     data_dir: PathBuf,
-    target: Arc<Target>,
+    target: Arc<SignalTarget>,
     /// The reason why PostgreSQL ended, once it has. By then the data directory is free again.
     ended: watch::Receiver<Option<String>>,
 }
@@ -51,7 +63,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When the data directory is in use or not usable, there are no fitting binaries, or PostgreSQL doesn't start.
-    pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
+    pub async fn start(options: &ClusterOptions) -> Result<Self, EmbeddedError> {
         let options = options.clone();
         let (started, result) = oneshot::channel();
         // A thread of its own for all of it: the children are told to die with the thread that forks them, so it has
@@ -125,8 +137,8 @@ impl Drop for Cluster {
 }
 
 /// The life of the thread.
-fn own(options: &Options, started: oneshot::Sender<Result<Cluster, EmbeddedError>>) {
-    let mut server = match Server::start(options, &started) {
+fn own(options: &ClusterOptions, started: oneshot::Sender<Result<Cluster, EmbeddedError>>) {
+    let mut server = match ClusterThread::start(options, &started) {
         Ok(server) => server,
         Err(error) => {
             let _ = started.send(Err(error)); // nobody waits for it when the start was given up
@@ -135,7 +147,7 @@ fn own(options: &Options, started: oneshot::Sender<Result<Cluster, EmbeddedError
     };
     let (end, ended) = watch::channel(None);
     let cluster = Cluster {
-        url: place::url(&server.socket_dir),
+        url: data_dir::url(&server.socket_dir),
         version: server.binaries.version.clone(),
         data_dir: server.place.dir.clone(),
         target: Arc::clone(&server.target),
@@ -148,20 +160,20 @@ fn own(options: &Options, started: oneshot::Sender<Result<Cluster, EmbeddedError
 }
 
 /// What the thread owns.
-struct Server {
-    place: Place,
+struct ClusterThread {
+    place: DataDir,
     socket_dir: PathBuf,
     binaries: Binaries,
     lock: File,
     child: Child,
-    target: Arc<Target>,
+    target: Arc<SignalTarget>,
     /// Where this run's messages begin in the log.
     log_start: u64,
 }
 
-impl Server {
-    fn start<T>(options: &Options, wanted: &oneshot::Sender<T>) -> Result<Self, EmbeddedError> {
-        let place = Place::prepare(&options.data_dir)?;
+impl ClusterThread {
+    fn start<T>(options: &ClusterOptions, wanted: &oneshot::Sender<T>) -> Result<Self, EmbeddedError> {
+        let place = DataDir::prepare(&options.data_dir)?;
         let socket_dir = place.socket_dir()?;
         let lock = place.lock(&socket_dir)?;
         create::remove_unfinished(&place);
@@ -170,14 +182,14 @@ impl Server {
         if major.is_none() {
             create::create(&place, &binaries)?;
         }
-        place::make_socket_dir(&socket_dir, &place.account)?;
+        data_dir::make_socket_dir(&socket_dir, &place.account)?;
         leftovers::clear(&place, &socket_dir)?;
         if wanted.is_closed() {
             return Err(EmbeddedError::GivenUp);
         }
         let (log, log_start) = place.open_log()?;
         let child = postgres(&place, &binaries, &socket_dir, options, log)?;
-        let target = Arc::new(Target::new(Pid::from_raw(child.id().cast_signed())));
+        let target = Arc::new(SignalTarget::new(Pid::from_raw(child.id().cast_signed())));
         let mut server = Self {
             place,
             socket_dir,
@@ -258,10 +270,10 @@ impl Server {
 
 /// Starts `postgres` itself rather than `pg_ctl`, so that it is our child.
 fn postgres(
-    place: &Place,
+    place: &DataDir,
     binaries: &Binaries,
     socket_dir: &Path,
-    options: &Options,
+    options: &ClusterOptions,
     log: File,
 ) -> Result<Child, EmbeddedError> {
     let program = binaries.dir.join("postgres");

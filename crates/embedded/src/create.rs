@@ -1,9 +1,9 @@
 //! Making a new cluster with the database in it.
 
-use super::EmbeddedError;
 use super::binaries::Binaries;
 use super::child::{self, command, setting};
-use super::place::{Place, last_words};
+use super::data_dir::{DataDir, last_words};
+use crate::error::EmbeddedError;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -37,7 +37,7 @@ pub(super) fn major_of(pgdata: &Path) -> Result<Option<u32>, EmbeddedError> {
 }
 
 /// Makes the cluster, complete or not at all: it is made under another name and renamed when the database is in it.
-pub(super) fn create(place: &Place, binaries: &Binaries) -> Result<(), EmbeddedError> {
+pub(super) fn create(place: &DataDir, binaries: &Binaries) -> Result<(), EmbeddedError> {
     tracing::info!(version = %binaries.version, dir = %place.dir.display(), "creating a PostgreSQL cluster");
     // A name that was never used: programs of an owner who was killed may still write below theirs.
     let unfinished = place
@@ -59,7 +59,7 @@ pub(super) fn create(place: &Place, binaries: &Binaries) -> Result<(), EmbeddedE
     made
 }
 
-fn initdb(place: &Place, binaries: &Binaries, dir: &Path) -> Result<(), EmbeddedError> {
+fn initdb(place: &DataDir, binaries: &Binaries, dir: &Path) -> Result<(), EmbeddedError> {
     let program = binaries.dir.join("initdb");
     // UTF-8 in the order of code points, the same on every system. From 17 on PostgreSQL brings it itself, before it
     // is up to the C library, and where that has no C.UTF-8 (macOS), C does it, but for the case of other letters.
@@ -97,7 +97,7 @@ fn initdb(place: &Place, binaries: &Binaries, dir: &Path) -> Result<(), Embedded
 
 /// By single-user mode rather than a connection after the start: so the cluster is renamed with the database in it,
 /// and no later start has to see whether it is there.
-fn create_database(place: &Place, binaries: &Binaries, dir: &Path) -> Result<(), EmbeddedError> {
+fn create_database(place: &DataDir, binaries: &Binaries, dir: &Path) -> Result<(), EmbeddedError> {
     let program = binaries.dir.join("postgres");
     let mut postgres = command(&program, &place.account);
     postgres.args(["--single", "-F"]).arg("-D").arg(dir); // -F: no fsync, as initdb above
@@ -126,7 +126,7 @@ fn succeed(program: &Path, command: &mut Command, input: &str) -> Result<(), Emb
 /// Writes a new cluster through to the disk, in the background. `postgres` syncs what it writes itself, from its
 /// first commit on, but not the files that `initdb` left in the system's cache. If the machine (not just a process)
 /// goes down within these first seconds, the cluster, and what was stored in it until then, may be lost.
-pub(super) fn sync_later(place: &Place, binaries: &Binaries) {
+pub(super) fn sync_later(place: &DataDir, binaries: &Binaries) {
     let (place, program) = (place.clone(), binaries.dir.join("initdb"));
     let sync = move || {
         let mut initdb = command(&program, &place.account);
@@ -148,7 +148,7 @@ pub(super) fn sync_later(place: &Place, binaries: &Binaries) {
 
 /// Removes what owners that were killed during their first start have left. At every start, because right after the
 /// kill the owner's programs may still be writing; then it fails, which harms nobody.
-pub(super) fn remove_unfinished(place: &Place) {
+pub(super) fn remove_unfinished(place: &DataDir) {
     for entry in fs::read_dir(&place.dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
             let _ = fs::remove_dir_all(entry.path());

@@ -25,7 +25,7 @@ pub enum EmbeddedError {
     /// The directory given with `--pg-bin` won't do.
     #[error("--pg-bin {}: {reason}; give the directory that holds both `postgres` and `initdb`", dir.display())]
     BadPgBin {
-        /// As given.
+        /// The directory as it was given.
         dir: PathBuf,
         /// What is wrong with it.
         reason: String,

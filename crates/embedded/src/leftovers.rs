@@ -1,8 +1,8 @@
 //! What an earlier owner may have left behind: after kill -9 of the server its PostgreSQL may still be shutting
 //! down, and files of one that is long gone may look alive. Called by the holder of the data directory's lock.
 
-use super::EmbeddedError;
-use super::place::Place;
+use super::data_dir::DataDir;
+use crate::error::EmbeddedError;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -19,7 +19,7 @@ const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits for an earlier PostgreSQL to end, and removes what would keep a new one from starting.
-pub(super) fn clear(place: &Place, socket_dir: &Path) -> Result<(), EmbeddedError> {
+pub(super) fn clear(place: &DataDir, socket_dir: &Path) -> Result<(), EmbeddedError> {
     if let Some(postmaster) = recorded_pid(&place.pgdata) {
         end(postmaster, &place.pgdata)?;
         remove_false_pid(postmaster, &place.pgdata)?;
@@ -93,7 +93,7 @@ fn remove_torn_pid(pgdata: &Path) -> Result<(), EmbeddedError> {
 /// `postgres` would take the id in a left-over `.s.PGSQL.5432.lock` for alive just as well.
 fn remove_sockets(socket_dir: &Path) -> Result<(), EmbeddedError> {
     for suffix in ["", ".lock"] {
-        let path = socket_dir.join(format!("{}{suffix}", super::place::SOCKET_NAME));
+        let path = socket_dir.join(format!("{}{suffix}", super::data_dir::SOCKET_NAME));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(EmbeddedError::io("remove", &path)(error));

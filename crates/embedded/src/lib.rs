@@ -11,12 +11,27 @@
 //!                  postgres.log   what PostgreSQL says
 //! ```
 //!
+//! ```no_run
+//! # async fn f() -> Result<(), chatledger_embedded::EmbeddedError> {
+//! use chatledger_embedded::{Cluster, ClusterOptions, default_data_dir};
+//!
+//! let options = ClusterOptions { data_dir: default_data_dir()?, pg_bin: None, settings: Vec::new() };
+//! let cluster = Cluster::start(&options).await?;
+//! println!("PostgreSQL {} at {}", cluster.version(), cluster.url());
+//! cluster.stop().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The walk of a start (`cluster`): a thread of its own takes the data directory (`data_dir`), finds the programs (`binaries`)
+//! and the user that runs them (`account`), makes the cluster where there is none (`create`), clears away what a killed server
+//! has left (`leftovers`), and runs `postgres` (`child`). `error` says what can go wrong, and what to do about it.
+//!
 //! The promises, and what keeps them:
 //! - **PostgreSQL never outlives the server.** Stopped with it, and after kill -9 by the kernel (`child`, the only
 //!   `unsafe` of the library). Where that isn't possible (macOS), or the old one is still ending, the next start waits
 //!   for it (`leftovers`).
 //! - **No half-made cluster.** It is made under another name and renamed (`create`).
-//! - **One owner.** The file `lock` is locked first of all (`place`); a second server is told the owner's URL.
+//! - **One owner.** The file `lock` is locked first of all (`data_dir`); a second server is told the owner's URL.
 //! - **Nothing is lost.** fsync stays on; a crash is recovered from by PostgreSQL itself.
 //! - **Nobody else gets in.** No TCP, and a socket in a directory with mode 0700.
 //! - **Root may start it**, although PostgreSQL refuses to run as root (`account`).
@@ -26,26 +41,12 @@ mod binaries;
 mod child;
 mod cluster;
 mod create;
+mod data_dir;
 mod error;
 mod leftovers;
-mod place;
-
-pub use child::{Target, die_with_us};
 
 pub use binaries::{Binaries, SUPPORTED, find_binaries};
-pub use cluster::Cluster;
+pub use child::{SignalTarget, die_with_us};
+pub use cluster::{Cluster, ClusterOptions};
+pub use data_dir::default_data_dir;
 pub use error::EmbeddedError;
-pub use place::default_data_dir;
-
-use std::path::PathBuf;
-
-/// What to start.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The data directory; made if it doesn't exist. See [`default_data_dir`].
-    pub data_dir: PathBuf,
-    /// The directory that holds `postgres` and `initdb`, instead of the places where [`find_binaries`] would look.
-    pub pg_bin: Option<PathBuf>,
-    /// Further settings of PostgreSQL, by name. They go before the defaults, but cannot open the cluster to others.
-    pub settings: Vec<(String, String)>,
-}

@@ -5,18 +5,21 @@ use std::time::Duration;
 use clap::ValueEnum;
 use tokio_postgres::{Client, types::Type};
 
-use super::{
-    LockPolicy, Migrator, Program, Settings, Until,
-    change::{Session, is_valid},
-    explain, progress,
+use crate::{
+    change::{MigrationRun, is_valid},
+    choose::Until,
+    client::{explain, text_of},
+    driver::LockPolicy,
+    migrator::{Migrator, Settings},
+    program::Program,
+    progress,
     sets::{Set, SetName, major},
-    text_of,
 };
 use chatledger_postgres::{Db, DbError, connect::Connector};
 
 /// What a server does with the schema when it boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
+pub enum BootMode {
     /// Brings it up to date.
     Auto,
     /// Refuses to serve where it is not.
@@ -48,7 +51,7 @@ pub async fn prepare(
         pooled: false,
     };
     let migrator = Migrator::new(connector.clone(), settings)?;
-    migrator.boot(Mode::Auto, search_config).await
+    migrator.boot(BootMode::Auto, search_config).await
 }
 
 impl Migrator {
@@ -58,24 +61,24 @@ impl Migrator {
     /// # Errors
     /// An unreachable database, a failed migration, a schema that is too old or too new, an unknown configuration;
     /// each to be shown as one line.
-    pub async fn boot(&self, mode: Mode, search_config: &str) -> anyhow::Result<String> {
+    pub async fn boot(&self, mode: BootMode, search_config: &str) -> anyhow::Result<String> {
         let client = match mode {
-            Mode::Auto => {
+            BootMode::Auto => {
                 let client = self.connect().await?;
                 if self.is_up_to_date(&client).await? {
                     client
                 } else {
-                    let session = Session::open(self, &progress::log, false).await?;
+                    let session = MigrationRun::open(self, &progress::log, false).await?;
                     session.up(Until::Head, None).await?;
                     session.close().await?
                 }
             }
-            Mode::Check => {
+            BootMode::Check => {
                 let client = self.connect().await?;
                 self.check(&client).await?;
                 client
             }
-            Mode::Off => self.connect().await?,
+            BootMode::Off => self.connect().await?,
         };
         check_search_config(&client, search_config).await?;
         let version = text_of(&client, "SHOW server_version").await?;
@@ -139,7 +142,7 @@ async fn check_search_config(client: &Client, name: &str) -> anyhow::Result<()> 
 /// back, which may be a restored one.
 pub async fn is_usable(db: &Db, scope: &[SetName]) -> bool {
     for set in scope {
-        let Some(sql) = &set.0.version else { continue };
+        let Some(sql) = set.version() else { continue };
         let head = Set::embedded(*set).head().unwrap_or(0);
         match db.read(None, sql, &[]).await {
             Ok(rows) => {

@@ -5,12 +5,12 @@ use std::fmt;
 use serde::Serialize;
 use tokio_postgres::{Client, types::Type};
 
-use super::{Program, explain};
+use crate::{client::explain, program::Program};
 
 /// What a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ObjectKind {
     /// An enum and its labels.
     Type,
     /// A sequence that isn't an identity column's.
@@ -37,49 +37,49 @@ pub enum Kind {
     MaterializedView,
 }
 
-impl Kind {
-    fn parse(text: &str) -> Option<Kind> {
+impl ObjectKind {
+    fn parse(text: &str) -> Option<ObjectKind> {
         Some(match text {
-            "type" => Kind::Type,
-            "sequence" => Kind::Sequence,
-            "table" => Kind::Table,
-            "column" => Kind::Column,
-            "default" => Kind::Default,
-            "not null" => Kind::NotNull,
-            "function" => Kind::Function,
-            "constraint" => Kind::Constraint,
-            "index" => Kind::Index,
-            "trigger" => Kind::Trigger,
-            "view" => Kind::View,
-            "materialized view" => Kind::MaterializedView,
+            "type" => ObjectKind::Type,
+            "sequence" => ObjectKind::Sequence,
+            "table" => ObjectKind::Table,
+            "column" => ObjectKind::Column,
+            "default" => ObjectKind::Default,
+            "not null" => ObjectKind::NotNull,
+            "function" => ObjectKind::Function,
+            "constraint" => ObjectKind::Constraint,
+            "index" => ObjectKind::Index,
+            "trigger" => ObjectKind::Trigger,
+            "view" => ObjectKind::View,
+            "materialized view" => ObjectKind::MaterializedView,
             _ => return None,
         })
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Type => "type",
-            Kind::Sequence => "sequence",
-            Kind::Table => "table",
-            Kind::Column => "column",
-            Kind::Default => "default of",
-            Kind::NotNull => "NOT NULL of",
-            Kind::Function => "function",
-            Kind::Constraint => "constraint",
-            Kind::Index => "index",
-            Kind::Trigger => "trigger",
-            Kind::View => "view",
-            Kind::MaterializedView => "materialized view",
+            ObjectKind::Type => "type",
+            ObjectKind::Sequence => "sequence",
+            ObjectKind::Table => "table",
+            ObjectKind::Column => "column",
+            ObjectKind::Default => "default of",
+            ObjectKind::NotNull => "NOT NULL of",
+            ObjectKind::Function => "function",
+            ObjectKind::Constraint => "constraint",
+            ObjectKind::Index => "index",
+            ObjectKind::Trigger => "trigger",
+            ObjectKind::View => "view",
+            ObjectKind::MaterializedView => "materialized view",
         })
     }
 }
 
 /// Which thing it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    pub kind: Kind,
+pub(crate) struct ObjectKey {
+    pub kind: ObjectKind,
     /// Empty for what is in no table: types, sequences, functions and views.
     pub table: String,
     /// Empty for tables.
@@ -87,9 +87,9 @@ pub struct Key {
 }
 
 /// Such as `column messages.content`.
-impl fmt::Display for Key {
+impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Key { kind, table, name } = self;
+        let ObjectKey { kind, table, name } = self;
         match (table.is_empty(), name.is_empty()) {
             (false, true) => write!(f, "{kind} {table}"),
             (true, _) => write!(f, "{kind} {name}"),
@@ -100,15 +100,15 @@ impl fmt::Display for Key {
 
 /// A thing, and how it is defined.
 #[derive(Clone, Debug)]
-pub struct Thing {
-    pub key: Key,
+pub(crate) struct SchemaObject {
+    pub key: ObjectKey,
     pub value: String,
     /// The SQL that adds it.
     pub adding: String,
 }
 
 /// Everything in the current schema, in an order in which it can be added.
-pub async fn read(client: &Client, program: &Program) -> anyhow::Result<Vec<Thing>> {
+pub(crate) async fn read(client: &Client, program: &Program) -> anyhow::Result<Vec<SchemaObject>> {
     const CATALOG: &str = include_str!("sql/catalog.sql");
     let rows = client
         .query_typed(
@@ -121,12 +121,12 @@ pub async fn read(client: &Client, program: &Program) -> anyhow::Result<Vec<Thin
         .await
         .map_err(explain)?;
     let things = rows.iter().filter_map(|row| {
-        let key = Key {
-            kind: Kind::parse(row.get(0))?,
+        let key = ObjectKey {
+            kind: ObjectKind::parse(row.get(0))?,
             table: row.get(1),
             name: row.get(2),
         };
-        Some(Thing {
+        Some(SchemaObject {
             key,
             value: row.get(3),
             adding: row.get(4),

@@ -8,16 +8,18 @@ use refinery_core::AsyncMigrate;
 use serde::Serialize;
 use tokio_postgres::{Client, types::Type};
 
-use super::{
-    LateConstraint, Migrator, Until, choose,
+use crate::{
+    choose::{self, Until},
+    client::explain,
     driver::Driver,
-    dump::Programs,
-    explain,
-    history::State,
-    lock::Lock,
-    progress::{Event, Listener},
-    sets::{Set, SetName, Step},
-    watch::{HeldLock, Watch},
+    dump::DumpPrograms,
+    history::SetState,
+    lock::MigrationLock,
+    migrator::Migrator,
+    observer::{Observer, TableLock},
+    program::LateConstraint,
+    progress::{MigrationEvent, MigrationListener},
+    sets::{MigrationStep, Set, SetName},
 };
 
 /// What was done to one migration.
@@ -33,37 +35,42 @@ pub struct Change {
     pub milliseconds: u128,
     /// The locks on tables that it took; seen by rehearsals only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub locks: Vec<HeldLock>,
+    pub locks: Vec<TableLock>,
 }
 
 /// A dump to be written before anything is changed.
 #[derive(Clone, Debug)]
 pub struct Backup {
     /// pg_dump.
-    pub programs: Programs,
+    pub programs: DumpPrograms,
     /// Where the dump goes.
     pub file: PathBuf,
 }
 
 /// Two connections: one that migrates, and one that holds the lock meanwhile.
-pub(super) struct Session<'a> {
+pub(super) struct MigrationRun<'a> {
     pub migrator: &'a Migrator,
     pub client: Client,
-    pub lock: Lock,
-    pub listener: &'a Listener,
-    /// For rehearsals.
+    pub lock: MigrationLock,
+    pub listener: &'a MigrationListener,
+    /// Whether the locks are wanted, as for rehearsals.
     sees_locks: bool,
 }
 
-impl<'a> Session<'a> {
-    pub async fn open(
+impl<'a> MigrationRun<'a> {
+    pub(crate) async fn open(
         migrator: &'a Migrator,
-        listener: &'a Listener,
+        listener: &'a MigrationListener,
         sees_locks: bool,
-    ) -> anyhow::Result<Session<'a>> {
+    ) -> anyhow::Result<MigrationRun<'a>> {
         let client = migrator.connect().await?;
-        let lock = Lock::acquire(&migrator.connector, migrator.settings.patience).await?;
-        Ok(Session {
+        let lock = MigrationLock::acquire(
+            &migrator.connector,
+            migrator.settings.program,
+            migrator.settings.patience,
+        )
+        .await?;
+        Ok(MigrationRun {
             migrator,
             client,
             lock,
@@ -72,12 +79,12 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub async fn states(&self) -> anyhow::Result<Vec<State<'a>>> {
+    pub(crate) async fn states(&self) -> anyhow::Result<Vec<SetState<'a>>> {
         self.migrator.states(&self.client).await
     }
 
     /// Applies what is pending, until there.
-    pub async fn up(&self, until: Until, backup: Option<&Backup>) -> anyhow::Result<Vec<Change>> {
+    pub(crate) async fn up(&self, until: Until, backup: Option<&Backup>) -> anyhow::Result<Vec<Change>> {
         let states = self.migrator.chosen(&self.states().await?);
         for state in &states {
             state.check()?;
@@ -98,24 +105,27 @@ impl<'a> Session<'a> {
         Ok(changes)
     }
 
-    pub async fn back_up(&self, backup: Option<&Backup>, is_idle: bool) -> anyhow::Result<()> {
+    pub(crate) async fn back_up(&self, backup: Option<&Backup>, is_idle: bool) -> anyhow::Result<()> {
         match backup {
             Some(backup) if !is_idle => {
-                (self.listener)(&Event::Began(format!("backup to {}", backup.file.display())));
+                (self.listener)(&MigrationEvent::Began(format!(
+                    "backup to {}",
+                    backup.file.display()
+                )));
                 let began = Instant::now();
                 backup
                     .programs
                     .dump_to(self.migrator.connector.url(), &backup.file)
                     .await?;
-                (self.listener)(&Event::Done(began.elapsed()));
+                (self.listener)(&MigrationEvent::Done(began.elapsed()));
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    async fn apply(&self, set: &Set, step: &Step) -> anyhow::Result<Change> {
-        (self.listener)(&Event::Began(format!("up {step}")));
+    async fn apply(&self, set: &Set, step: &MigrationStep) -> anyhow::Result<Change> {
+        (self.listener)(&MigrationEvent::Began(format!("up {step}")));
         let migrations: Vec<_> = set.steps.iter().map(|step| step.migration.clone()).collect();
         let mut runner = Runner::new(&migrations);
         runner.set_migration_table_name(set.name.table());
@@ -130,8 +140,8 @@ impl<'a> Session<'a> {
         .await
     }
 
-    async fn revert(&self, step: &Step) -> anyhow::Result<Change> {
-        (self.listener)(&Event::Began(format!("down {step}")));
+    async fn revert(&self, step: &MigrationStep) -> anyhow::Result<Change> {
+        (self.listener)(&MigrationEvent::Began(format!("down {step}")));
         let down = step.down.as_ref().context("has no way back")?;
         let forget = format!(
             "DELETE FROM {} WHERE version = {}",
@@ -152,7 +162,7 @@ impl<'a> Session<'a> {
 
     async fn run(
         &self,
-        step: &Step,
+        step: &MigrationStep,
         is_unwrapped: bool,
         work: impl AsyncFnOnce(&mut Driver<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Change> {
@@ -166,7 +176,7 @@ impl<'a> Session<'a> {
         let watch = if is_unwrapped || self.sees_locks {
             let connector = &self.migrator.connector;
             Some(
-                Watch::new(
+                Observer::new(
                     connector,
                     settings.patience,
                     &self.client,
@@ -178,7 +188,13 @@ impl<'a> Session<'a> {
         } else {
             None
         };
-        let mut driver = Driver::new(&self.client, &settings.locks, self.listener, watch.as_ref());
+        let mut driver = Driver::new(
+            &self.client,
+            &settings.locks,
+            self.listener,
+            watch.as_ref(),
+            settings.program.table_exists,
+        );
         let result = work(&mut driver).await;
         match driver.failure.take() {
             // refinery's error says the same with more words around it.
@@ -186,7 +202,7 @@ impl<'a> Session<'a> {
             None => result?,
         }
         let elapsed = began.elapsed();
-        (self.listener)(&Event::Done(elapsed));
+        (self.listener)(&MigrationEvent::Done(elapsed));
         Ok(Change {
             set: step.set,
             version: step.version(),
@@ -196,7 +212,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    pub async fn close(self) -> anyhow::Result<Client> {
+    pub(crate) async fn close(self) -> anyhow::Result<Client> {
         self.lock.release().await?;
         Ok(self.client)
     }
@@ -219,9 +235,9 @@ impl Migrator {
         &self,
         until: Until,
         backup: Option<&Backup>,
-        listener: &Listener,
+        listener: &MigrationListener,
     ) -> anyhow::Result<Vec<Change>> {
-        let session = Session::open(self, listener, false).await?;
+        let session = MigrationRun::open(self, listener, false).await?;
         let changes = session.up(until, backup).await?;
         session.close().await?;
         Ok(changes)
@@ -237,7 +253,7 @@ impl Migrator {
         until: Until,
         backup: Option<&Backup>,
         allow: impl FnOnce(&[String], bool) -> anyhow::Result<()>,
-        listener: &Listener,
+        listener: &MigrationListener,
     ) -> anyhow::Result<Vec<Change>> {
         // Without the lock: whoever is asked may take his time, and servers want to boot.
         let asked = self.states(&self.connect().await?).await?;
@@ -245,9 +261,9 @@ impl Migrator {
         let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
         let mut downs = asked.iter().filter_map(|step| step.down.as_ref());
         if !asked.is_empty() {
-            allow(&names, !downs.all(super::script::Script::keeps_data))?;
+            allow(&names, !downs.all(crate::script::Script::keeps_data))?;
         }
-        let session = Session::open(self, listener, false).await?;
+        let session = MigrationRun::open(self, listener, false).await?;
         let all = session.states().await?;
         let steps = choose::down(&self.chosen(&all), &all, until)?;
         anyhow::ensure!(
@@ -268,7 +284,7 @@ impl Migrator {
     ///
     /// # Errors
     /// A version that no set has, or several.
-    pub async fn stamp(&self, version: i64) -> anyhow::Result<Stamped> {
+    pub async fn stamp(&self, version: i64) -> anyhow::Result<StampReport> {
         let candidates: Vec<&Set> = self
             .sets
             .iter()
@@ -285,24 +301,29 @@ impl Migrator {
         );
         let names: Vec<SetName> = candidates.iter().map(|set| set.name).collect();
         let set = candidates[choose::only(&names, "stamp", version, "migration")?];
-        let session = Session::open(self, &|_| {}, false).await?;
-        let before = State::read(&session.client, set).await?;
+        let session = MigrationRun::open(self, &|_| {}, false).await?;
+        let before = SetState::read(&session.client, set).await?;
         record(&session.client, set, version).await?;
         session.close().await?;
-        let is_recorded = |step: &&Step| step.version() <= version;
+        let is_recorded = |step: &&MigrationStep| step.version() <= version;
         let forgotten = before.applied.iter().filter(|applied| applied.version > version);
-        Ok(Stamped {
+        Ok(StampReport {
             set: set.name,
             version,
-            recorded: set.steps.iter().filter(is_recorded).map(Step::file).collect(),
-            forgotten: forgotten.map(super::history::Applied::file).collect(),
+            recorded: set
+                .steps
+                .iter()
+                .filter(is_recorded)
+                .map(MigrationStep::file)
+                .collect(),
+            forgotten: forgotten.map(crate::history::AppliedMigration::file).collect(),
         })
     }
 }
 
 /// The answer of `migrate stamp`.
 #[derive(Debug, Serialize)]
-pub struct Stamped {
+pub struct StampReport {
     /// The set.
     pub set: SetName,
     /// The version.
@@ -359,14 +380,18 @@ pub(super) async fn is_valid(client: &Client, late: &LateConstraint) -> anyhow::
 }
 
 /// Validates a late constraint, once every row keeps it.
-async fn validate(client: &Client, late: &LateConstraint, listener: &Listener) -> anyhow::Result<()> {
+async fn validate(
+    client: &Client,
+    late: &LateConstraint,
+    listener: &MigrationListener,
+) -> anyhow::Result<()> {
     if is_valid(client, late).await? {
         return Ok(());
     }
     let rows = client.query_typed(late.exceptions, &[]).await.map_err(explain)?;
     let exceptions: i64 = rows.first().map_or(0, |row| row.get(0));
     if exceptions > 0 {
-        listener(&Event::Note(format!("{exceptions} {}", late.what)));
+        listener(&MigrationEvent::Note(format!("{exceptions} {}", late.what)));
         return Ok(());
     }
     let validate = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", late.table, late.name);

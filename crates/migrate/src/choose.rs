@@ -1,8 +1,8 @@
 //! Which migrations a command means: all the sets are one sequence, in the order in which they are installed.
 
-use super::{
-    history::State,
-    sets::{SetName, Step},
+use crate::{
+    history::SetState,
+    sets::{MigrationStep, SetName},
 };
 
 /// How far to go.
@@ -17,11 +17,8 @@ pub enum Until {
 }
 
 /// The pending migrations up to there.
-///
-/// # Errors
-/// A version that isn't pending, or that several sets have.
-pub fn up<'a>(states: &[State<'a>], until: Until) -> anyhow::Result<Vec<&'a Step>> {
-    let mut pending: Vec<&Step> = states.iter().flat_map(State::pending).collect();
+pub(crate) fn up<'a>(states: &[SetState<'a>], until: Until) -> anyhow::Result<Vec<&'a MigrationStep>> {
+    let mut pending: Vec<&MigrationStep> = states.iter().flat_map(SetState::pending).collect();
     match until {
         Until::Head => {}
         Until::Steps(count) => pending.truncate(count),
@@ -43,12 +40,12 @@ pub fn up<'a>(states: &[State<'a>], until: Until) -> anyhow::Result<Vec<&'a Step
 }
 
 /// The applied migrations to take back, newest first, until there.
-///
-/// # Errors
-/// A version that wasn't applied, or in several sets; a migration without a way back; one whose set another
-/// applied set stands on (`all` has those that the command leaves alone).
-pub fn down<'a>(chosen: &[State<'a>], all: &[State<'a>], until: Until) -> anyhow::Result<Vec<&'a Step>> {
-    let applied: Vec<(&State<'a>, i64)> = chosen
+pub(crate) fn down<'a>(
+    chosen: &[SetState<'a>],
+    all: &[SetState<'a>],
+    until: Until,
+) -> anyhow::Result<Vec<&'a MigrationStep>> {
+    let applied: Vec<(&SetState<'a>, i64)> = chosen
         .iter()
         .rev()
         .flat_map(|state| {
@@ -78,7 +75,7 @@ pub fn down<'a>(chosen: &[State<'a>], all: &[State<'a>], until: Until) -> anyhow
         .collect()
 }
 
-fn way_back<'a>(state: &State<'a>, version: i64) -> anyhow::Result<&'a Step> {
+fn way_back<'a>(state: &SetState<'a>, version: i64) -> anyhow::Result<&'a MigrationStep> {
     let set = state.set.name;
     let Some(step) = state.set.step(version) else {
         anyhow::bail!(
@@ -95,7 +92,7 @@ fn way_back<'a>(state: &State<'a>, version: i64) -> anyhow::Result<&'a Step> {
 }
 
 /// Fails where what is taken back is needed by what stays.
-fn stands_alone(taken: &[(&State<'_>, i64)], all: &[State<'_>]) -> anyhow::Result<()> {
+fn stands_alone(taken: &[(&SetState<'_>, i64)], all: &[SetState<'_>]) -> anyhow::Result<()> {
     for (state, _) in taken {
         let below = state.set.name;
         for other in all.iter().filter(|other| other.set.name.stands_on(below)) {
@@ -117,7 +114,7 @@ fn stands_alone(taken: &[(&State<'_>, i64)], all: &[State<'_>]) -> anyhow::Resul
 }
 
 /// The place of the one set that has a version.
-pub fn only(sets: &[SetName], flag: &str, version: i64, what: &str) -> anyhow::Result<usize> {
+pub(crate) fn only(sets: &[SetName], flag: &str, version: i64, what: &str) -> anyhow::Result<usize> {
     match sets {
         [_] => Ok(0),
         [] => anyhow::bail!("{flag} {version}: no {what} has this version; `migrate history` lists them"),

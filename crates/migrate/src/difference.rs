@@ -7,13 +7,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::catalog::{Key, Kind, Thing};
+use crate::catalog::{ObjectKey, ObjectKind, SchemaObject};
+use crate::program::LateConstraint;
 
 /// One thing that isn't as the migrations make it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Its table; empty for what is in none, such as functions.
     pub table: String,
     /// Its name; empty for tables.
@@ -25,8 +26,8 @@ pub struct Difference {
 }
 
 impl Difference {
-    fn new(key: &Key, expected: Option<&Thing>, found: Option<&Thing>) -> Difference {
-        let value = |thing: Option<&Thing>| thing.map(|thing| thing.value.clone());
+    fn new(key: &ObjectKey, expected: Option<&SchemaObject>, found: Option<&SchemaObject>) -> Difference {
+        let value = |thing: Option<&SchemaObject>| thing.map(|thing| thing.value.clone());
         Difference {
             kind: key.kind,
             table: key.table.clone(),
@@ -38,11 +39,14 @@ impl Difference {
 
     /// Whether its definition has many lines.
     fn is_long(&self) -> bool {
-        matches!(self.kind, Kind::Function | Kind::View | Kind::MaterializedView)
+        matches!(
+            self.kind,
+            ObjectKind::Function | ObjectKind::View | ObjectKind::MaterializedView
+        )
     }
 
-    pub(super) fn key(&self) -> Key {
-        Key {
+    pub(super) fn key(&self) -> ObjectKey {
+        ObjectKey {
             kind: self.kind,
             table: self.table.clone(),
             name: self.name.clone(),
@@ -56,7 +60,7 @@ impl fmt::Display for Difference {
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         write!(f, "{}: ", self.key())?;
         match (&self.expected, &self.found) {
-            (Some(_), None) if self.kind == Kind::Table => f.write_str("is missing"),
+            (Some(_), None) if self.kind == ObjectKind::Table => f.write_str("is missing"),
             (Some(expected), None) => write!(f, "is missing; expected {}", line(expected)),
             (None, Some(found)) => write!(f, "no migration makes it; found {}", line(found)),
             (Some(expected), Some(found)) if self.is_long() => write!(
@@ -89,8 +93,12 @@ fn first_difference(text: &str, other: &str) -> String {
 
 /// All differences, in the order of what is expected, and then what is too much. People's own tables, and what is in no
 /// table, are none.
-pub fn compare(expected: &[Thing], found: &[Thing]) -> Vec<Difference> {
-    let by_key = |things: &'_ [Thing]| -> HashMap<Key, usize> {
+pub(crate) fn compare(
+    expected: &[SchemaObject],
+    found: &[SchemaObject],
+    late: Option<&LateConstraint>,
+) -> Vec<Difference> {
+    let by_key = |things: &'_ [SchemaObject]| -> HashMap<ObjectKey, usize> {
         things
             .iter()
             .enumerate()
@@ -101,7 +109,7 @@ pub fn compare(expected: &[Thing], found: &[Thing]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for thing in expected {
         let other = there.get(&thing.key).map(|&i| &found[i]);
-        if other.is_none_or(|other| !is_same(thing, other)) {
+        if other.is_none_or(|other| !is_same(thing, other, late)) {
             differences.push(Difference::new(&thing.key, Some(thing), other));
         }
     }
@@ -116,26 +124,26 @@ pub fn compare(expected: &[Thing], found: &[Thing]) -> Vec<Difference> {
     without_consequences(differences)
 }
 
-/// The foreign key from sessions to users is validated by `up` once it can be.
-fn is_same(expected: &Thing, found: &Thing) -> bool {
-    let waits = expected.key.name == "chat_sessions_user_fkey"
+/// Whether both are defined alike. A late constraint is validated by `up` once it can be.
+fn is_same(expected: &SchemaObject, found: &SchemaObject, late: Option<&LateConstraint>) -> bool {
+    let waits = late.is_some_and(|late| expected.key.name == late.name)
         && found.value.strip_suffix(" NOT VALID") == Some(expected.value.as_str());
     expected.value == found.value || waits
 }
 
 /// A table that is missing has no columns either, and a column no default.
 fn without_consequences(differences: Vec<Difference>) -> Vec<Difference> {
-    let one_sided = |kind: Kind| -> HashSet<(String, String)> {
+    let one_sided = |kind: ObjectKind| -> HashSet<(String, String)> {
         differences
             .iter()
             .filter(|it| it.kind == kind && (it.expected.is_none() || it.found.is_none()))
             .map(|it| (it.table.clone(), it.name.clone()))
             .collect()
     };
-    let (tables, columns) = (one_sided(Kind::Table), one_sided(Kind::Column));
+    let (tables, columns) = (one_sided(ObjectKind::Table), one_sided(ObjectKind::Column));
     let is_cause = |it: &Difference| {
-        let of_column = matches!(it.kind, Kind::Default | Kind::NotNull);
-        let of_table = it.kind != Kind::Table;
+        let of_column = matches!(it.kind, ObjectKind::Default | ObjectKind::NotNull);
+        let of_table = it.kind != ObjectKind::Table;
         !(of_table && tables.contains(&(it.table.clone(), String::new()))
             || of_column && columns.contains(&(it.table.clone(), it.name.clone())))
     };
@@ -146,42 +154,45 @@ fn without_consequences(differences: Vec<Difference>) -> Vec<Difference> {
 mod tests {
     use super::*;
 
-    fn thing(kind: Kind, table: &str, name: &str, value: &str) -> Thing {
-        let key = Key {
+    fn thing(kind: ObjectKind, table: &str, name: &str, value: &str) -> SchemaObject {
+        let key = ObjectKey {
             kind,
             table: table.into(),
             name: name.into(),
         };
-        Thing {
+        SchemaObject {
             key,
             value: value.into(),
             adding: String::new(),
         }
     }
 
-    fn lines(expected: &[Thing], found: &[Thing]) -> Vec<String> {
-        compare(expected, found).iter().map(ToString::to_string).collect()
+    fn lines(expected: &[SchemaObject], found: &[SchemaObject]) -> Vec<String> {
+        compare(expected, found, None)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn what_is_missing_is_too_much_or_is_different_is_named_once() {
         let expected = [
-            thing(Kind::Table, "gone", "", ""),
-            thing(Kind::Column, "gone", "a", "text"),
-            thing(Kind::Table, "t", "", ""),
-            thing(Kind::Column, "t", "a", "text"),
-            thing(Kind::NotNull, "t", "a", "NOT NULL"),
-            thing(Kind::Column, "t", "b", "text"),
-            thing(Kind::Function, "", "f()", "one\ntwo"),
+            thing(ObjectKind::Table, "gone", "", ""),
+            thing(ObjectKind::Column, "gone", "a", "text"),
+            thing(ObjectKind::Table, "t", "", ""),
+            thing(ObjectKind::Column, "t", "a", "text"),
+            thing(ObjectKind::NotNull, "t", "a", "NOT NULL"),
+            thing(ObjectKind::Column, "t", "b", "text"),
+            thing(ObjectKind::Function, "", "f()", "one\ntwo"),
         ];
         let found = [
-            thing(Kind::Table, "t", "", ""),
-            thing(Kind::Column, "t", "b", "integer"),
-            thing(Kind::Column, "t", "c", "text"),
-            thing(Kind::Default, "t", "c", "1"),
-            thing(Kind::Table, "theirs", "", ""),
-            thing(Kind::Function, "", "f()", "one\nthree"),
-            thing(Kind::Function, "", "theirs()", ""),
+            thing(ObjectKind::Table, "t", "", ""),
+            thing(ObjectKind::Column, "t", "b", "integer"),
+            thing(ObjectKind::Column, "t", "c", "text"),
+            thing(ObjectKind::Default, "t", "c", "1"),
+            thing(ObjectKind::Table, "theirs", "", ""),
+            thing(ObjectKind::Function, "", "f()", "one\nthree"),
+            thing(ObjectKind::Function, "", "theirs()", ""),
         ];
         assert_eq!(
             lines(&expected, &found),
@@ -193,6 +204,6 @@ mod tests {
                 "column t.c: no migration makes it; found text",
             ]
         );
-        assert!(compare(&expected, &expected).is_empty());
+        assert!(compare(&expected, &expected, None).is_empty());
     }
 }

@@ -1,23 +1,19 @@
-//! How refinery runs a migration here: in a transaction that waits for locks only briefly, and again and again; or,
-//! where the file is marked, statement by statement without one ([`unwrapped`](super::unwrapped)).
+//! The driver runs a migration in a transaction that waits for locks only briefly, and again and again.
 
 use std::{collections::BTreeSet, fmt, future::Future, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::future::BoxFuture;
-use refinery::Migration;
-use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 use tokio_postgres::{
     Client,
     error::{ErrorPosition, SqlState},
 };
 
-use super::{
-    progress::{Event, Listener},
-    script::{Script, line_of},
-    watch::{HeldLock, Watch},
+use crate::{
+    observer::{Observer, TableLock},
+    progress::{MigrationEvent, MigrationListener},
+    script::line_of,
 };
 use chatledger_postgres::connect::describe;
 
@@ -52,7 +48,7 @@ impl LockPolicy {
             .with_max_times(self.retries)
     }
 
-    /// As PostgreSQL reads it.
+    /// The limit as PostgreSQL reads it.
     pub(super) fn setting(&self) -> String {
         format!("{}ms", self.timeout.as_millis().max(1))
     }
@@ -60,22 +56,28 @@ impl LockPolicy {
 
 /// Why a migration failed, in one line, with the line of the file where that is known.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(crate) struct MigrationFailure {
     message: String,
     is_lock: bool,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for MigrationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for MigrationFailure {}
 
-impl Failure {
-    /// `text` is what was run; `first_line` the file's line where it begins.
-    pub(super) fn new(error: &tokio_postgres::Error, text: &str, first_line: usize) -> Failure {
+impl MigrationFailure {
+    /// `text` is what was run; `first_line` the file's line where it begins; `table_exists` what is said of a table
+    /// that is there already.
+    pub(super) fn new(
+        error: &tokio_postgres::Error,
+        text: &str,
+        first_line: usize,
+        table_exists: Option<&str>,
+    ) -> MigrationFailure {
         let mut message = describe(error);
         if let Some(db) = error.as_db_error() {
             if let Some(ErrorPosition::Original(position)) = db.position() {
@@ -86,17 +88,16 @@ impl Failure {
                     .map_or(text.len(), |(offset, _)| offset);
                 message = format!("line {}: {message}", line_of(text, offset) + first_line - 1);
             }
-            if error.code() == Some(&SqlState::DUPLICATE_TABLE) {
-                message = format!(
-                    "{message}; where the tables are another tool's, `migrate adopt` converts them and \
-                     `import` copies them; where they are ours already, `migrate stamp` records that"
-                );
+            if let Some(what) = table_exists
+                && error.code() == Some(&SqlState::DUPLICATE_TABLE)
+            {
+                message = format!("{message}; {what}");
             }
             if let Some(hint) = db.hint() {
                 message = format!("{message}; hint: {hint}");
             }
         }
-        Failure {
+        MigrationFailure {
             message: message.replace('\n', " "),
             is_lock: matches!(
                 error.code(),
@@ -106,57 +107,70 @@ impl Failure {
     }
 
     /// One that we found out ourselves.
-    pub(super) fn because(message: String) -> Failure {
-        Failure {
+    pub(super) fn because(message: String) -> MigrationFailure {
+        MigrationFailure {
             message,
             is_lock: false,
         }
     }
 
     /// One that another attempt may not meet.
-    pub(super) fn try_again(mut self) -> Failure {
+    pub(super) fn try_again(mut self) -> MigrationFailure {
         self.is_lock = true;
         self
     }
 
-    fn of(error: tokio_postgres::Error) -> Failure {
-        Failure::new(&error, "", 1)
+    pub(crate) fn of(error: tokio_postgres::Error) -> MigrationFailure {
+        MigrationFailure::new(&error, "", 1, None)
     }
 }
 
 /// What refinery runs migrations by.
-pub struct Driver<'a> {
+pub(crate) struct Driver<'a> {
     pub(super) client: &'a Client,
     pub(super) locks: &'a LockPolicy,
-    pub(super) listener: &'a Listener,
+    pub(super) listener: &'a MigrationListener,
     /// Sees what the client is doing, from another connection; needed without a transaction, and for rehearsals.
-    pub(super) watch: Option<&'a Watch>,
+    pub(super) watch: Option<&'a Observer>,
+    table_exists: &'static str,
     /// What the last migration failed with: refinery's own errors say less.
-    pub failure: Option<Failure>,
+    pub failure: Option<MigrationFailure>,
     /// The locks that were seen, on relations that others can see.
-    pub seen: BTreeSet<HeldLock>,
+    pub seen: BTreeSet<TableLock>,
 }
 
 impl<'a> Driver<'a> {
     /// Over a connection that does nothing else meanwhile.
-    pub fn new(
+    pub(crate) fn new(
         client: &'a Client,
         locks: &'a LockPolicy,
-        listener: &'a Listener,
-        watch: Option<&'a Watch>,
+        listener: &'a MigrationListener,
+        watch: Option<&'a Observer>,
+        table_exists: &'static str,
     ) -> Self {
         Driver {
             client,
             locks,
             listener,
             watch,
+            table_exists,
             failure: None,
             seen: BTreeSet::new(),
         }
     }
 
+    /// Why a text of the migration's failed.
+    pub(crate) fn failure_of(
+        &self,
+        error: &tokio_postgres::Error,
+        text: &str,
+        first_line: usize,
+    ) -> MigrationFailure {
+        MigrationFailure::new(error, text, first_line, Some(self.table_exists))
+    }
+
     /// Runs some texts in one transaction.
-    pub async fn run_in_transaction(&mut self, texts: &[&str]) -> Result<(), Failure> {
+    pub(crate) async fn run_in_transaction(&mut self, texts: &[&str]) -> Result<(), MigrationFailure> {
         let (driver, listener) = (&*self, self.listener);
         let seen = retried(driver.locks, listener, || {
             Box::pin(driver.try_in_transaction(texts))
@@ -166,16 +180,19 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    async fn try_in_transaction(&self, texts: &[&str]) -> Result<BTreeSet<HeldLock>, Failure> {
+    async fn try_in_transaction(&self, texts: &[&str]) -> Result<BTreeSet<TableLock>, MigrationFailure> {
         let begin = format!(
             "BEGIN; SET LOCAL lock_timeout = '{}'; SET LOCAL statement_timeout = 0",
             self.locks.setting()
         );
-        self.client.batch_execute(&begin).await.map_err(Failure::of)?;
+        self.client
+            .batch_execute(&begin)
+            .await
+            .map_err(MigrationFailure::of)?;
         let work = async {
             for text in texts {
                 let run = self.client.batch_execute(text);
-                run.await.map_err(|error| Failure::new(&error, text, 1))?;
+                run.await.map_err(|error| self.failure_of(&error, text, 1))?;
             }
             Ok(match self.watch {
                 Some(watch) => watch.locks().await,
@@ -184,7 +201,10 @@ impl<'a> Driver<'a> {
         };
         match ticking(work, self.listener, None).await {
             Ok(seen) => {
-                self.client.batch_execute("COMMIT").await.map_err(Failure::of)?;
+                self.client
+                    .batch_execute("COMMIT")
+                    .await
+                    .map_err(MigrationFailure::of)?;
                 Ok(seen)
             }
             Err(failure) => {
@@ -199,16 +219,16 @@ impl<'a> Driver<'a> {
 /// Runs `attempt`, and again where it couldn't get a lock.
 pub(super) async fn retried<'a, T>(
     policy: &LockPolicy,
-    listener: &Listener,
-    attempt: impl FnMut() -> BoxFuture<'a, Result<T, Failure>> + Send,
-) -> Result<T, Failure> {
+    listener: &MigrationListener,
+    attempt: impl FnMut() -> BoxFuture<'a, Result<T, MigrationFailure>> + Send,
+) -> Result<T, MigrationFailure> {
     let mut count = 0;
     let result = attempt
         .retry(policy.pauses())
-        .when(|failure: &Failure| failure.is_lock)
+        .when(|failure: &MigrationFailure| failure.is_lock)
         .notify(|failure, pause| {
             count += 1;
-            listener(&Event::Retrying {
+            listener(&MigrationEvent::Retrying {
                 reason: failure.message.clone(),
                 pause,
             });
@@ -233,8 +253,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Runs something, and tells the listener now and then that it goes on, and how far it is.
 pub(super) async fn ticking<T>(
     work: impl Future<Output = T>,
-    listener: &Listener,
-    watch: Option<&Watch>,
+    listener: &MigrationListener,
+    watch: Option<&Observer>,
 ) -> T {
     let began = Instant::now();
     tokio::pin!(work);
@@ -247,60 +267,8 @@ pub(super) async fn ticking<T>(
                     None => None,
                 };
                 let elapsed = began.elapsed();
-                listener(&Event::Running { elapsed, detail });
+                listener(&MigrationEvent::Running { elapsed, detail });
             }
         }
     }
 }
-
-impl AsyncTransaction for Driver<'_> {
-    type Error = Failure;
-
-    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
-        &mut self,
-        queries: T,
-    ) -> Result<usize, Failure> {
-        let texts: Vec<&str> = queries.collect();
-        let result = match texts.split_first() {
-            // A migration's text, and then what records it.
-            Some((text, record)) if !Script::new(*text).in_transaction => {
-                let ran = self.run_unwrapped(text).await;
-                match ran {
-                    Ok(()) => self.run_in_transaction(record).await,
-                    Err(failure) => Err(failure),
-                }
-            }
-            _ => self.run_in_transaction(&texts).await,
-        };
-        match result {
-            Ok(()) => Ok(texts.len()),
-            Err(failure) => {
-                self.failure = Some(failure.clone());
-                Err(failure)
-            }
-        }
-    }
-}
-
-impl AsyncQuery<Vec<Migration>> for Driver<'_> {
-    async fn query(&mut self, query: &str) -> Result<Vec<Migration>, Failure> {
-        let rows = self.client.query_typed(query, &[]).await.map_err(Failure::of)?;
-        let migrations = rows.iter().map(|row| {
-            // What somebody has written by hand is no reason to stop: only version, name and checksum count.
-            let applied_on: Option<String> = row.get(2);
-            let applied_on = OffsetDateTime::parse(&applied_on.unwrap_or_default(), &Rfc3339);
-            let checksum: Option<String> = row.get(3);
-            Migration::applied(
-                row.get(0),
-                row.get::<_, Option<String>>(1).unwrap_or_default(),
-                applied_on.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-                checksum
-                    .and_then(|checksum| checksum.parse().ok())
-                    .unwrap_or_default(),
-            )
-        });
-        Ok(migrations.collect())
-    }
-}
-
-impl AsyncMigrate for Driver<'_> {}

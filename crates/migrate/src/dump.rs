@@ -8,13 +8,13 @@ use std::{
 use anyhow::Context;
 use tokio::process::Command;
 
-use super::{Migrator, text_of};
+use crate::{client::text_of, migrator::Migrator};
 use chatledger_embedded::find_binaries;
 use chatledger_postgres::url::DatabaseUrl;
 
 /// pg_dump and pg_restore, new enough for the server.
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub struct DumpPrograms {
     dir: PathBuf,
 }
 
@@ -24,18 +24,18 @@ impl Migrator {
     ///
     /// # Errors
     /// There are none, or they are too old.
-    pub async fn programs(&self, pg_bin: Option<&Path>) -> anyhow::Result<Programs> {
+    pub async fn programs(&self, pg_bin: Option<&Path>) -> anyhow::Result<DumpPrograms> {
         let client = self.connect().await?;
         let version = text_of(&client, "SHOW server_version_num").await?;
         let major = version.parse::<u32>().context("the server's version")? / 10_000;
         let pg_bin = pg_bin.map(Path::to_path_buf);
-        let found = tokio::task::spawn_blocking(move || Programs::find(pg_bin.as_deref(), major));
+        let found = tokio::task::spawn_blocking(move || DumpPrograms::find(pg_bin.as_deref(), major));
         found.await?
     }
 }
 
-impl Programs {
-    fn find(pg_bin: Option<&Path>, server: u32) -> anyhow::Result<Programs> {
+impl DumpPrograms {
+    fn find(pg_bin: Option<&Path>, server: u32) -> anyhow::Result<DumpPrograms> {
         let mut found = Vec::new();
         for major in chatledger_embedded::SUPPORTED.rev() {
             let Ok(binaries) = find_binaries(pg_bin, Some(major)) else {
@@ -51,7 +51,7 @@ impl Programs {
             } else if major < server {
                 found.push(format!("{} ({})", binaries.version, binaries.dir.display()));
             } else {
-                return Ok(Programs { dir: binaries.dir });
+                return Ok(DumpPrograms { dir: binaries.dir });
             }
         }
         let found = if found.is_empty() {
@@ -65,7 +65,7 @@ impl Programs {
         )
     }
 
-    /// With the URL in the environment, where other users don't see it, and nothing else of ours that would count.
+    /// A program with the URL in the environment, where other users don't see it, and nothing else of ours that would count.
     fn command(&self, program: &str, url: &DatabaseUrl) -> Command {
         let mut command = Command::new(self.dir.join(program));
         for (name, _) in std::env::vars_os() {
@@ -82,10 +82,7 @@ impl Programs {
     }
 
     /// Writes a dump in pg_dump's custom format, for pg_restore. It is complete or isn't there.
-    ///
-    /// # Errors
-    /// A file that exists already; what pg_dump says.
-    pub async fn dump_to(&self, url: &DatabaseUrl, file: &Path) -> anyhow::Result<()> {
+    pub(crate) async fn dump_to(&self, url: &DatabaseUrl, file: &Path) -> anyhow::Result<()> {
         let here = || format!("--backup {}", file.display());
         anyhow::ensure!(
             !file.exists(),

@@ -5,14 +5,14 @@ use std::fmt;
 use serde::Serialize;
 use tokio_postgres::{Client, types::Type};
 
-use super::{
-    explain,
-    sets::{Set, SetName, Step, major},
+use crate::{
+    client::explain,
+    sets::{MigrationStep, Set, SetName, major},
 };
 
 /// A row of a set's history.
 #[derive(Clone, Debug)]
-pub struct Applied {
+pub(crate) struct AppliedMigration {
     /// The migration's version.
     pub version: i64,
     /// Its name, such as `messages`.
@@ -23,15 +23,14 @@ pub struct Applied {
     pub checksum: String,
 }
 
-impl Applied {
+impl AppliedMigration {
     /// Such as `V2__messages`.
-    #[must_use]
-    pub fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         format!("V{}__{}", self.version, self.name)
     }
 
     /// Whether the file is what was applied.
-    fn is(&self, step: &Step) -> bool {
+    fn is(&self, step: &MigrationStep) -> bool {
         self.name == step.migration.name() && self.checksum == step.migration.checksum().to_string()
     }
 }
@@ -77,7 +76,7 @@ pub struct Problem {
     /// The migration, such as `V2__messages`.
     pub migration: String,
     /// What happened, and what to do about it.
-    pub explanation: String,
+    explanation: String,
 }
 
 impl fmt::Display for Problem {
@@ -88,23 +87,23 @@ impl fmt::Display for Problem {
 
 /// A set as a database has it.
 #[derive(Clone, Debug)]
-pub struct State<'a> {
+pub(crate) struct SetState<'a> {
     /// The set.
     pub set: &'a Set,
     /// Its history, in order of version.
-    pub applied: Vec<Applied>,
+    pub applied: Vec<AppliedMigration>,
 }
 
-impl<'a> State<'a> {
+impl<'a> SetState<'a> {
     /// Reads a set's history. No table is an empty one.
-    pub(super) async fn read(client: &Client, set: &'a Set) -> anyhow::Result<State<'a>> {
+    pub(super) async fn read(client: &Client, set: &'a Set) -> anyhow::Result<SetState<'a>> {
         let table = set.name.table();
         let exists = client
             .query_typed("SELECT to_regclass($1) IS NOT NULL", &[(&table, Type::TEXT)])
             .await
             .map_err(explain)?;
         if !exists.first().is_some_and(|row| row.get::<_, bool>(0)) {
-            return Ok(State {
+            return Ok(SetState {
                 set,
                 applied: Vec::new(),
             });
@@ -114,41 +113,37 @@ impl<'a> State<'a> {
                 coalesce(checksum, '')::text FROM {table} ORDER BY version"
         );
         let rows = client.query_typed(&sql, &[]).await.map_err(explain)?;
-        let applied = rows.iter().map(|row| Applied {
+        let applied = rows.iter().map(|row| AppliedMigration {
             version: row.get(0),
             name: row.get(1),
             at: row.get(2),
             checksum: row.get(3),
         });
-        Ok(State {
+        Ok(SetState {
             set,
             applied: applied.collect(),
         })
     }
 
     /// The newest version that was applied.
-    #[must_use]
-    pub fn current(&self) -> Option<i64> {
+    pub(crate) fn current(&self) -> Option<i64> {
         self.applied.last().map(|applied| applied.version)
     }
 
     /// Whether a version was applied.
-    #[must_use]
-    pub fn has(&self, version: i64) -> bool {
+    pub(crate) fn has(&self, version: i64) -> bool {
         self.applied.iter().any(|applied| applied.version == version)
     }
 
     /// What is to be applied, in order.
-    #[must_use]
-    pub fn pending(&self) -> Vec<&'a Step> {
+    pub(crate) fn pending(&self) -> Vec<&'a MigrationStep> {
         let current = self.current();
-        let newer = |step: &&Step| current.is_none_or(|current| step.version() > current);
+        let newer = |step: &&MigrationStep| current.is_none_or(|current| step.version() > current);
         self.set.steps.iter().filter(newer).collect()
     }
 
     /// All in which history and files differ.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
+    pub(crate) fn problems(&self) -> Vec<Problem> {
         let applied = self.applied.iter().filter_map(|applied| self.problem_of(applied));
         let late = self
             .set
@@ -158,7 +153,7 @@ impl<'a> State<'a> {
         applied.chain(late).collect()
     }
 
-    fn problem_of(&self, applied: &Applied) -> Option<Problem> {
+    fn problem_of(&self, applied: &AppliedMigration) -> Option<Problem> {
         let (drift, explanation) = match self.set.step(applied.version) {
             Some(step) if applied.is(step) => return None,
             Some(step) => (
@@ -196,7 +191,7 @@ impl<'a> State<'a> {
         })
     }
 
-    fn problem_of_file(&self, step: &Step) -> Option<Problem> {
+    fn problem_of_file(&self, step: &MigrationStep) -> Option<Problem> {
         let current = self.current()?;
         (step.version() <= current && !self.has(step.version())).then(|| Problem {
             drift: Drift::OutOfOrder,
@@ -212,8 +207,7 @@ impl<'a> State<'a> {
     }
 
     /// The worst of it in one word.
-    #[must_use]
-    pub fn drift(&self) -> Drift {
+    pub(crate) fn drift(&self) -> Drift {
         if !self.set.is_known && !self.applied.is_empty() {
             return Drift::Unread;
         }
@@ -226,10 +220,7 @@ impl<'a> State<'a> {
     }
 
     /// Fails where applying migrations, or serving, could do harm.
-    ///
-    /// # Errors
-    /// An edited or a late file; a schema of another major version.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         let problems = self.problems();
         if let Some(problem) = problems
             .iter()

@@ -11,11 +11,21 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{connect, explain};
+use crate::{
+    client::{connect, explain},
+    program::Program,
+};
 use chatledger_postgres::connect::Connector;
 
-/// The advisory lock's key: "chatledg" as ASCII, so that it can be told apart in `pg_locks`.
-const KEY: i64 = i64::from_be_bytes(*b"chatledg");
+/// The advisory lock's key: the first eight letters of the program's name as ASCII, so that it can be told apart in
+/// `pg_locks`.
+fn key(program: &Program) -> i64 {
+    let mut bytes = [0; 8];
+    for (byte, letter) in bytes.iter_mut().zip(program.name.bytes()) {
+        *byte = letter;
+    }
+    i64::from_be_bytes(bytes)
+}
 
 /// How long to wait between two looks at the lock: a migration takes longer than this, and eight servers
 /// that boot together ask no more than a few hundred times a second.
@@ -26,14 +36,14 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Says who holds the lock. By the simple protocol, as all that happens here while somebody may build an index
 /// concurrently.
-async fn tell_whom(client: &Client) -> anyhow::Result<()> {
+async fn tell_whom(client: &Client, key: i64) -> anyhow::Result<()> {
     // A key of 64 bits is shown in two halves.
     let sql = format!(
         "SELECT a.pid, a.application_name, a.client_addr, date_trunc('second', now() - a.xact_start)
         FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND (l.classid::bigint << 32 | l.objid::bigint) = {KEY}"
+            AND (l.classid::bigint << 32 | l.objid::bigint) = {key}"
     );
     for answer in client.simple_query(&sql).await.map_err(explain)? {
         if let SimpleQueryMessage::Row(row) = answer {
@@ -49,23 +59,25 @@ async fn tell_whom(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Held until it is released or dropped.
-pub struct Lock {
+/// The lock, held until it is released or dropped.
+pub(crate) struct MigrationLock {
     client: Client,
 }
 
-impl Lock {
+impl MigrationLock {
     /// Waits for it.
-    ///
-    /// # Errors
-    /// A database that can't be reached.
-    pub async fn acquire(connector: &Connector, patience: Duration) -> anyhow::Result<Lock> {
+    pub(crate) async fn acquire(
+        connector: &Connector,
+        program: &Program,
+        patience: Duration,
+    ) -> anyhow::Result<MigrationLock> {
         let client = connect(connector, patience).await?;
+        let key = key(program);
         // Where a provider ends transactions that idle or last, it must not end this one: a migration can take hours.
         let attempt = format!(
             "BEGIN; SELECT set_config(name, '0', true) FROM pg_settings
                 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
-            SELECT pg_try_advisory_xact_lock({KEY})"
+            SELECT pg_try_advisory_xact_lock({key})"
         );
         let mut told: Option<Instant> = None;
         loop {
@@ -75,22 +87,19 @@ impl Lock {
                 _ => None,
             });
             if rows.last().is_some_and(|row| row.get(0) == Some("t")) {
-                return Ok(Lock { client });
+                return Ok(MigrationLock { client });
             }
             client.batch_execute("ROLLBACK").await.map_err(explain)?;
             if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
                 told = Some(Instant::now());
-                tell_whom(&client).await?;
+                tell_whom(&client, key).await?;
             }
             time::sleep(POLL).await;
         }
     }
 
     /// Fails if the connection, and the lock with it, is gone. Without a statement: see above.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.client.is_closed(),
             "the connection that held the migration lock was lost; run it again"
@@ -99,10 +108,7 @@ impl Lock {
     }
 
     /// Gives it back.
-    ///
-    /// # Errors
-    /// A lost connection.
-    pub async fn release(self) -> anyhow::Result<()> {
+    pub(crate) async fn release(self) -> anyhow::Result<()> {
         self.client.batch_execute("COMMIT").await.map_err(explain)
     }
 }

@@ -1,13 +1,16 @@
 //! The SQL for what can be mended by adding. The rest is left to people, and named.
 
-use super::{
-    catalog::{Kind, Thing},
-    difference::{Difference, compare},
+use crate::{
+    catalog::{ObjectKind, SchemaObject},
+    difference::Difference,
 };
 
 /// A script for psql: it isn't one transaction, since indexes are built concurrently.
-pub fn script(expected: &[Thing], found: &[Thing]) -> String {
-    let differences = compare(expected, found);
+pub(crate) fn script(
+    expected: &[SchemaObject],
+    found: &[SchemaObject],
+    differences: &[Difference],
+) -> String {
     let mut sql = String::from(
         "-- Adds what is missing. Read it before you run it, with psql, outside of a transaction.\n",
     );
@@ -16,7 +19,7 @@ pub fn script(expected: &[Thing], found: &[Thing]) -> String {
     for thing in expected {
         let is_there = found.iter().any(|other| other.key == thing.key);
         // What belongs to a column comes with it.
-        let comes_along = matches!(thing.key.kind, Kind::Default | Kind::NotNull)
+        let comes_along = matches!(thing.key.kind, ObjectKind::Default | ObjectKind::NotNull)
             && differences.iter().all(|it| it.key() != thing.key);
         if !is_there && !comes_along {
             sql.push_str(&patiently(thing.key.kind, &thing.adding));
@@ -35,29 +38,29 @@ pub fn script(expected: &[Thing], found: &[Thing]) -> String {
 const LIMIT: &str = "SET lock_timeout = '2s';";
 
 /// A concurrent build holds nobody up; a limit on its waiting would only leave it INVALID.
-fn patiently(kind: Kind, sql: &str) -> String {
+fn patiently(kind: ObjectKind, sql: &str) -> String {
     match kind {
-        Kind::Index => format!("SET lock_timeout = 0;\n{sql}\n{LIMIT}"),
+        ObjectKind::Index => format!("SET lock_timeout = 0;\n{sql}\n{LIMIT}"),
         _ => sql.to_owned(),
     }
 }
 
 /// What is there in another form, and can be put right without a loss.
-fn mended(difference: &Difference, expected: &[Thing]) -> Option<String> {
+fn mended(difference: &Difference, expected: &[SchemaObject]) -> Option<String> {
     let (wanted, found) = (difference.expected.as_deref()?, difference.found.as_deref()?);
     let thing = expected.iter().find(|thing| thing.key == difference.key())?;
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (table, name) = (quoted(&difference.table), quoted(&difference.name));
     match difference.kind {
-        Kind::Default | Kind::Function => Some(thing.adding.clone()),
-        Kind::Index if found.strip_suffix(" INVALID") == Some(wanted) => Some(patiently(
+        ObjectKind::Default | ObjectKind::Function => Some(thing.adding.clone()),
+        ObjectKind::Index if found.strip_suffix(" INVALID") == Some(wanted) => Some(patiently(
             difference.kind,
             &format!("REINDEX INDEX CONCURRENTLY {name};"),
         )),
-        Kind::Constraint if found.strip_suffix(" NOT VALID") == Some(wanted) => {
+        ObjectKind::Constraint if found.strip_suffix(" NOT VALID") == Some(wanted) => {
             Some(format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name};"))
         }
-        Kind::Trigger if found.strip_suffix(" DISABLED") == Some(wanted) => {
+        ObjectKind::Trigger if found.strip_suffix(" DISABLED") == Some(wanted) => {
             Some(format!("ALTER TABLE {table} ENABLE TRIGGER {name};"))
         }
         _ => None,

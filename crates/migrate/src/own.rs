@@ -11,9 +11,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use refinery::Migration;
 use serde::Serialize;
 
-use super::{
+use crate::{
+    program::Program,
     script::Script,
-    sets::{Set, SetName, Step},
+    sets::{MigrationStep, Set, SetName},
 };
 
 const UP: &str = include_str!("templates/up.sql");
@@ -22,11 +23,9 @@ const DOWN: &str = include_str!("templates/down.sql");
 /// The ending of a way back.
 const DOWN_ENDING: &str = ".down.sql";
 
-/// Reads the directory. What isn't `.sql` is passed over; everything else must be a migration or its way back.
-///
-/// # Errors
-/// The first file that is wrong, by name, and what to do about it.
-pub fn read(name: SetName, dir: &Path) -> anyhow::Result<Set> {
+/// Reads the directory. What isn't `.sql` is passed over; everything else must be a migration or its way back; what is wrong is
+/// named, with what to do about it.
+pub(crate) fn read(name: SetName, dir: &Path) -> anyhow::Result<Set> {
     let files = files(dir)?;
     let mut downs: HashMap<String, Script> = HashMap::new();
     let mut ups = Vec::new();
@@ -39,7 +38,7 @@ pub fn read(name: SetName, dir: &Path) -> anyhow::Result<Set> {
             None => ups.push((name.trim_end_matches(".sql").to_owned(), path, text)),
         }
     }
-    let mut steps: BTreeMap<i64, Step> = BTreeMap::new();
+    let mut steps: BTreeMap<i64, MigrationStep> = BTreeMap::new();
     for (stem, path, text) in ups {
         let step =
             step(name, &stem, &text, downs.remove(&stem)).with_context(|| path.display().to_string())?;
@@ -82,7 +81,7 @@ fn files(dir: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-fn step(set: SetName, stem: &str, text: &str, down: Option<Script>) -> anyhow::Result<Step> {
+fn step(set: SetName, stem: &str, text: &str, down: Option<Script>) -> anyhow::Result<MigrationStep> {
     // refinery reads as much of a name as it knows; the rest would be lost silently.
     let is_whole = stem
         .strip_prefix('V')
@@ -101,7 +100,7 @@ fn step(set: SetName, stem: &str, text: &str, down: Option<Script>) -> anyhow::R
         down.check()
             .map_err(|why| anyhow::anyhow!("its {DOWN_ENDING} file {why}"))?;
     }
-    Ok(Step {
+    Ok(MigrationStep {
         set,
         migration,
         up,
@@ -122,7 +121,12 @@ pub struct NewFiles {
 ///
 /// # Errors
 /// A description without letters or digits; a directory that can't be written.
-pub fn new(program: &str, dir: &Path, description: &str, now: Timestamp) -> anyhow::Result<NewFiles> {
+pub fn new_files(
+    program: &Program,
+    dir: &Path,
+    description: &str,
+    now: Timestamp,
+) -> anyhow::Result<NewFiles> {
     let name = slug(description);
     anyhow::ensure!(
         !name.is_empty(),
@@ -141,7 +145,8 @@ pub fn new(program: &str, dir: &Path, description: &str, now: Timestamp) -> anyh
     };
     for (path, template) in [(&files.up, UP), (&files.down, DOWN)] {
         let text = template
-            .replace("{program}", program)
+            .replace("{program}", program.name)
+            .replace("{table}", program.example_table)
             .replace("{description}", &description.replace('\n', " "));
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -171,15 +176,16 @@ mod tests {
     use super::*;
     use crate::sets::SetDescription;
 
-    const OWN: SetName = SetName(&SetDescription {
-        name: "own",
-        table: "own_migrations",
-        is_optional: false,
-        stands_on: &[],
-        runner: None,
-        downs: &[],
-        version: None,
-    });
+    const OWN: SetName = SetName::of(&SetDescription::from_directory("own", "own_migrations"));
+
+    static PROGRAM: Program = Program {
+        name: "program",
+        sets: &[OWN],
+        late: None,
+        statements: Vec::new,
+        table_exists: "it is there",
+        example_table: "songs",
+    };
 
     fn dir_with(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a directory");
@@ -239,17 +245,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path().join("made");
         let now: Timestamp = "2026-01-31T12:00:00Z".parse().expect("a time");
-        let first = new("program", &dir, "Add user's time zone!", now).expect("files");
+        let first = new_files(&PROGRAM, &dir, "Add user's time zone!", now).expect("files");
         assert_eq!(first.up, dir.join("V20260131120000__add_user_s_time_zone.sql"));
         assert_eq!(
             first.down,
             dir.join("V20260131120000__add_user_s_time_zone.down.sql")
         );
-        let second = new("program", &dir, "again", now).expect("files");
+        let second = new_files(&PROGRAM, &dir, "again", now).expect("files");
         assert_eq!(second.up, dir.join("V20260131120001__again.sql"));
         let text = fs::read_to_string(first.up).expect("the file");
+        assert!(text.contains("ALTER TABLE songs ADD"), "{text}");
         assert!(text.contains("Add user's time zone!") && Script::new(&text).statements().is_empty());
         assert!(read(OWN, &dir).is_err(), "it isn't filled in yet");
-        assert!(new("program", &dir, "!?", now).is_err());
+        assert!(new_files(&PROGRAM, &dir, "!?", now).is_err());
     }
 }

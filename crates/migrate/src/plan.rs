@@ -5,15 +5,16 @@ use std::fmt::Write;
 use refinery_core::AsyncMigrate;
 use serde::Serialize;
 
-use super::{
-    Migrator, Until, choose,
+use crate::{
+    choose::{self, Until},
     driver::Driver,
-    sets::{SetName, Step},
+    migrator::Migrator,
+    sets::{MigrationStep, SetName},
 };
 
 /// A pending migration, and the SQL that applies it.
 #[derive(Debug, Serialize)]
-pub struct Planned {
+pub struct PlannedMigration {
     /// Its set.
     pub set: SetName,
     /// Its version.
@@ -31,7 +32,7 @@ impl Migrator {
     ///
     /// # Errors
     /// As `up`, before it begins.
-    pub async fn plan(&self, until: Until) -> anyhow::Result<Vec<Planned>> {
+    pub async fn plan(&self, until: Until) -> anyhow::Result<Vec<PlannedMigration>> {
         let client = self.connect().await?;
         let states = self.chosen(&self.states(&client).await?);
         for state in &states {
@@ -41,7 +42,7 @@ impl Migrator {
         Ok(steps.into_iter().map(|step| self.planned(step)).collect())
     }
 
-    fn planned(&self, step: &Step) -> Planned {
+    fn planned(&self, step: &MigrationStep) -> PlannedMigration {
         let table = step.set.table();
         let history = <Driver<'_> as AsyncMigrate>::assert_migrations_table_query(table);
         let record = format!(
@@ -68,7 +69,7 @@ impl Migrator {
                 self.one_by_one(step)
             )
         };
-        Planned {
+        PlannedMigration {
             set: step.set,
             version: step.version(),
             migration: step.file(),
@@ -78,7 +79,7 @@ impl Migrator {
     }
 
     /// The statements of one without a transaction, each with its limit.
-    fn one_by_one(&self, step: &Step) -> String {
+    fn one_by_one(&self, step: &MigrationStep) -> String {
         let timeout = self.settings.locks.setting();
         let statements = step.up.statements();
         let texts = statements.iter().map(|statement| {

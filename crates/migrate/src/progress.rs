@@ -4,12 +4,12 @@ use std::time::Duration;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum MigrationEvent {
     /// Something began, such as `up chat V2__messages`.
     Began(String),
     /// It goes on.
     Running {
-        /// For how long.
+        /// The time that it has taken so far.
         elapsed: Duration,
         /// How far it is, where that is known.
         detail: Option<String>,
@@ -28,19 +28,19 @@ pub enum Event {
 }
 
 /// Who is told.
-pub type Listener = dyn Fn(&Event) + Send + Sync;
+pub type MigrationListener = dyn Fn(&MigrationEvent) + Send + Sync;
 
 /// Tells the log, where servers boot.
-pub fn log(event: &Event) {
+pub(crate) fn log(event: &MigrationEvent) {
     match event {
-        Event::Began(what) => tracing::info!("migrating: {what}"),
-        Event::Running { elapsed, detail } => {
+        MigrationEvent::Began(what) => tracing::info!("migrating: {what}"),
+        MigrationEvent::Running { elapsed, detail } => {
             tracing::debug!(?elapsed, detail, "still migrating");
         }
-        Event::Retrying { reason, pause } => {
+        MigrationEvent::Retrying { reason, pause } => {
             tracing::warn!(reason, ?pause, "a migration makes way, and tries again");
         }
-        Event::Note(note) => tracing::warn!("{note}"),
-        Event::Done(elapsed) => tracing::debug!(?elapsed, "migrated"),
+        MigrationEvent::Note(note) => tracing::warn!("{note}"),
+        MigrationEvent::Done(elapsed) => tracing::debug!(?elapsed, "migrated"),
     }
 }

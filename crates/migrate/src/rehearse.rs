@@ -11,14 +11,15 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, to_sql_checked},
 };
 
-use super::{
-    Change, Migrator, Settings, Until, Verdict,
-    change::Session,
-    connect,
-    dump::Programs,
-    explain,
-    progress::{Event, Listener},
+use crate::{
+    change::{Change, MigrationRun},
+    choose::Until,
+    client::{connect, explain},
+    dump::DumpPrograms,
+    migrator::{Migrator, Settings},
+    progress::{MigrationEvent, MigrationListener},
     scratch,
+    verify::SchemaVerification,
 };
 use chatledger_postgres::{
     Sql,
@@ -26,11 +27,11 @@ use chatledger_postgres::{
 };
 
 /// Where the copy comes from.
-pub enum Copy {
+pub enum RehearsalCopy {
     /// A database that is one already, such as a branch of a hosted PostgreSQL. It is left as it is afterwards.
     Branch(Connector),
     /// Made by pg_dump in a scratch database, and dropped.
-    Dump(Programs),
+    Dump(DumpPrograms),
 }
 
 /// The answer of `migrate rehearse`.
@@ -41,7 +42,7 @@ pub struct Rehearsal {
     /// What was applied to the copy.
     pub changes: Vec<Change>,
     /// What `verify` says of it.
-    pub verify: Verdict,
+    pub verify: SchemaVerification,
     /// How many of the server's statements ran.
     pub statements_run: usize,
     /// Those that didn't, and why.
@@ -63,13 +64,13 @@ impl Migrator {
     /// A copy that can't be made; a migration that fails on it.
     pub async fn rehearse(
         &self,
-        copy: &Copy,
+        copy: &RehearsalCopy,
         place: Option<&Connector>,
-        listener: &Listener,
+        listener: &MigrationListener,
     ) -> anyhow::Result<Rehearsal> {
         let live = self.connector.url();
         match copy {
-            Copy::Branch(branch) => {
+            RehearsalCopy::Branch(branch) => {
                 anyhow::ensure!(
                     branch.url().display() != live.display(),
                     "--branch-url: is the database itself; give the URL of a copy"
@@ -77,7 +78,7 @@ impl Migrator {
                 let place = place.unwrap_or(branch);
                 Box::pin(self.on(branch, place, None, listener)).await
             }
-            Copy::Dump(programs) => {
+            RehearsalCopy::Dump(programs) => {
                 let place = place.unwrap_or(&self.connector);
                 let client = self.connect().await?;
                 scratch::with(
@@ -86,12 +87,12 @@ impl Migrator {
                     &client,
                     self.settings.patience,
                     async |scratch| {
-                        listener(&Event::Began("copy by pg_dump".to_owned()));
+                        listener(&MigrationEvent::Began("copy by pg_dump".to_owned()));
                         let began = Instant::now();
                         make_room(&connect(scratch, self.settings.patience).await?).await?;
                         programs.copy(live, scratch.url()).await?;
                         let elapsed = began.elapsed();
-                        listener(&Event::Done(elapsed));
+                        listener(&MigrationEvent::Done(elapsed));
                         Box::pin(self.on(scratch, place, Some(elapsed.as_millis()), listener)).await
                     },
                 )
@@ -105,7 +106,7 @@ impl Migrator {
         copy: &Connector,
         place: &Connector,
         copied_in_milliseconds: Option<u128>,
-        listener: &Listener,
+        listener: &MigrationListener,
     ) -> anyhow::Result<Rehearsal> {
         let mut settings = self.settings.clone();
         settings.pooled = false;
@@ -114,14 +115,14 @@ impl Migrator {
             settings,
             sets: self.sets.clone(),
         };
-        let session = Session::open(&migrator, listener, true).await?;
+        let session = MigrationRun::open(&migrator, listener, true).await?;
         let changes = session.up(Until::Head, None).await?;
         let client = session.close().await?;
         let verify = migrator.verify(Some(place), listener).await?;
-        listener(&Event::Began("run the server's statements".to_owned()));
+        listener(&MigrationEvent::Began("run the server's statements".to_owned()));
         let began = Instant::now();
         let (statements_run, statements_failed) = run_statements(&client, &self.settings).await?;
-        listener(&Event::Done(began.elapsed()));
+        listener(&MigrationEvent::Done(began.elapsed()));
         Ok(Rehearsal {
             copied_in_milliseconds,
             changes,

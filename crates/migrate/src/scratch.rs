@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::{Client, error::SqlState, types::Type};
 use uuid::Uuid;
 
-use super::{connect, explain, text_of};
+use crate::client::{connect, explain, text_of};
 use chatledger_postgres::connect::Connector;
 
 /// How their names go on behind the program's; then come the seconds since 1970, and chance.
@@ -18,10 +18,7 @@ const ABANDONED: Duration = Duration::from_hours(6);
 
 /// Makes an empty database beside the one of `connector`, with its search path; lets `work` use it; and drops it,
 /// also when `work` fails or a signal ends it.
-///
-/// # Errors
-/// The role may not create databases; or `work`'s own.
-pub async fn with<T>(
+pub(crate) async fn with<T>(
     program: &str,
     connector: &Connector,
     like: &Client,

@@ -8,11 +8,11 @@ use std::fmt;
 
 /// Marks a file, in a comment before its first statement and behind the program's name and a colon, whose statements
 /// can't run in a transaction.
-pub const NO_TRANSACTION: &str = "no-transaction";
+const NO_TRANSACTION: &str = "no-transaction";
 
 /// One direction of a migration.
 #[derive(Clone, Debug)]
-pub struct Script {
+pub(crate) struct Script {
     /// The file's text.
     pub text: String,
     /// Whether it all runs in one transaction; else statement by statement.
@@ -21,7 +21,7 @@ pub struct Script {
 
 impl Script {
     /// Reads the mark.
-    pub fn new(text: impl Into<String>) -> Script {
+    pub(crate) fn new(text: impl Into<String>) -> Script {
         let text = text.into();
         Script {
             in_transaction: !is_marked(&text),
@@ -30,16 +30,13 @@ impl Script {
     }
 
     /// Its statements.
-    pub fn statements(&self) -> Vec<Statement<'_>> {
+    pub(crate) fn statements(&self) -> Vec<Statement<'_>> {
         split(&self.text)
     }
 
     /// Looks for what can't go well: no statement at all, transactions within the transaction, statements that
     /// need none and those that a second run, after an interruption, would fail at.
-    ///
-    /// # Errors
-    /// What to do about it, with the line.
-    pub fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let statements = self.statements();
         if statements.is_empty() {
             return Err("has no statement yet".to_owned());
@@ -59,7 +56,7 @@ impl Script {
     }
 
     /// Whether it takes only what holds no rows: then there is nothing to ask before going back.
-    pub fn keeps_data(&self) -> bool {
+    pub(crate) fn keeps_data(&self) -> bool {
         self.statements().iter().all(|statement| {
             let drops_code = ["INDEX", "TRIGGER", "FUNCTION", "PROCEDURE", "VIEW"]
                 .iter()
@@ -82,14 +79,14 @@ fn is_marked(text: &str) -> bool {
 }
 
 /// The line of a byte, from 1.
-pub fn line_of(text: &str, offset: usize) -> usize {
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or(text);
     1 + before.bytes().filter(|&byte| byte == b'\n').count()
 }
 
 /// One statement.
 #[derive(Clone, Debug)]
-pub struct Statement<'a> {
+pub(crate) struct Statement<'a> {
     /// Without the semicolon.
     pub text: &'a str,
     /// Where it begins in the file, in bytes.
@@ -100,13 +97,13 @@ pub struct Statement<'a> {
 
 /// An index that is built concurrently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConcurrentIndex {
-    /// As `to_regclass` reads it: with its table's schema where the statement gives one.
+pub(crate) struct ConcurrentIndex {
+    /// The name as `to_regclass` reads it: with its table's schema where the statement gives one.
     pub name: String,
     /// Its table, where the statement gives no schema.
     pub table: Option<String>,
     /// The statement that builds it while others wait; `None` where any index of this name will do (IF NOT EXISTS).
-    pub plainly: Option<String>,
+    pub(crate) plainly: Option<String>,
 }
 
 impl Statement<'_> {
@@ -130,7 +127,7 @@ impl Statement<'_> {
     }
 
     /// Whether it waits for others without holding them up: it needs no limit on that.
-    pub fn is_concurrent(&self) -> bool {
+    pub(crate) fn is_concurrent(&self) -> bool {
         ["CREATE", "DROP", "REINDEX"]
             .iter()
             .any(|word| self.starts_with(&[word]))
@@ -139,7 +136,7 @@ impl Statement<'_> {
     }
 
     /// The index that it builds concurrently; `None` for other statements, and without a name.
-    pub fn concurrent_index(&self) -> Option<ConcurrentIndex> {
+    pub(crate) fn concurrent_index(&self) -> Option<ConcurrentIndex> {
         let create = self.starts_with(&["CREATE"]) && self.is_concurrent();
         let at = |word: &str| {
             self.tokens
@@ -225,7 +222,7 @@ impl fmt::Display for Statement<'_> {
 }
 
 /// The statements of a text.
-pub fn split(text: &str) -> Vec<Statement<'_>> {
+pub(crate) fn split(text: &str) -> Vec<Statement<'_>> {
     let mut found = Vec::new();
     let mut scanner = Scanner { text, at: 0 };
     let mut tokens: Vec<&str> = Vec::new();

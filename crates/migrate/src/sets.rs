@@ -9,34 +9,97 @@ use serde::{Serialize, Serializer};
 use crate::script::Script;
 use chatledger_postgres::Sql;
 
-/// A set of migrations: where its history is, and what a program brings along for it.
+/// What a program says of a set: where its history is, and where its migrations come from.
 #[derive(Debug)]
 pub struct SetDescription {
-    /// As it is written in `--set`.
-    pub name: &'static str,
-    /// Where the set's history is, in refinery's form. Pasted into SQL.
-    pub table: &'static str,
-    /// Whether it is installed only where it was asked for.
-    pub is_optional: bool,
-    /// The sets whose tables it alters, so that they can't be taken down before it.
-    pub stands_on: &'static [&'static str],
-    /// refinery's migrations; none, where they come from a directory.
-    pub runner: Option<fn() -> Runner>,
-    /// The ways back, which refinery doesn't embed: file, such as `V2__messages`, and text.
-    pub downs: &'static [(&'static str, &'static str)],
-    /// Answers the newest version that was applied, 0 for none; of sets that every server needs.
-    pub version: Option<Sql>,
+    name: &'static str,
+    table: &'static str,
+    is_optional: bool,
+    stands_on: &'static [&'static str],
+    runner: Option<fn() -> Runner>,
+    downs: &'static [(&'static str, &'static str)],
+    version: Option<Sql>,
+}
+
+impl SetDescription {
+    /// A set that the program embeds. `name` is how it is written in `--set`; `table` has its history in refinery's form,
+    /// and is pasted into SQL; `runner` gives refinery's migrations; `downs` are the ways back, which refinery doesn't embed:
+    /// file, such as `V2__messages`, and text.
+    #[must_use]
+    pub const fn embedded(
+        name: &'static str,
+        table: &'static str,
+        runner: fn() -> Runner,
+        downs: &'static [(&'static str, &'static str)],
+    ) -> SetDescription {
+        SetDescription {
+            name,
+            table,
+            is_optional: false,
+            stands_on: &[],
+            runner: Some(runner),
+            downs,
+            version: None,
+        }
+    }
+
+    /// The team's own set, whose migrations come from a directory.
+    #[must_use]
+    pub const fn from_directory(name: &'static str, table: &'static str) -> SetDescription {
+        SetDescription {
+            name,
+            table,
+            is_optional: false,
+            stands_on: &[],
+            runner: None,
+            downs: &[],
+            version: None,
+        }
+    }
+
+    /// The sets whose tables this one alters, so that they can't be taken down before it.
+    #[must_use]
+    pub const fn stands_on(mut self, others: &'static [&'static str]) -> SetDescription {
+        self.stands_on = others;
+        self
+    }
+
+    /// An optional set is installed only where it was asked for.
+    #[must_use]
+    pub const fn optional(mut self) -> SetDescription {
+        self.is_optional = true;
+        self
+    }
+
+    /// A set that every server needs has a statement that answers the newest version that was applied, 0 for none.
+    #[must_use]
+    pub const fn needed(mut self, version: Sql) -> SetDescription {
+        self.version = Some(version);
+        self
+    }
 }
 
 /// A set, by its description.
 #[derive(Clone, Copy)]
-pub struct SetName(pub &'static SetDescription);
+pub struct SetName(&'static SetDescription);
 
 impl SetName {
-    /// As it is written in `--set`.
+    /// The set with this description.
+    #[must_use]
+    pub const fn of(description: &'static SetDescription) -> SetName {
+        SetName(description)
+    }
+
+    /// The name as it is written in `--set`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.0.name
+    }
+
+    /// The statement that answers the newest version that was applied; of sets that every server needs.
+    #[must_use]
+    pub fn version(self) -> Option<&'static Sql> {
+        self.0.version.as_ref()
     }
 
     pub(crate) fn table(self) -> &'static str {
@@ -44,14 +107,12 @@ impl SetName {
     }
 
     /// Whether it is installed only where it was asked for.
-    #[must_use]
-    pub fn is_optional(self) -> bool {
+    pub(crate) fn is_optional(self) -> bool {
         self.0.is_optional
     }
 
     /// Whether it is the team's own, from a directory.
-    #[must_use]
-    pub fn is_own(self) -> bool {
+    pub(crate) fn is_own(self) -> bool {
         self.0.runner.is_none()
     }
 
@@ -59,7 +120,7 @@ impl SetName {
         self.0.stands_on.contains(&other.as_str())
     }
 
-    /// refinery's, of an embedded set.
+    /// refinery's runner, of an embedded set.
     pub(crate) fn runner(self) -> Option<Runner> {
         self.0.runner.map(|runner| runner())
     }
@@ -96,51 +157,48 @@ impl Serialize for SetName {
 const MAJOR: i64 = 1000;
 
 /// The major version of an embedded set's version.
-#[must_use]
-pub fn major(version: i64) -> i64 {
+pub(crate) fn major(version: i64) -> i64 {
     version / MAJOR
 }
 
 /// A set with its migrations.
 #[derive(Clone, Debug)]
-pub struct Set {
+pub(crate) struct Set {
     /// Which one.
-    pub name: SetName,
+    pub(crate) name: SetName,
     /// In order of version.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<MigrationStep>,
     /// Whether its files are at hand; not, where there is no `--migrations-dir`.
-    pub is_known: bool,
+    pub(crate) is_known: bool,
 }
 
 /// One migration of a set.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub(crate) struct MigrationStep {
     /// Its set.
-    pub set: SetName,
-    /// As refinery knows it: version, name, checksum.
-    pub migration: Migration,
+    pub(crate) set: SetName,
+    /// The migration as refinery knows it: version, name, checksum.
+    pub(crate) migration: Migration,
     /// The way there.
-    pub up: Script,
+    pub(crate) up: Script,
     /// The way back, where the team has written one.
-    pub down: Option<Script>,
+    pub(crate) down: Option<Script>,
 }
 
-impl Step {
+impl MigrationStep {
     /// Its place in the set.
-    #[must_use]
-    pub fn version(&self) -> i64 {
+    pub(crate) fn version(&self) -> i64 {
         self.migration.version()
     }
 
     /// Such as `V2__messages`.
-    #[must_use]
-    pub fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         self.migration.to_string()
     }
 }
 
 /// Such as `chat V2__messages`.
-impl fmt::Display for Step {
+impl fmt::Display for MigrationStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.set, self.migration)
     }
@@ -148,12 +206,11 @@ impl fmt::Display for Step {
 
 impl Set {
     /// An embedded set. `own` has no migrations here.
-    #[must_use]
-    pub fn embedded(name: SetName) -> Set {
+    pub(crate) fn embedded(name: SetName) -> Set {
         let runner = name.runner();
         let migrations = runner.iter().flat_map(Runner::get_migrations);
-        let mut steps: Vec<Step> = migrations.map(|migration| step(name, migration)).collect();
-        steps.sort_by_key(Step::version);
+        let mut steps: Vec<MigrationStep> = migrations.map(|migration| step(name, migration)).collect();
+        steps.sort_by_key(MigrationStep::version);
         Set {
             name,
             steps,
@@ -162,22 +219,20 @@ impl Set {
     }
 
     /// The newest version that there is.
-    #[must_use]
-    pub fn head(&self) -> Option<i64> {
-        self.steps.last().map(Step::version)
+    pub(crate) fn head(&self) -> Option<i64> {
+        self.steps.last().map(MigrationStep::version)
     }
 
     /// The migration of a version.
-    #[must_use]
-    pub fn step(&self, version: i64) -> Option<&Step> {
+    pub(crate) fn step(&self, version: i64) -> Option<&MigrationStep> {
         self.steps.iter().find(|step| step.version() == version)
     }
 }
 
-fn step(set: SetName, migration: &Migration) -> Step {
+fn step(set: SetName, migration: &Migration) -> MigrationStep {
     let file = migration.to_string();
     let down = set.0.downs.iter().find(|(name, _)| *name == file);
-    Step {
+    MigrationStep {
         set,
         up: Script::new(migration.sql().unwrap_or_default()),
         down: down.map(|(_, text)| Script::new(*text)),

@@ -8,11 +8,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio_postgres::{error::SqlState, types::Type};
 
-use super::{
-    driver::{Driver, Failure, retried, ticking},
-    progress::Event,
+use crate::{
+    driver::{Driver, MigrationFailure, retried, ticking},
+    observer::TableLock,
+    progress::MigrationEvent,
     script::{ConcurrentIndex, Script, Statement, line_of},
-    watch::HeldLock,
 };
 
 /// While another process builds an index of this name.
@@ -36,7 +36,7 @@ const LOCKS_POLL: Duration = Duration::from_millis(20);
 
 /// What there was of an index, before a build.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Left {
+enum BuildRemains {
     /// Nothing.
     Nothing,
     /// An INVALID one, which has been dropped.
@@ -47,7 +47,7 @@ enum Left {
 
 impl Driver<'_> {
     /// Runs a marked script.
-    pub(super) async fn run_unwrapped(&mut self, text: &str) -> Result<(), Failure> {
+    pub(super) async fn run_unwrapped(&mut self, text: &str) -> Result<(), MigrationFailure> {
         for setting in SETTINGS {
             // Not to be had everywhere, and nothing depends on it.
             let _ = self.client.batch_execute(setting).await;
@@ -78,15 +78,15 @@ impl Driver<'_> {
         &self,
         statement: &Statement<'_>,
         first_line: usize,
-    ) -> Result<BTreeSet<HeldLock>, Failure> {
-        let fail_of = |error: &tokio_postgres::Error| Failure::new(error, statement.text, first_line);
+    ) -> Result<BTreeSet<TableLock>, MigrationFailure> {
+        let fail_of = |error: &tokio_postgres::Error| self.failure_of(error, statement.text, first_line);
         let fail = |error: tokio_postgres::Error| fail_of(&error);
         let index = statement.concurrent_index();
         if let Some(index) = &index
-            && self.make_way(&index.name).await.map_err(fail)? == Left::Finished
+            && self.make_way(&index.name).await.map_err(fail)? == BuildRemains::Finished
         {
             return match self.another(index).await {
-                Some(found) => Err(Failure::because(format!(
+                Some(found) => Err(MigrationFailure::because(format!(
                     "line {first_line}: another index has this name, {found}; drop it, or choose another name"
                 ))),
                 None => Ok(BTreeSet::new()),
@@ -108,9 +108,9 @@ impl Driver<'_> {
         if error.code() == Some(&SqlState::DUPLICATE_TABLE) {
             // An interrupted run's build wasn't to be seen yet when we looked.
             return match self.make_way(&index.name).await.map_err(fail)? {
-                Left::Finished => Ok(seen),
-                Left::Invalid => Err(fail_of(error).try_again()),
-                Left::Nothing => Err(fail_of(error)),
+                BuildRemains::Finished => Ok(seen),
+                BuildRemains::Invalid => Err(fail_of(error).try_again()),
+                BuildRemains::Nothing => Err(fail_of(error)),
             };
         }
         if error.as_db_error().is_some() {
@@ -121,7 +121,7 @@ impl Driver<'_> {
     }
 
     /// The locks of a statement outside of a transaction can be seen only while it runs.
-    async fn watched<T>(&self, run: impl Future<Output = T>) -> (T, BTreeSet<HeldLock>) {
+    async fn watched<T>(&self, run: impl Future<Output = T>) -> (T, BTreeSet<TableLock>) {
         let mut seen = BTreeSet::new();
         tokio::pin!(run);
         let Some(watch) = self.watch.filter(|watch| watch.sees_locks) else {
@@ -165,7 +165,7 @@ impl Driver<'_> {
     }
 
     /// Clears away what an interrupted build has left.
-    async fn make_way(&self, name: &str) -> Result<Left, tokio_postgres::Error> {
+    async fn make_way(&self, name: &str) -> Result<BuildRemains, tokio_postgres::Error> {
         let mut told = false;
         while let Some(row) = self
             .client
@@ -178,24 +178,24 @@ impl Driver<'_> {
                 let note = format!(
                     "an interrupted run's build of {name} is still going on (process {pid}): waiting for it"
                 );
-                (self.listener)(&Event::Note(note));
+                (self.listener)(&MigrationEvent::Note(note));
                 told = true;
             }
             tokio::time::sleep(BUILDER_POLL).await;
         }
         let rows = self.client.query_typed(IS_VALID, &[(&name, Type::TEXT)]).await?;
         match rows.first().map(|row| row.get::<_, bool>(0)) {
-            None => Ok(Left::Nothing),
+            None => Ok(BuildRemains::Nothing),
             Some(true) => {
-                (self.listener)(&Event::Note(format!("the index {name} exists already")));
-                Ok(Left::Finished)
+                (self.listener)(&MigrationEvent::Note(format!("the index {name} exists already")));
+                Ok(BuildRemains::Finished)
             }
             Some(false) => {
-                (self.listener)(&Event::Note(format!(
+                (self.listener)(&MigrationEvent::Note(format!(
                     "dropping {name}, which an interrupted build left INVALID"
                 )));
                 self.drop_invalid(name).await?;
-                Ok(Left::Invalid)
+                Ok(BuildRemains::Invalid)
             }
         }
     }

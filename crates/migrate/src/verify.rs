@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{
-    Migrator, Until, catalog,
-    change::Session,
+use crate::{
+    catalog,
+    change::MigrationRun,
+    choose::Until,
     difference::{Difference, compare},
-    history::{Drift, Problem, State},
+    history::{Drift, Problem, SetState},
     mend,
-    progress::{Event, Listener},
+    migrator::Migrator,
+    progress::{MigrationEvent, MigrationListener},
     scratch,
     sets::Set,
 };
@@ -18,7 +20,7 @@ use chatledger_postgres::connect::Connector;
 
 /// The answer of `migrate verify`.
 #[derive(Debug, Serialize)]
-pub struct Verdict {
+pub struct SchemaVerification {
     /// How the histories and the files differ.
     pub problems: Vec<Problem>,
     /// How the tables and what the migrations make differ.
@@ -28,7 +30,7 @@ pub struct Verdict {
     pub fix_plan: String,
 }
 
-impl Verdict {
+impl SchemaVerification {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -42,10 +44,14 @@ impl Migrator {
     ///
     /// # Errors
     /// A scratch database that can't be made; migrations that aren't known here.
-    pub async fn verify(&self, place: Option<&Connector>, listener: &Listener) -> anyhow::Result<Verdict> {
+    pub async fn verify(
+        &self,
+        place: Option<&Connector>,
+        listener: &MigrationListener,
+    ) -> anyhow::Result<SchemaVerification> {
         let client = self.connect().await?;
         let states = self.states(&client).await?;
-        let problems: Vec<Problem> = states.iter().flat_map(State::problems).collect();
+        let problems: Vec<Problem> = states.iter().flat_map(SetState::problems).collect();
         if let Some(newer) = problems.iter().find(|problem| problem.drift == Drift::Newer) {
             anyhow::bail!("{newer}: verify with the one that applied it");
         }
@@ -61,7 +67,9 @@ impl Migrator {
         let found = catalog::read(&client, self.settings.program).await?;
         let sets: Vec<Set> = states.iter().map(applied).collect();
         let patience = self.settings.patience;
-        listener(&Event::Began("compare with what the migrations make".to_owned()));
+        listener(&MigrationEvent::Began(
+            "compare with what the migrations make".to_owned(),
+        ));
         let began = Instant::now();
         let expected = scratch::with(
             self.settings.program.name,
@@ -71,15 +79,20 @@ impl Migrator {
             async |scratch| self.on_scratch(scratch, sets).await,
         )
         .await?;
-        listener(&Event::Done(began.elapsed()));
-        Ok(Verdict {
+        listener(&MigrationEvent::Done(began.elapsed()));
+        let differences = compare(&expected, &found, self.settings.program.late.as_ref());
+        Ok(SchemaVerification {
             problems,
-            differences: compare(&expected, &found),
-            fix_plan: mend::script(&expected, &found),
+            fix_plan: mend::script(&expected, &found, &differences),
+            differences,
         })
     }
 
-    async fn on_scratch(&self, scratch: &Connector, sets: Vec<Set>) -> anyhow::Result<Vec<catalog::Thing>> {
+    async fn on_scratch(
+        &self,
+        scratch: &Connector,
+        sets: Vec<Set>,
+    ) -> anyhow::Result<Vec<catalog::SchemaObject>> {
         let mut settings = self.settings.clone();
         settings.scope = settings.program.sets.to_vec();
         settings.only = None;
@@ -96,7 +109,7 @@ impl Migrator {
             sets,
         };
         // What it says of its migrations is of interest to nobody here.
-        let session = Session::open(&migrator, &|_| {}, false).await?;
+        let session = MigrationRun::open(&migrator, &|_| {}, false).await?;
         session.up(Until::Head, None).await?;
         let client = session.close().await?;
         catalog::read(&client, self.settings.program).await
@@ -104,7 +117,7 @@ impl Migrator {
 }
 
 /// The set with those migrations only that were applied.
-fn applied(state: &State<'_>) -> Set {
+fn applied(state: &SetState<'_>) -> Set {
     let mut set = state.set.clone();
     set.steps.retain(|step| state.has(step.version()));
     set

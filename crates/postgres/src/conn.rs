@@ -27,7 +27,7 @@ use super::{
 const BEGIN: &str =
     "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
-/// For statements whose plan should know their parameters.
+/// The beginning of a transaction for statements whose plan should know their parameters.
 const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 
 /// A connection, checked out of the pool.

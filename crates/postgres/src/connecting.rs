@@ -26,7 +26,7 @@ const NOTICE_LOSS: [&str; 2] = [
 const SETTING_UP: Duration = Duration::from_secs(5);
 
 /// Makes a pool's connections.
-pub(super) struct Connecting {
+pub(super) struct PoolConnector {
     pub(super) connector: Connector,
     /// What each must run first; empty behind a pooler, where nothing may be set in a session.
     pub(super) settings: String,
@@ -34,7 +34,7 @@ pub(super) struct Connecting {
 
 /// What [`deadpool_postgres::Manager::from_connect`] takes. The manager's own `Config` isn't used: it can't say all that the URL
 /// does.
-impl deadpool_postgres::Connect for Connecting {
+impl deadpool_postgres::Connect for PoolConnector {
     fn connect(
         &self,
         _config: &Config,

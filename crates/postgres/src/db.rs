@@ -21,11 +21,12 @@ use tokio::{
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use super::{
-    Conn, Sql, Tx,
+    Sql, Tx,
+    conn::Conn,
     connect::{self, Connector},
-    connecting::Connecting,
+    connecting::PoolConnector,
 };
-use crate::progress::{Attempt, Progress};
+use crate::attempts::{AttemptRecord, OpenAttempt};
 
 /// The parameters of a statement.
 pub type Params<'a> = [&'a (dyn ToSql + Sync)];
@@ -124,10 +125,10 @@ pub struct Db {
     /// How long a statement may take, where nobody's deadline ends it: that of background work.
     pub(super) limit: Option<Duration>,
     /// What background work asks of the database, by which health sees that it gets nowhere.
-    progress: Progress,
+    progress: AttemptRecord,
     /// Whether what is asked here is part of that.
     is_followed: bool,
-    /// Of searches and reports.
+    /// The permits of searches and reports.
     heavy: Arc<Semaphore>,
     /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
     siblings: Arc<Mutex<Vec<Pool>>>,
@@ -156,7 +157,7 @@ impl Db {
             options: Arc::new(options),
             reachable: Arc::new(watch::Sender::new(true)),
             limit: None,
-            progress: Progress::default(),
+            progress: AttemptRecord::default(),
             is_followed: false,
             heavy: Arc::new(Semaphore::new(heavy)),
         })
@@ -210,11 +211,11 @@ impl Db {
 
     /// What background work is asking of the database.
     #[must_use]
-    pub fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &AttemptRecord {
         &self.progress
     }
 
-    pub(super) fn attempt(&self) -> Option<Attempt> {
+    pub(super) fn attempt(&self) -> Option<OpenAttempt> {
         self.is_followed.then(|| self.progress.begin())
     }
 
@@ -235,7 +236,7 @@ impl Db {
     }
 
     /// Closes the connections that nobody uses, of all pools to this database.
-    pub fn close_idle(&self) {
+    pub(crate) fn close_idle(&self) {
         for pool in self.siblings().iter() {
             pool.retain(|_, _| false);
         }
@@ -254,7 +255,7 @@ impl Db {
             // No query before a use: a closed connection is known as closed, and a read is run again.
             recycling_method: RecyclingMethod::Fast,
         };
-        let connecting = Connecting {
+        let connecting = PoolConnector {
             connector: connector.clone(),
             // Behind a pooler nothing may be set in a session, and nothing is prepared.
             settings: if options.pooled { String::new() } else { settings },

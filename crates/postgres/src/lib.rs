@@ -4,7 +4,7 @@
 //! - [`url`] reads what people paste, as libpq would; [`tls`] does what each `sslmode` means.
 //! - [`connect`] makes a connection of it: over several hosts, again and again while a server is away; and says what an
 //!   error means.
-//! - [`db`] is the pool, and the only way to run a statement ([`Sql`]), on a connection ([`Conn`]) or in a transaction
+//! - [`db`] is the pool, and the only way to run a statement ([`Sql`]), on a connection ([`Conn`](conn::Conn)) or in a transaction
 //!   ([`Tx`]). What is abandoned is cancelled, and a connection that fell silent is left.
 //!
 //! ```no_run
@@ -28,16 +28,24 @@
 //! println!("{}", rows[0].get::<_, String>(0));
 //! # Ok(()) }
 //! ```
+//!
+//! # What it promises
+//!
+//! - A URL that a provider's console shows works as pasted; what would be unsafe to ignore is refused, and no error shows a
+//!   value of it.
+//! - A read is run again where its connection turns out to be broken; a write never is.
+//! - A statement that nobody waits for any more is cancelled in the server.
 
+mod attempts;
 mod conn;
 pub mod connect;
 mod connecting;
 pub mod db;
-mod progress;
 pub mod sql;
-pub mod tls;
+mod tls;
 pub mod url;
 
-pub use conn::{Conn, Tx};
+pub use conn::Tx;
 pub use db::{Db, DbError, DbOptions};
 pub use sql::{Sql, Time};
+pub use tls::TlsError;

@@ -14,7 +14,7 @@ use tonic_prost::ProstDecoder;
 
 /// Encodes `T` and decodes `U`.
 #[derive(Clone, Copy, Debug)]
-pub struct Codec<T, U>(PhantomData<(T, U)>);
+pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {
@@ -29,11 +29,11 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = Exact<T>;
+    type Encoder = ExactEncoder<T>;
     type Decoder = ProstDecoder<U>;
 
-    fn encoder(&mut self) -> Exact<T> {
-        Exact(PhantomData)
+    fn encoder(&mut self) -> ExactEncoder<T> {
+        ExactEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> ProstDecoder<U> {
@@ -43,9 +43,9 @@ where
 
 /// Encodes `T`.
 #[derive(Clone, Copy, Debug)]
-pub struct Exact<T>(PhantomData<T>);
+pub(crate) struct ExactEncoder<T>(PhantomData<T>);
 
-impl<T: Message> Encoder for Exact<T> {
+impl<T: Message> Encoder for ExactEncoder<T> {
     type Item = T;
     type Error = Status;
 

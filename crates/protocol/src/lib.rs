@@ -1,6 +1,9 @@
 //! The contract of chatledger, `proto/` at the top of the repository, compiled once for all who speak it: the service, the
 //! load tester, and tests. `proto/` is where every element is described; what is here is generated.
 //!
+//! The build (`build.rs`) compiles the files with protox, so no protoc is needed, and gives tonic the codec of this crate
+//! (`codec`), which encodes a message into a buffer of its size. [`DESCRIPTORS`] is the same contract as data.
+//!
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! use chatledger_protocol::{CreateSessionRequest, session_service_client::SessionServiceClient};
@@ -21,3 +24,32 @@ pub use generated::*;
 
 /// The descriptors of the contract, for reflection and for whoever walks messages by them.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn the_descriptors_say_which_methods_are_streamed() {
+        let set = prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
+        let files = set.file.iter().filter(|file| file.package() == "chatledger.v1");
+        let mut services = files.flat_map(|file| &file.service);
+        let messages = services.find(|service| service.name() == "MessageService");
+        let methods = &messages.expect("the service of messages").method;
+        let streamed = methods.iter().filter(|method| method.client_streaming());
+        let names: Vec<&str> = streamed.map(|method| method.name()).collect();
+        assert_eq!(names, ["StreamAppendMessages"]);
+    }
+
+    #[test]
+    fn a_message_is_what_its_bytes_say() {
+        let request = CreateSessionRequest {
+            title: Some("a title".to_owned()),
+            ..CreateSessionRequest::default()
+        };
+        let bytes = request.encode_to_vec();
+        assert_eq!(CreateSessionRequest::decode(bytes.as_slice()), Ok(request));
+    }
+}

@@ -15,15 +15,15 @@ use chatledger::domain::{
 
 /// What is checked against.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
+pub(super) struct RecordRules<'a> {
     pub(super) limits: &'a Limits,
     pub(super) now: Timestamp,
 }
 
 /// All that is wrong with a record, by field.
-pub(super) struct Wrong(Vec<Violation>);
+pub(super) struct RecordFaults(Vec<Violation>);
 
-impl Wrong {
+impl RecordFaults {
     /// The fields; the same for all that are wrong alike.
     pub(super) fn reason(&self) -> String {
         let mut fields: Vec<&str> = self.0.iter().map(|wrong| bare(&wrong.field)).collect();
@@ -48,18 +48,18 @@ fn bare(field: &str) -> &str {
     field.split('[').next().unwrap_or(field)
 }
 
-impl<'a> Rules<'a> {
-    fn check<T>(self, read: impl FnOnce(&mut Check<'a>) -> T) -> Result<T, Wrong> {
+impl<'a> RecordRules<'a> {
+    fn check<T>(self, read: impl FnOnce(&mut Check<'a>) -> T) -> Result<T, RecordFaults> {
         let mut check = Check::new(self.limits, self.now);
         let value = read(&mut check);
         check.finish(value).map_err(|error| match error {
-            Error::Invalid(violations) => Wrong(violations),
+            Error::Invalid(violations) => RecordFaults(violations),
             // A check has no other error.
-            _ => Wrong(Vec::new()),
+            _ => RecordFaults(Vec::new()),
         })
     }
 
-    pub(super) fn user(self, record: &UserRecord) -> Result<(), Wrong> {
+    pub(super) fn user(self, record: &UserRecord) -> Result<(), RecordFaults> {
         let at = |name| FieldPath::ROOT.field(name);
         self.check(|check| {
             user::check_email(check, &at("email"), &record.email);
@@ -72,7 +72,7 @@ impl<'a> Rules<'a> {
         })
     }
 
-    pub(super) fn profile(self, record: &ProfileRecord) -> Result<ProfileFields, Wrong> {
+    pub(super) fn profile(self, record: &ProfileRecord) -> Result<ProfileFields, RecordFaults> {
         self.check(|check| {
             let fields = ProfileFields {
                 software_background: record.software_background.clone(),
@@ -87,7 +87,7 @@ impl<'a> Rules<'a> {
         })
     }
 
-    pub(super) fn document(self, record: &DocumentRecord) -> Result<NewDocument, Wrong> {
+    pub(super) fn document(self, record: &DocumentRecord) -> Result<NewDocument, RecordFaults> {
         self.check(|check| {
             let text = |field: &Option<String>| field.clone().unwrap_or_default();
             let document = NewDocument {
@@ -103,7 +103,7 @@ impl<'a> Rules<'a> {
         })
     }
 
-    pub(super) fn session(self, record: &SessionRecord) -> Result<JsonObject, Wrong> {
+    pub(super) fn session(self, record: &SessionRecord) -> Result<JsonObject, RecordFaults> {
         self.check(|check| {
             if let Some(title) = &record.title {
                 session::check_title(check, &FieldPath::ROOT.field("title"), title);
@@ -113,7 +113,11 @@ impl<'a> Rules<'a> {
     }
 
     /// A message. One without a time gets `default`'s, and none is in the future.
-    pub(super) fn message(self, record: &MessageRecord, default: Timestamp) -> Result<NewMessage, Wrong> {
+    pub(super) fn message(
+        self,
+        record: &MessageRecord,
+        default: Timestamp,
+    ) -> Result<NewMessage, RecordFaults> {
         self.check(|check| {
             let role = Role::parse(&record.role).unwrap_or_else(|| {
                 check.violation(
@@ -148,7 +152,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// With an index each: its own, or the next that is free where it has none that can be kept.
+/// The citations with an index each: its own, or the next that is free where it has none that can be kept.
 fn citations(record: &MessageRecord) -> Vec<Citation> {
     let mut taken = std::collections::HashSet::new();
     let mut citations: Vec<Citation> = record

@@ -6,22 +6,26 @@ use std::io::Write;
 use anyhow::{Context, bail};
 
 use super::{
-    progress::Progress,
+    progress::TransferProgress,
     record::Record,
-    source::{Item, Source},
+    source::{Source, SourceItem},
 };
 
 /// Writes all that the source has, and answers how many records that were.
 ///
 /// # Errors
 /// The source can't be read, a row can't be written as a record, or the output fails.
-pub async fn run(source: &mut Source, output: &mut impl Write, progress: &Progress) -> anyhow::Result<u64> {
+pub async fn export(
+    source: &mut Source,
+    output: &mut impl Write,
+    progress: &TransferProgress,
+) -> anyhow::Result<u64> {
     let mut records = 0;
     while let Some(item) = source.next().await? {
         let record = match item {
-            Item::Record(record) => record,
+            SourceItem::Record(record) => record,
             // Nothing is left out of an export without a word.
-            Item::Lost { kind, key, reason } => bail!("a row of {} ({key}): {reason}", kind.plural()),
+            SourceItem::Lost { kind, key, reason } => bail!("a row of {} ({key}): {reason}", kind.plural()),
         };
         serde_json::to_writer(&mut *output, &record).context("writing")?;
         output.write_all(b"\n").context("writing")?;

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    check::{Rules, Wrong},
-    progress::Progress,
-    record::{Kind, Record, SessionRecord, merged},
-    report::{Notice, Report},
-    source::{Item, Source, key_of},
+    check::{RecordFaults, RecordRules},
+    progress::TransferProgress,
+    record::{Record, RecordKind, SessionRecord, merged},
+    report::{ImportReport, Notice},
+    source::{Source, SourceItem, key_of},
     tally::{self, Tally},
-    target::Target,
+    target::ImportTarget,
 };
 use chatledger::{
     auth::{Caller, is_affordable},
@@ -31,21 +31,21 @@ const CHUNK_BYTES: usize = 8 << 20;
 const SESSIONS_AT_A_TIME: usize = 1000;
 
 /// An import under way.
-pub struct Import {
-    pub(super) target: Target,
+pub struct ImportRun {
+    pub(super) target: ImportTarget,
     scope: Scope,
     pub(super) limits: Limits,
     pub(super) now: Timestamp,
     /// What it did so far.
-    pub report: Report,
+    pub report: ImportReport,
     /// Users who are somebody else in the target, since that one has their email.
     merged: HashMap<Uuid, Uuid>,
-    pub(super) sessions: HashMap<Uuid, Seen>,
+    pub(super) sessions: HashMap<Uuid, SourceSession>,
 }
 
 /// A session that the source has.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(crate) struct SourceSession {
     pub(super) tally: Tally,
     updated_at: Option<Timestamp>,
     /// The time of a message that has none: the one before it, or the session's own.
@@ -55,16 +55,16 @@ pub(super) struct Seen {
 /// What is stored together.
 #[derive(Default)]
 struct Chunk {
-    items: Vec<Item>,
+    items: Vec<SourceItem>,
     bytes: usize,
 }
 
-impl Import {
+impl ImportRun {
     /// An import into a database that has the scope's schema.
     #[must_use]
-    pub fn new(db: Db, scope: Scope, limits: Limits, report: Report) -> Import {
-        Import {
-            target: Target {
+    pub fn new(db: Db, scope: Scope, limits: Limits, report: ImportReport) -> ImportRun {
+        ImportRun {
+            target: ImportTarget {
                 db,
                 caller: Caller::local_service(None),
             },
@@ -81,7 +81,7 @@ impl Import {
     ///
     /// # Errors
     /// The source can't be read, or the target can't be written. What was stored until then is kept.
-    pub async fn run(&mut self, source: &mut Source, progress: &Progress) -> anyhow::Result<()> {
+    pub async fn run(&mut self, source: &mut Source, progress: &TransferProgress) -> anyhow::Result<()> {
         let mut chunk = fill(source).await?;
         while !chunk.items.is_empty() {
             let (stored, next) = tokio::join!(self.store(chunk, progress), fill(source));
@@ -91,11 +91,11 @@ impl Import {
         }
         if let Source::Tables(tables) = source {
             let lost = tables.lost_citations().await?;
-            self.report.of(Kind::Citation).read += lost;
+            self.report.of(RecordKind::Citation).read += lost;
             for _ in 0..lost {
                 self.report.note(
                     Notice::Skipped,
-                    Kind::Citation,
+                    RecordKind::Citation,
                     "",
                     "its message does not exist",
                     "",
@@ -125,13 +125,13 @@ impl Import {
         Ok(())
     }
 
-    async fn store(&mut self, chunk: Chunk, progress: &Progress) -> anyhow::Result<()> {
+    async fn store(&mut self, chunk: Chunk, progress: &TransferProgress) -> anyhow::Result<()> {
         let (mut documents, mut users, mut profiles) = (Vec::new(), Vec::new(), Vec::new());
         let (mut sessions, mut messages) = (Vec::new(), Vec::new());
         for item in chunk.items {
             let record = match item {
-                Item::Record(record) => record,
-                Item::Lost { kind, key, reason } => {
+                SourceItem::Record(record) => record,
+                SourceItem::Lost { kind, key, reason } => {
                     self.report.of(kind).read += 1;
                     self.report.note(Notice::Skipped, kind, &key, &reason, "")?;
                     continue;
@@ -139,7 +139,7 @@ impl Import {
             };
             self.report.of(record.kind()).read += 1;
             let kept = match record.kind() {
-                Kind::User | Kind::Profile => self.scope.has_auth(),
+                RecordKind::User | RecordKind::Profile => self.scope.has_auth(),
                 _ => self.scope.has_chat(),
             };
             if !kept {
@@ -172,15 +172,20 @@ impl Import {
         Ok(())
     }
 
-    fn rules(&self) -> Rules<'_> {
-        Rules {
+    fn rules(&self) -> RecordRules<'_> {
+        RecordRules {
             limits: &self.limits,
             now: self.now,
         }
     }
 
     /// What of a record has no place here.
-    pub(super) fn note_left_out(&mut self, kind: Kind, key: &str, names: &[String]) -> anyhow::Result<()> {
+    pub(super) fn note_left_out(
+        &mut self,
+        kind: RecordKind,
+        key: &str,
+        names: &[String],
+    ) -> anyhow::Result<()> {
         if names.is_empty() {
             return Ok(());
         }
@@ -188,7 +193,7 @@ impl Import {
         self.report.note(Notice::Changed, kind, key, &reason, "")
     }
 
-    fn skip(&mut self, kind: Kind, key: &str, wrong: &Wrong) -> anyhow::Result<()> {
+    fn skip(&mut self, kind: RecordKind, key: &str, wrong: &RecordFaults) -> anyhow::Result<()> {
         self.report
             .note(Notice::Skipped, kind, key, &wrong.reason(), &wrong.detail())
     }
@@ -196,21 +201,21 @@ impl Import {
     async fn store_documents(&mut self, records: Vec<super::record::DocumentRecord>) -> anyhow::Result<()> {
         let mut rows = Vec::new();
         for record in records {
-            self.note_left_out(Kind::Document, &record.id, &record.left_out)?;
+            self.note_left_out(RecordKind::Document, &record.id, &record.left_out)?;
             match self.rules().document(&record) {
                 Ok(document) => rows.push((record, document)),
-                Err(wrong) => self.skip(Kind::Document, &record.id, &wrong)?,
+                Err(wrong) => self.skip(RecordKind::Document, &record.id, &wrong)?,
             }
         }
         if rows.is_empty() {
             return Ok(());
         }
         let stored = self.target.documents(&rows).await?.len();
-        self.count(Kind::Document, rows.len(), stored);
+        self.count(RecordKind::Document, rows.len(), stored);
         Ok(())
     }
 
-    fn count(&mut self, kind: Kind, all: usize, stored: usize) {
+    fn count(&mut self, kind: RecordKind, all: usize, stored: usize) {
         let counts = self.report.of(kind);
         counts.stored += stored as u64;
         counts.already += (all - stored.min(all)) as u64;
@@ -219,7 +224,7 @@ impl Import {
     async fn store_users(&mut self, records: Vec<super::record::UserRecord>) -> anyhow::Result<()> {
         let mut rows = Vec::new();
         for mut record in records {
-            self.note_left_out(Kind::User, &record.id.to_string(), &record.left_out)?;
+            self.note_left_out(RecordKind::User, &record.id.to_string(), &record.left_out)?;
             if record
                 .hashed_password
                 .as_deref()
@@ -227,12 +232,17 @@ impl Import {
             {
                 record.hashed_password = None;
                 let reason = "its password hash asks for more work than a server does; it was left out";
-                self.report
-                    .note(Notice::Changed, Kind::User, &record.id.to_string(), reason, "")?;
+                self.report.note(
+                    Notice::Changed,
+                    RecordKind::User,
+                    &record.id.to_string(),
+                    reason,
+                    "",
+                )?;
             }
             match self.rules().user(&record) {
                 Ok(()) => rows.push(record),
-                Err(wrong) => self.skip(Kind::User, &record.id.to_string(), &wrong)?,
+                Err(wrong) => self.skip(RecordKind::User, &record.id.to_string(), &wrong)?,
             }
         }
         if rows.is_empty() {
@@ -253,17 +263,27 @@ impl Import {
                     self.merged.insert(user.id, id);
                     let reason = "another user has this email; what is this user's becomes that one's";
                     let detail = format!("user {id}");
-                    self.report
-                        .note(Notice::Skipped, Kind::User, &user.id.to_string(), reason, &detail)?;
+                    self.report.note(
+                        Notice::Skipped,
+                        RecordKind::User,
+                        &user.id.to_string(),
+                        reason,
+                        &detail,
+                    )?;
                 }
                 None => {
                     let reason = "another user has this id or external id";
-                    self.report
-                        .note(Notice::Skipped, Kind::User, &user.id.to_string(), reason, "")?;
+                    self.report.note(
+                        Notice::Skipped,
+                        RecordKind::User,
+                        &user.id.to_string(),
+                        reason,
+                        "",
+                    )?;
                 }
             }
         }
-        let counts = self.report.of(Kind::User);
+        let counts = self.report.of(RecordKind::User);
         counts.stored += stored.len() as u64;
         counts.already += already;
         Ok(())
@@ -275,7 +295,7 @@ impl Import {
             record.user_id = *self.merged.get(&record.user_id).unwrap_or(&record.user_id);
             match self.rules().profile(&record) {
                 Ok(fields) => rows.push((record, fields)),
-                Err(wrong) => self.skip(Kind::Profile, &record.user_id.to_string(), &wrong)?,
+                Err(wrong) => self.skip(RecordKind::Profile, &record.user_id.to_string(), &wrong)?,
             }
         }
         if rows.is_empty() {
@@ -285,11 +305,11 @@ impl Import {
         let known = self.target.known_users(&ids).await?;
         let stored = self.target.profiles(&rows).await?.len();
         let there = ids.iter().filter(|id| known.contains(id)).count();
-        self.count(Kind::Profile, there, stored);
+        self.count(RecordKind::Profile, there, stored);
         for id in ids.iter().filter(|id| !known.contains(id)) {
             self.report.note(
                 Notice::Skipped,
-                Kind::Profile,
+                RecordKind::Profile,
                 &id.to_string(),
                 "its user is not there",
                 "",
@@ -306,7 +326,7 @@ impl Import {
             self.shorten_title(&mut record)?;
             match self.rules().session(&record) {
                 Ok(metadata) => rows.push((record, metadata)),
-                Err(wrong) => self.skip(Kind::Session, &record.id.to_string(), &wrong)?,
+                Err(wrong) => self.skip(RecordKind::Session, &record.id.to_string(), &wrong)?,
             }
         }
         if rows.is_empty() {
@@ -318,15 +338,20 @@ impl Import {
         for (record, _) in &rows {
             if !there.contains_key(&record.id) {
                 let reason = "another tenant has this id";
-                self.report
-                    .note(Notice::Skipped, Kind::Session, &record.id.to_string(), reason, "")?;
+                self.report.note(
+                    Notice::Skipped,
+                    RecordKind::Session,
+                    &record.id.to_string(),
+                    reason,
+                    "",
+                )?;
                 continue;
             }
-            self.count(Kind::Session, 1, usize::from(stored.contains(&record.id)));
-            let seen = Seen {
+            self.count(RecordKind::Session, 1, usize::from(stored.contains(&record.id)));
+            let seen = SourceSession {
                 updated_at: record.updated_at,
                 last_time: record.created_at,
-                ..Seen::default()
+                ..SourceSession::default()
             };
             self.sessions.entry(record.id).or_insert(seen);
         }
@@ -348,8 +373,13 @@ impl Import {
         record.metadata = merged(record.metadata.take(), [("title".to_owned(), whole)].into());
         record.title = Some(short);
         let reason = "its title is too long: it was cut, and is whole in the metadata";
-        self.report
-            .note(Notice::Changed, Kind::Session, &record.id.to_string(), reason, "")
+        self.report.note(
+            Notice::Changed,
+            RecordKind::Session,
+            &record.id.to_string(),
+            reason,
+            "",
+        )
     }
 
     /// Which of the sessions' users there are.
@@ -377,7 +407,7 @@ impl Import {
         let reason = "its user is not there: it is nobody's now, and names the user in its metadata";
         self.report.note(
             Notice::Changed,
-            Kind::Session,
+            RecordKind::Session,
             &record.id.to_string(),
             reason,
             &format!("user {user}"),
@@ -389,7 +419,7 @@ async fn fill(source: &mut Source) -> anyhow::Result<Chunk> {
     let mut chunk = Chunk::default();
     while chunk.items.len() < CHUNK_RECORDS && chunk.bytes < CHUNK_BYTES {
         let Some(item) = source.next().await? else { break };
-        if let Item::Record(Record::Message(message)) = &item {
+        if let SourceItem::Record(Record::Message(message)) = &item {
             chunk.bytes += message.weight();
         }
         chunk.items.push(item);

@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    check::Rules,
-    import::Import,
-    record::{CitationRecord, Kind, MessageRecord},
+    check::RecordRules,
+    import::ImportRun,
+    record::{CitationRecord, MessageRecord, RecordKind},
     report::Notice,
-    target::Stored,
+    target::StoredMessage,
 };
 use chatledger::{
     auth::Caller,
@@ -26,13 +26,13 @@ const SHOWN: usize = 60;
 const UNIT_MESSAGES: usize = 500;
 
 /// A message that may be stored.
-struct Ready {
+struct StorableMessage {
     session_id: Uuid,
     message: NewMessage,
     deleted_at: Option<Timestamp>,
 }
 
-impl Import {
+impl ImportRun {
     /// Stores messages, in the order given.
     pub(super) async fn store_messages(&mut self, records: Vec<MessageRecord>) -> anyhow::Result<()> {
         let mut ids: Vec<Uuid> = records.iter().map(|record| record.session_id).collect();
@@ -71,10 +71,10 @@ impl Import {
 
     /// A citation that can't be kept is left out; the message stays.
     fn leave_bad_citations(&mut self, record: &mut MessageRecord) -> anyhow::Result<()> {
-        self.report.of(Kind::Citation).read += record.citations.len() as u64;
+        self.report.of(RecordKind::Citation).read += record.citations.len() as u64;
         let key = format!("of message {} of session {}", record.id, record.session_id);
         for citation in &record.citations {
-            self.note_left_out(Kind::Citation, &key, &citation.left_out)?;
+            self.note_left_out(RecordKind::Citation, &key, &citation.left_out)?;
         }
         let max = self.limits.max_source_id_bytes;
         let is_bad = |citation: &mut CitationRecord| {
@@ -85,7 +85,7 @@ impl Import {
             let reason = "it names no document, or its document_id or chunk_id is too long";
             let detail = citation.document_id.chars().take(SHOWN).collect::<String>();
             self.report
-                .note(Notice::Skipped, Kind::Citation, &key, reason, &detail)?;
+                .note(Notice::Skipped, RecordKind::Citation, &key, reason, &detail)?;
         }
         Ok(())
     }
@@ -96,13 +96,13 @@ impl Import {
         record: &MessageRecord,
         last_seqs: &HashMap<Uuid, i64>,
         given: &mut HashSet<(Uuid, Uuid)>,
-    ) -> anyhow::Result<Option<Ready>> {
+    ) -> anyhow::Result<Option<StorableMessage>> {
         let session_id = record.session_id;
         let key = format!("{} of session {session_id}", record.id);
         let mut wrong = |reason: &str, detail: &str| {
-            self.report.of(Kind::Citation).skipped += record.citations.len() as u64;
+            self.report.of(RecordKind::Citation).skipped += record.citations.len() as u64;
             self.report
-                .note(Notice::Skipped, Kind::Message, &key, reason, detail)
+                .note(Notice::Skipped, RecordKind::Message, &key, reason, detail)
         };
         if !last_seqs.contains_key(&session_id) {
             return wrong("its session is not there", "").map(|()| None);
@@ -112,7 +112,7 @@ impl Import {
         }
         let seen = self.sessions.entry(session_id).or_default();
         let default = seen.last_time.unwrap_or(self.now);
-        let rules = Rules {
+        let rules = RecordRules {
             limits: &self.limits,
             now: self.now,
         };
@@ -127,9 +127,9 @@ impl Import {
                 Some(_) => "its time is in the future: it got the present",
             };
             self.report
-                .note(Notice::Changed, Kind::Message, &key, reason, "")?;
+                .note(Notice::Changed, RecordKind::Message, &key, reason, "")?;
         }
-        Ok(Some(Ready {
+        Ok(Some(StorableMessage {
             session_id,
             message,
             deleted_at: record.deleted_at,
@@ -139,13 +139,13 @@ impl Import {
     /// What is stored already, by place: asked only where the session has messages.
     async fn stored(
         &self,
-        ready: &[Ready],
+        ready: &[StorableMessage],
         last_seqs: &HashMap<Uuid, i64>,
-    ) -> anyhow::Result<HashMap<usize, Stored>> {
+    ) -> anyhow::Result<HashMap<usize, StoredMessage>> {
         let (mut places, mut messages) = (Vec::new(), Vec::new());
         for (
             place,
-            Ready {
+            StorableMessage {
                 session_id, message, ..
             },
         ) in ready.iter().enumerate()
@@ -165,7 +165,7 @@ impl Import {
             .collect())
     }
 
-    fn tally(&mut self, ready: &Ready, stored: Option<Stored>) -> anyhow::Result<()> {
+    fn tally(&mut self, ready: &StorableMessage, stored: Option<StoredMessage>) -> anyhow::Result<()> {
         let message = &ready.message;
         let citations = message.citations.len();
         let tally = &mut self.sessions.entry(ready.session_id).or_default().tally;
@@ -177,15 +177,15 @@ impl Import {
         }
         let Some(stored) = stored else { return Ok(()) };
         if deleted || stored.same {
-            self.report.of(Kind::Message).already += 1;
-            self.report.of(Kind::Citation).already += citations as u64;
+            self.report.of(RecordKind::Message).already += 1;
+            self.report.of(RecordKind::Citation).already += citations as u64;
             return Ok(());
         }
         let key = format!("{} of session {}", message.id, ready.session_id);
-        self.report.of(Kind::Citation).skipped += citations as u64;
+        self.report.of(RecordKind::Citation).skipped += citations as u64;
         self.report.note(
             Notice::Conflict,
-            Kind::Message,
+            RecordKind::Message,
             &key,
             "it is stored with other content, which is kept",
             "",
@@ -202,14 +202,15 @@ impl Import {
             match outcome {
                 Ok(_) => {
                     let citations: usize = unit.messages.iter().map(|message| message.citations.len()).sum();
-                    self.report.of(Kind::Message).stored += unit.messages.len() as u64;
-                    self.report.of(Kind::Citation).stored += citations as u64;
+                    self.report.of(RecordKind::Message).stored += unit.messages.len() as u64;
+                    self.report.of(RecordKind::Citation).stored += citations as u64;
                 }
                 // Somebody else is at work in this session.
                 Err(Error::MessageIdReused(why)) => {
                     for message in &unit.messages {
                         let key = format!("{} of session {}", message.id, unit.session_id);
-                        self.report.note(Notice::Conflict, Kind::Message, &key, why, "")?;
+                        self.report
+                            .note(Notice::Conflict, RecordKind::Message, &key, why, "")?;
                     }
                 }
                 Err(error) => return Err(anyhow!("session {}: {error}", unit.session_id)),
@@ -220,7 +221,7 @@ impl Import {
 }
 
 /// Behind the messages of the same session, as long as there is room in the unit.
-fn add_to(units: &mut Vec<Unit>, caller: &Caller, ready: Ready) {
+fn add_to(units: &mut Vec<Unit>, caller: &Caller, ready: StorableMessage) {
     if let Some(unit) = units.last_mut()
         && unit.session_id == ready.session_id
         && unit.messages.len() < UNIT_MESSAGES

@@ -10,26 +10,26 @@ const BYTES: &str = "{msg} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, {e
 const UNKNOWN: &str = "{msg} {human_pos} messages, {per_sec}";
 
 /// A progress bar.
-pub struct Progress {
+pub struct TransferProgress {
     bar: ProgressBar,
     in_bytes: bool,
 }
 
-impl Progress {
+impl TransferProgress {
     /// Shows nothing.
     #[must_use]
-    pub fn hidden() -> Progress {
-        Progress {
+    pub fn hidden() -> TransferProgress {
+        TransferProgress {
             bar: ProgressBar::hidden(),
             in_bytes: false,
         }
     }
 
-    /// For a source: by messages, or by bytes of a file.
+    /// The progress over a source: by messages, or by bytes of a file.
     ///
     /// # Errors
     /// The source can't be read.
-    pub async fn of(source: &Source, what: &'static str) -> anyhow::Result<Progress> {
+    pub async fn of(source: &Source, what: &'static str) -> anyhow::Result<TransferProgress> {
         let (length, template, in_bytes) = match source {
             Source::Tables(tables) => (Some(tables.count().await?), MESSAGES, false),
             Source::Lines(lines) => match lines.length {
@@ -39,7 +39,7 @@ impl Progress {
         };
         let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
         bar.set_style(ProgressStyle::with_template(template)?.progress_chars("=> "));
-        Ok(Progress {
+        Ok(TransferProgress {
             bar: bar.with_message(what),
             in_bytes,
         })

@@ -12,7 +12,7 @@ use chatledger::domain::{citation, message};
 /// A record. Its JSON has the field `type`: the variant's name in lower case.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Record {
+pub(crate) enum Record {
     /// A document's metadata.
     Document(DocumentRecord),
     /// A user.
@@ -28,7 +28,7 @@ pub enum Record {
 /// A kind of record, as the report counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum RecordKind {
     /// A document's metadata.
     Document,
     /// A user.
@@ -43,37 +43,37 @@ pub enum Kind {
     Citation,
 }
 
-impl Kind {
+impl RecordKind {
     /// All kinds, in the order in which they are stored.
-    pub const ALL: [Kind; 6] = [
-        Kind::Document,
-        Kind::User,
-        Kind::Profile,
-        Kind::Session,
-        Kind::Message,
-        Kind::Citation,
+    pub const ALL: [RecordKind; 6] = [
+        RecordKind::Document,
+        RecordKind::User,
+        RecordKind::Profile,
+        RecordKind::Session,
+        RecordKind::Message,
+        RecordKind::Citation,
     ];
 
     /// The plural, for people.
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
-            Kind::Document => "documents",
-            Kind::User => "users",
-            Kind::Profile => "profiles",
-            Kind::Session => "sessions",
-            Kind::Message => "messages",
-            Kind::Citation => "citations",
+            RecordKind::Document => "documents",
+            RecordKind::User => "users",
+            RecordKind::Profile => "profiles",
+            RecordKind::Session => "sessions",
+            RecordKind::Message => "messages",
+            RecordKind::Citation => "citations",
         }
     }
 }
 
 /// A JSON object as it was written: its numbers aren't touched.
-pub type Json = Box<RawValue>;
+pub(crate) type Json = Box<RawValue>;
 
 /// A user.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct UserRecord {
+pub(crate) struct UserRecord {
     /// The key.
     pub id: Uuid,
     /// The email.
@@ -96,7 +96,7 @@ pub struct UserRecord {
     pub updated_at: Option<Timestamp>,
     /// What the source's row had that a user has no place for, by name.
     #[serde(skip)]
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -105,7 +105,7 @@ fn yes() -> bool {
 
 /// A user's profile.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct ProfileRecord {
+pub(crate) struct ProfileRecord {
     /// The user.
     pub user_id: Uuid,
     /// What the user knows of software.
@@ -134,7 +134,7 @@ pub struct ProfileRecord {
 
 /// A document's metadata.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct DocumentRecord {
+pub(crate) struct DocumentRecord {
     /// The key that citations use.
     pub id: String,
     /// What people call it.
@@ -158,12 +158,12 @@ pub struct DocumentRecord {
     pub updated_at: Option<Timestamp>,
     /// What the source's row had that a document has no place for, by name.
     #[serde(skip)]
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 /// A session.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct SessionRecord {
+pub(crate) struct SessionRecord {
     /// The key.
     pub id: Uuid,
     /// Whose it is; absent: nobody's.
@@ -183,7 +183,7 @@ pub struct SessionRecord {
 
 /// A message.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct MessageRecord {
+pub(crate) struct MessageRecord {
     /// Its session.
     pub session_id: Uuid,
     /// Unique within the session.
@@ -216,8 +216,7 @@ pub struct MessageRecord {
 
 impl MessageRecord {
     /// The bytes that it holds in memory, about: its own, which becomes a message by and by.
-    #[must_use]
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         message::weight(
             &self.content,
             self.selected_text.as_deref(),
@@ -236,7 +235,7 @@ impl CitationRecord {
 
 /// A source of a message.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct CitationRecord {
+pub(crate) struct CitationRecord {
     /// The number that the message cites it by, from 1; the next free one, where there is none.
     #[serde(default)]
     pub citation_index: Option<i32>,
@@ -250,39 +249,35 @@ pub struct CitationRecord {
     pub score: Option<f64>,
     /// What the source's row had that a citation has no place for, by name.
     #[serde(skip)]
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Record {
     /// Reads one line. (serde's own `tag` would copy every value, and can't read raw JSON.)
-    ///
-    /// # Errors
-    /// What is wrong with the line.
-    pub fn parse(line: &str) -> Result<Record, String> {
+    pub(crate) fn parse(line: &str) -> Result<Record, String> {
         #[derive(Deserialize)]
         struct Tag {
-            r#type: Kind,
+            r#type: RecordKind,
         }
         let Tag { r#type } = parse_as(line)?;
         Ok(match r#type {
-            Kind::Document => Record::Document(parse_as(line)?),
-            Kind::User => Record::User(parse_as(line)?),
-            Kind::Profile => Record::Profile(parse_as(line)?),
-            Kind::Session => Record::Session(parse_as(line)?),
-            Kind::Message => Record::Message(Box::new(parse_as(line)?)),
-            Kind::Citation => return Err("citations travel within their message".to_owned()),
+            RecordKind::Document => Record::Document(parse_as(line)?),
+            RecordKind::User => Record::User(parse_as(line)?),
+            RecordKind::Profile => Record::Profile(parse_as(line)?),
+            RecordKind::Session => Record::Session(parse_as(line)?),
+            RecordKind::Message => Record::Message(Box::new(parse_as(line)?)),
+            RecordKind::Citation => return Err("citations travel within their message".to_owned()),
         })
     }
 
     /// What kind it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> RecordKind {
         match self {
-            Record::Document(_) => Kind::Document,
-            Record::User(_) => Kind::User,
-            Record::Profile(_) => Kind::Profile,
-            Record::Session(_) => Kind::Session,
-            Record::Message(_) => Kind::Message,
+            Record::Document(_) => RecordKind::Document,
+            Record::User(_) => RecordKind::User,
+            Record::Profile(_) => RecordKind::Profile,
+            Record::Session(_) => RecordKind::Session,
+            Record::Message(_) => RecordKind::Message,
         }
     }
 }

@@ -11,14 +11,14 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 
-use super::record::Kind;
+use super::record::RecordKind;
 
 /// How many examples of each reason are shown.
 const EXAMPLES: usize = 3;
 
 /// What became of the records of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Read from the source.
     pub read: u64,
     /// Stored now.
@@ -49,60 +49,60 @@ struct Reason {
 
 /// What the comparison at the end found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Comparison {
+pub struct SideComparison {
     /// Sessions compared.
     pub sessions: u64,
     /// Messages that the source has, of those that were not left out.
-    pub source_messages: u64,
+    pub(crate) source_messages: u64,
     /// Messages that the target has in their places.
-    pub target_messages: u64,
+    pub(crate) target_messages: u64,
     /// Citations that the source has.
-    pub source_citations: u64,
+    pub(crate) source_citations: u64,
     /// Citations that the target has.
-    pub target_citations: u64,
+    pub(crate) target_citations: u64,
     /// Some of the sessions that differ.
-    pub differing: Vec<uuid::Uuid>,
+    pub(crate) differing: Vec<uuid::Uuid>,
     /// How many of them there are.
     pub differences: u64,
 }
 
 /// What an import did.
 #[derive(Default)]
-pub struct Report {
-    counts: BTreeMap<Kind, Counts>,
-    reasons: BTreeMap<(Notice, Kind, String), Reason>,
+pub struct ImportReport {
+    counts: BTreeMap<RecordKind, Counts>,
+    reasons: BTreeMap<(Notice, RecordKind, String), Reason>,
     file: Option<BufWriter<File>>,
     /// What the comparison found, once it is done.
-    pub comparison: Option<Comparison>,
+    pub comparison: Option<SideComparison>,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct ReportLine<'a> {
     notice: Notice,
-    kind: Kind,
+    kind: RecordKind,
     key: &'a str,
     reason: &'a str,
     detail: &'a str,
 }
 
-impl Report {
+impl ImportReport {
     /// A report that also writes every notice to a file, as lines of JSON.
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn new(file: Option<&Path>) -> anyhow::Result<Report> {
+    pub fn new(file: Option<&Path>) -> anyhow::Result<ImportReport> {
         let open = |path: &Path| {
             let file = File::create(path).with_context(|| format!("--report {}", path.display()));
             file.map(BufWriter::new)
         };
-        Ok(Report {
+        Ok(ImportReport {
             file: file.map(open).transpose()?,
-            ..Report::default()
+            ..ImportReport::default()
         })
     }
 
     /// The counts of a kind, to add to.
-    pub fn of(&mut self, kind: Kind) -> &mut Counts {
+    pub(crate) fn of(&mut self, kind: RecordKind) -> &mut Counts {
         self.counts.entry(kind).or_default()
     }
 
@@ -113,7 +113,7 @@ impl Report {
     pub fn note(
         &mut self,
         notice: Notice,
-        kind: Kind,
+        kind: RecordKind,
         key: &str,
         reason: &str,
         detail: &str,
@@ -132,7 +132,7 @@ impl Report {
             entry.examples.push(format!("{key}{detail}"));
         }
         if let Some(file) = &mut self.file {
-            let line = Line {
+            let line = ReportLine {
                 notice,
                 kind,
                 key,
@@ -168,14 +168,14 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ImportReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "{:<10} {:>10} {:>10} {:>14} {:>10}",
             "", "read", "stored", "already there", "skipped"
         )?;
-        for kind in Kind::ALL {
+        for kind in RecordKind::ALL {
             let Some(counts) = self.counts.get(&kind) else {
                 continue;
             };

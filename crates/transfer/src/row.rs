@@ -63,31 +63,28 @@ fn epoch(number: f64) -> Option<Timestamp> {
 }
 
 /// A row: what hasn't been taken of it yet.
-pub struct Row(BTreeMap<String, Json>);
+pub(crate) struct SourceRow(BTreeMap<String, Json>);
 
-impl Row {
+impl SourceRow {
     /// Reads a JSON object; its nulls are as good as absent.
-    ///
-    /// # Errors
-    /// It isn't one.
-    pub fn parse(text: &str) -> Result<Row, String> {
+    pub(crate) fn parse(text: &str) -> Result<SourceRow, String> {
         let mut fields: BTreeMap<String, Json> = parse_as(text)?;
         fields.retain(|_, value| value.get() != "null");
-        Ok(Row(fields))
+        Ok(SourceRow(fields))
     }
 
     /// Takes the first of these fields that is there.
-    pub fn json(&mut self, names: &[&str]) -> Option<Json> {
+    pub(crate) fn json(&mut self, names: &[&str]) -> Option<Json> {
         names.iter().find_map(|name| self.0.remove(*name))
     }
 
-    /// As text; of what is no string, its JSON.
-    pub fn text(&mut self, names: &[&str]) -> Option<String> {
+    /// The field as text; of what is no string, its JSON.
+    pub(crate) fn text(&mut self, names: &[&str]) -> Option<String> {
         self.json(names).map(|value| plain(&value))
     }
 
-    /// As a time. What can't be read as one stays in the row.
-    pub fn time(&mut self, names: &[&str], origin: &Origin) -> Option<Timestamp> {
+    /// The field as a time. What can't be read as one stays in the row.
+    pub(crate) fn time(&mut self, names: &[&str], origin: &Origin) -> Option<Timestamp> {
         let (name, time) = names.iter().find_map(|name| {
             let time = origin.time(&plain(self.0.get(*name)?))?;
             Some((*name, time))
@@ -96,14 +93,14 @@ impl Row {
         Some(time)
     }
 
-    /// As a number.
-    pub fn number<T: std::str::FromStr>(&mut self, names: &[&str]) -> Option<T> {
+    /// The field as a number.
+    pub(crate) fn number<T: std::str::FromStr>(&mut self, names: &[&str]) -> Option<T> {
         self.text(names)?.parse().ok()
     }
 
     /// As whether something is so, in the words that databases and programs have for it. What is none of them
     /// stays in the row.
-    pub fn truth(&mut self, names: &[&str]) -> Option<bool> {
+    pub(crate) fn truth(&mut self, names: &[&str]) -> Option<bool> {
         let (name, truth) = names.iter().find_map(|name| {
             let text = plain(self.0.get(*name)?).trim().to_lowercase();
             let truth = match text.as_str() {
@@ -118,20 +115,17 @@ impl Row {
     }
 
     /// Whether one of these fields is there.
-    #[must_use]
-    pub fn has(&self, names: &[&str]) -> bool {
+    pub(crate) fn has(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.0.contains_key(*name))
     }
 
     /// The names of what nobody has taken.
-    #[must_use]
-    pub fn names(self) -> Vec<String> {
+    pub(crate) fn names(self) -> Vec<String> {
         self.0.into_keys().collect()
     }
 
     /// What nobody has taken.
-    #[must_use]
-    pub fn rest(self) -> BTreeMap<String, Json> {
+    pub(crate) fn rest(self) -> BTreeMap<String, Json> {
         self.0
     }
 }
@@ -179,7 +173,7 @@ mod tests {
             (r#""suspended""#, None),
             ("2", None),
         ] {
-            let mut row = Row::parse(&format!(r#"{{"is_active": {json}}}"#)).expect("a row");
+            let mut row = SourceRow::parse(&format!(r#"{{"is_active": {json}}}"#)).expect("a row");
             assert_eq!(row.truth(&["is_active"]), expected, "{json}");
             assert_eq!(row.has(&["is_active"]), expected.is_none(), "{json}");
         }

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::{
     layouts::{
-        self, Layout, Plan, Read, Rows,
-        chatledger::{self, Part},
+        self, ReadPlan, RowQuery, RowReader, SourceLayout,
+        chatledger::{self, ExportPart},
     },
-    record::{Kind, Record},
-    row::{Origin, Row},
+    record::{Record, RecordKind},
+    row::{Origin, SourceRow},
 };
 use chatledger_postgres::connect::{Connector, describe};
 
@@ -43,13 +43,13 @@ const SHOWN: usize = 80;
 
 /// What a source tells.
 #[derive(Debug)]
-pub enum Item {
+pub(crate) enum SourceItem {
     /// A record.
     Record(Record),
     /// A row that could not be read, or belongs to nothing.
     Lost {
         /// What it would have been.
-        kind: Kind,
+        kind: RecordKind,
         /// How to find it.
         key: String,
         /// Why.
@@ -61,17 +61,14 @@ pub enum Item {
 #[allow(clippy::large_enum_variant)] // there is one of them
 pub enum Source {
     /// A database.
-    Tables(Tables),
+    Tables(TableSource),
     /// Lines of JSON.
-    Lines(Lines),
+    Lines(LineSource),
 }
 
 impl Source {
     /// The next record; `None` at the end.
-    ///
-    /// # Errors
-    /// The source can't be read any further.
-    pub async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<SourceItem>> {
         match self {
             Source::Tables(tables) => tables.next().await,
             Source::Lines(lines) => lines.next().await,
@@ -93,15 +90,15 @@ fn explain(error: tokio_postgres::Error) -> anyhow::Error {
 }
 
 /// A database.
-pub struct Tables {
+pub struct TableSource {
     client: Client,
     /// Which layout it has.
-    pub layout: Layout,
+    pub layout: SourceLayout,
     /// What its integer keys are derived with.
     pub origin: Origin,
     /// What tells it from other databases.
     pub identity: String,
-    plan: Plan,
+    plan: ReadPlan,
     before: VecDeque<Cursor>,
     chats: Option<Chats>,
 }
@@ -113,17 +110,17 @@ struct Chats {
     session: Option<Uuid>,
 }
 
-impl Tables {
+impl TableSource {
     /// Connects, recognizes the layout, and begins to read.
     ///
     /// # Errors
     /// The database can't be reached, or isn't of this layout.
     pub async fn open(
         connector: &Connector,
-        layout: Layout,
+        layout: SourceLayout,
         name: Option<String>,
         time_zone: TimeZone,
-    ) -> anyhow::Result<Tables> {
+    ) -> anyhow::Result<TableSource> {
         let (client, _) = connector.connect().await.map_err(explain)?;
         client.batch_execute(BEGIN).await.map_err(explain)?;
         let identity = identity(&client).await?;
@@ -140,25 +137,29 @@ impl Tables {
     ///
     /// # Errors
     /// It can't be reached.
-    pub async fn open_part(connector: &Connector, part: Part, passwords: bool) -> anyhow::Result<Tables> {
+    pub async fn open_part(
+        connector: &Connector,
+        part: ExportPart,
+        passwords: bool,
+    ) -> anyhow::Result<TableSource> {
         let (client, _) = connector.connect().await.map_err(explain)?;
         client.batch_execute(BEGIN).await.map_err(explain)?;
         let origin = Origin {
             name: String::new(),
             time_zone: TimeZone::UTC,
         };
-        let tables = layouts::Tables::read(&client).await?;
+        let tables = layouts::TableColumns::read(&client).await?;
         let plan = chatledger::plan(&tables, part, passwords);
-        Self::begin(client, Layout::Chatledger, origin, String::new(), plan).await
+        Self::begin(client, SourceLayout::Chatledger, origin, String::new(), plan).await
     }
 
     async fn begin(
         client: Client,
-        layout: Layout,
+        layout: SourceLayout,
         origin: Origin,
         identity: String,
-        mut plan: Plan,
-    ) -> anyhow::Result<Tables> {
+        mut plan: ReadPlan,
+    ) -> anyhow::Result<TableSource> {
         let mut before = VecDeque::new();
         for (i, rows) in std::mem::take(&mut plan.before).into_iter().enumerate() {
             before.push_back(Cursor::declare(&client, format!("before_{i}"), rows).await?);
@@ -171,7 +172,7 @@ impl Tables {
             }),
             None => None,
         };
-        Ok(Tables {
+        Ok(TableSource {
             client,
             layout,
             origin,
@@ -191,10 +192,7 @@ impl Tables {
     }
 
     /// How many citations name a message that isn't there.
-    ///
-    /// # Errors
-    /// They can't be counted.
-    pub async fn lost_citations(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn lost_citations(&self) -> anyhow::Result<u64> {
         match &self.plan.lost_citations {
             Some(sql) => self.number(sql).await,
             None => Ok(0),
@@ -206,7 +204,7 @@ impl Tables {
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)).unsigned_abs())
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    async fn next(&mut self) -> anyhow::Result<Option<SourceItem>> {
         while let Some(cursor) = self.before.front_mut() {
             if let Some(row) = cursor.next(&self.client).await? {
                 return Ok(Some(cursor.item(&self.origin, &row)));
@@ -222,13 +220,13 @@ impl Tables {
 
 impl Chats {
     /// Sessions and messages come in one order: each session's messages follow it.
-    async fn next(&mut self, client: &Client, origin: &Origin) -> anyhow::Result<Option<Item>> {
+    async fn next(&mut self, client: &Client, origin: &Origin) -> anyhow::Result<Option<SourceItem>> {
         self.messages.prepare(client).await?;
         if let Some(row) = self.messages.rows.front() {
             let item = self.messages.item(origin, row);
             let is_due = row.lost
                 || match &item {
-                    Item::Record(Record::Message(message)) => Some(message.session_id) == self.session,
+                    SourceItem::Record(Record::Message(message)) => Some(message.session_id) == self.session,
                     _ => true,
                 };
             if is_due {
@@ -242,7 +240,7 @@ impl Chats {
             return Ok(left.map(|row| self.messages.item(origin, &row)));
         };
         let item = self.sessions.item(origin, &row);
-        if let Item::Record(Record::Session(session)) = &item {
+        if let SourceItem::Record(Record::Session(session)) = &item {
             self.session = Some(session.id);
         }
         Ok(Some(item))
@@ -251,17 +249,19 @@ impl Chats {
 
 /// A row as it comes.
 #[derive(Debug)]
-struct Fetched {
+struct FetchedRow {
     body: String,
     extra: Option<String>,
     /// Its session is missing.
     lost: bool,
 }
 
-impl Fetched {
+impl FetchedRow {
     /// How somebody finds a row that could not be read: by its key, its place, or how it begins.
     fn key(&self) -> String {
-        let id = Row::parse(&self.body).ok().and_then(|mut row| row.text(&["id"]));
+        let id = SourceRow::parse(&self.body)
+            .ok()
+            .and_then(|mut row| row.text(&["id"]));
         id.or_else(|| self.extra.clone())
             .unwrap_or_else(|| self.body.chars().take(SHOWN).collect())
     }
@@ -270,15 +270,15 @@ impl Fetched {
 /// A statement whose rows are fetched as they are needed.
 struct Cursor {
     name: String,
-    read: Read,
-    kind: Kind,
-    rows: VecDeque<Fetched>,
+    read: RowReader,
+    kind: RecordKind,
+    rows: VecDeque<FetchedRow>,
     next_fetch: usize,
     done: bool,
 }
 
 impl Cursor {
-    async fn declare(client: &Client, name: String, rows: Rows) -> anyhow::Result<Cursor> {
+    async fn declare(client: &Client, name: String, rows: RowQuery) -> anyhow::Result<Cursor> {
         let declare = format!("DECLARE {name} NO SCROLL CURSOR FOR {}", rows.sql);
         client
             .batch_execute(&declare)
@@ -303,7 +303,7 @@ impl Cursor {
         Ok(())
     }
 
-    async fn next(&mut self, client: &Client) -> anyhow::Result<Option<Fetched>> {
+    async fn next(&mut self, client: &Client) -> anyhow::Result<Option<FetchedRow>> {
         self.prepare(client).await?;
         Ok(self.rows.pop_front())
     }
@@ -312,7 +312,7 @@ impl Cursor {
         let fetch = format!("FETCH {} FROM {}", self.next_fetch, self.name);
         let rows = client.query_typed(&fetch, &[]).await.map_err(explain)?;
         self.done = rows.len() < self.next_fetch;
-        self.rows.extend(rows.iter().map(|row| Fetched {
+        self.rows.extend(rows.iter().map(|row| FetchedRow {
             body: row.get(0),
             extra: row.get(1),
             lost: row.get(2),
@@ -323,15 +323,15 @@ impl Cursor {
         Ok(())
     }
 
-    fn item(&self, origin: &Origin, row: &Fetched) -> Item {
+    fn item(&self, origin: &Origin, row: &FetchedRow) -> SourceItem {
         match (self.read)(origin, &row.body, row.extra.as_deref()) {
-            Ok(record) if row.lost => Item::Lost {
+            Ok(record) if row.lost => SourceItem::Lost {
                 kind: record.kind(),
                 key: key_of(&record),
                 reason: "its session does not exist".to_owned(),
             },
-            Ok(record) => Item::Record(record),
-            Err(reason) => Item::Lost {
+            Ok(record) => SourceItem::Record(record),
+            Err(reason) => SourceItem::Lost {
                 kind: self.kind,
                 key: row.key(),
                 reason,
@@ -341,8 +341,7 @@ impl Cursor {
 }
 
 /// How a record is called in a report.
-#[must_use]
-pub fn key_of(record: &Record) -> String {
+pub(crate) fn key_of(record: &Record) -> String {
     match record {
         Record::Document(document) => document.id.clone(),
         Record::User(user) => user.id.to_string(),
@@ -353,7 +352,7 @@ pub fn key_of(record: &Record) -> String {
 }
 
 /// Lines of JSON.
-pub struct Lines {
+pub struct LineSource {
     input: Box<dyn AsyncBufRead + Send + Unpin>,
     line: String,
     number: u64,
@@ -363,12 +362,12 @@ pub struct Lines {
     pub position: u64,
 }
 
-impl Lines {
+impl LineSource {
     /// Opens a file, or standard input for `-`.
     ///
     /// # Errors
     /// It can't be opened.
-    pub async fn open(path: &str) -> anyhow::Result<Lines> {
+    pub async fn open(path: &str) -> anyhow::Result<LineSource> {
         let (input, length): (Box<dyn AsyncBufRead + Send + Unpin>, _) = if path == "-" {
             (Box::new(BufReader::new(tokio::io::stdin())), None)
         } else {
@@ -377,7 +376,7 @@ impl Lines {
             let length = file.metadata().await?.len();
             (Box::new(BufReader::new(file)), Some(length))
         };
-        Ok(Lines {
+        Ok(LineSource {
             input,
             line: String::new(),
             number: 0,
@@ -386,7 +385,7 @@ impl Lines {
         })
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    async fn next(&mut self) -> anyhow::Result<Option<SourceItem>> {
         loop {
             self.line.clear();
             self.number += 1;
@@ -402,6 +401,6 @@ impl Lines {
         }
         // A file with a bad line is cut off or no export: nothing is guessed.
         let record = Record::parse(&self.line).map_err(|why| anyhow!("line {}: {why}", self.number))?;
-        Ok(Some(Item::Record(record)))
+        Ok(Some(SourceItem::Record(record)))
     }
 }

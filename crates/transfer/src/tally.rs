@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::report::Comparison;
+use super::report::SideComparison;
 use chatledger_postgres::{Db, DbError, Sql};
 
 /// How many sessions are compared by one statement.
@@ -36,7 +36,7 @@ static TALLY: Sql = Sql {
 
 /// What of a session the source has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// How many messages.
     pub messages: i64,
     /// The exclusive or of their digests. Each has its place in it, so that the order counts.
@@ -46,7 +46,7 @@ pub struct Tally {
 
 impl Tally {
     /// Adds the next message.
-    pub fn add(&mut self, role: &str, content: &str, citations: usize) {
+    pub(crate) fn add(&mut self, role: &str, content: &str, citations: usize) {
         let seq = self.skip();
         let mut hash = Sha256::new();
         hash.update(seq.to_string());
@@ -62,20 +62,17 @@ impl Tally {
     }
 
     /// Counts a message that has a place, but no content any more: it was deleted.
-    pub fn skip(&mut self) -> i64 {
+    pub(crate) fn skip(&mut self) -> i64 {
         self.messages += 1;
         self.messages
     }
 }
 
 /// Compares what the source had with what the target has. Citations that were added since are no difference.
-///
-/// # Errors
-/// The target can't be read.
-pub async fn compare(db: &Db, tallies: &HashMap<Uuid, Tally>) -> Result<Comparison, DbError> {
+pub(crate) async fn compare(db: &Db, tallies: &HashMap<Uuid, Tally>) -> Result<SideComparison, DbError> {
     let mut ids: Vec<Uuid> = tallies.keys().copied().collect();
     ids.sort_unstable();
-    let mut found = Comparison::default();
+    let mut found = SideComparison::default();
     for ids in ids.chunks(AT_A_TIME) {
         let counts: Vec<i64> = ids.iter().map(|id| tallies[id].messages).collect();
         for row in db.read(None, &TALLY, &[&ids, &counts]).await? {

@@ -178,13 +178,13 @@ pub(super) static ALL: &[&Sql] = &[
 
 /// What is known of a message that is stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredMessage {
     pub(super) deleted: bool,
     pub(super) same: bool,
 }
 
 /// A target.
-pub(super) struct Target {
+pub(super) struct ImportTarget {
     pub(super) db: Db,
     pub(super) caller: Caller,
 }
@@ -196,7 +196,7 @@ macro_rules! column {
     };
 }
 
-impl Target {
+impl ImportTarget {
     fn tenant(&self) -> &str {
         &self.caller.tenant
     }
@@ -333,7 +333,7 @@ impl Target {
     pub(super) async fn stored(
         &self,
         messages: &[(Uuid, Uuid, Vec<u8>)],
-    ) -> Result<HashMap<usize, Stored>, DbError> {
+    ) -> Result<HashMap<usize, StoredMessage>, DbError> {
         let found = self
             .db
             .read(
@@ -352,7 +352,7 @@ impl Target {
                 let place = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
                 (
                     place,
-                    Stored {
+                    StoredMessage {
                         deleted: row.get(1),
                         same: row.get(2),
                     },

@@ -15,19 +15,19 @@ use std::{
 use super::PATIENCE;
 
 /// Where a cluster is, and the files that processes meet at.
-pub struct Place {
+pub struct ClusterDir {
     pub dir: PathBuf,
 }
 
-impl Place {
+impl ClusterDir {
     /// By user and PostgreSQL, so that neither shares a cluster with the other.
-    fn find() -> Place {
+    fn find() -> ClusterDir {
         let uid = nix::unistd::getuid();
         let binaries = env::var("CHATLEDGER_PG_BIN").unwrap_or_default();
         let tag = binaries
             .bytes()
             .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
-        Place {
+        ClusterDir {
             dir: env::temp_dir().join(format!("chatledger-test-{uid}-{tag:08x}")),
         }
     }
@@ -68,7 +68,7 @@ pub fn url() -> &'static str {
 
 /// Joins the cluster's users, for as long as the file is open, and starts a keeper if there is none.
 fn join() -> (String, File) {
-    let place = Place::find();
+    let place = ClusterDir::find();
     fs::create_dir_all(&place.dir).expect("a directory for the cluster");
     // As root, PostgreSQL runs as another user, who must be able to enter.
     fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o755)).expect("its permissions");
@@ -99,7 +99,7 @@ fn join() -> (String, File) {
     (url, users)
 }
 
-fn spawn_keeper(place: &Place) {
+fn spawn_keeper(place: &ClusterDir) {
     let log = File::create(place.dir.join("keeper.log")).expect("the keeper's log");
     let keeper = Command::new(env::current_exe().expect("this program"))
         .args(["--exact", super::keeper::TEST, "--ignored", "--nocapture"])

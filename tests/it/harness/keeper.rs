@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chatledger_embedded::{Cluster, Options};
+use chatledger_embedded::{Cluster, ClusterOptions};
 
-use super::cluster::Place;
+use super::cluster::ClusterDir;
 
 /// The name of the test below.
 pub const TEST: &str = "harness::keeper::keep";
@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(10);
 #[ignore = "is started by the other tests"]
 fn keep() {
     let Ok(dir) = env::var(VARIABLE) else { return };
-    let place = Place { dir: dir.into() };
+    let place = ClusterDir { dir: dir.into() };
     let alone = place.keeper();
     if alone.try_lock().is_err() {
         return;
@@ -41,7 +41,7 @@ fn keep() {
             ("full_page_writes", "off"),
             ("max_connections", "300"),
         ];
-        let options = Options {
+        let options = ClusterOptions {
             data_dir: place.data_dir(),
             pg_bin: env::var_os("CHATLEDGER_PG_BIN").map(Into::into),
             settings: settings
@@ -62,7 +62,7 @@ fn keep() {
 }
 
 /// Answers the users' lock, once nobody has held it for a while.
-fn wait_until_unused(place: &Place) -> fs::File {
+fn wait_until_unused(place: &ClusterDir) -> fs::File {
     let users = place.users();
     let mut last_used = Instant::now();
     loop {

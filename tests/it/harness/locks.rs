@@ -5,9 +5,9 @@ use tokio_postgres::Client;
 use super::{TestDatabase, eventually};
 
 /// Holds a session's lock, as somebody's forgotten transaction would, until it is dropped or released.
-pub struct HeldLock(Client);
+pub struct SessionLock(Client);
 
-impl HeldLock {
+impl SessionLock {
     pub async fn on_session(database: &TestDatabase, session_id: &str) -> Self {
         let client = database.client().await;
         client
@@ -16,7 +16,7 @@ impl HeldLock {
             ))
             .await
             .expect("the lock");
-        HeldLock(client)
+        SessionLock(client)
     }
 
     /// Ends the transaction that has it.

@@ -18,11 +18,11 @@ use std::{
 
 pub use chatledger_protocol as pb;
 pub use database::TestDatabase;
-pub use locks::{HeldLock, waiting};
-pub use process::Process;
+pub use locks::{SessionLock, waiting};
+pub use process::ServerProcess;
 pub use proxy::Proxy;
 pub use requests::*;
-pub use server::{Options, TestServer, start, start_with};
+pub use server::{ServerOptions, TestServer, start, start_with};
 
 /// Longer than anything here takes on a slow and busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{PATIENCE, eventually};
 
 /// A running chatledger, which doesn't outlive a failing test.
-pub struct Process {
+pub struct ServerProcess {
     child: Child,
     stdout: mpsc::Receiver<String>,
     stderr: Arc<Mutex<String>>,
@@ -85,7 +85,7 @@ pub fn open_dir() -> TempDir {
     dir
 }
 
-impl Process {
+impl ServerProcess {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("chatledger");
         let (lines, stdout) = mpsc::channel();
@@ -106,7 +106,7 @@ impl Process {
                 errors.lock().expect("no panic").push_str(&text);
             }
         });
-        Process {
+        ServerProcess {
             child,
             stdout,
             stderr,
@@ -180,7 +180,7 @@ pub fn address_in(line: &str) -> &str {
     rest.split_once(' ').expect("a ready line").0
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

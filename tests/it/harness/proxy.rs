@@ -29,7 +29,7 @@ pub const PASSWORD: &str = "hunter2-of-the-proxy";
 
 /// What becomes of connections.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+enum ProxyMode {
     Forward,
     /// New ones are closed at once.
     Refuse,
@@ -40,13 +40,13 @@ enum Mode {
 /// A proxy. It ends when this is dropped, and so do its connections.
 pub struct Proxy {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
     accepting: JoinHandle<()>,
 }
 
-struct State {
+struct ProxyState {
     socket: PathBuf,
-    mode: watch::Sender<Mode>,
+    mode: watch::Sender<ProxyMode>,
     /// A change ends all connections.
     broken: watch::Sender<()>,
     /// How many answers pass until one is lost together with its connection.
@@ -66,9 +66,9 @@ impl Proxy {
     pub async fn start(database: &TestDatabase) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State {
+        let state = Arc::new(ProxyState {
             socket: socket_of(&database.connector()),
-            mode: watch::Sender::new(Mode::Forward),
+            mode: watch::Sender::new(ProxyMode::Forward),
             broken: watch::Sender::new(()),
             lose: Mutex::new(None),
             asked: AtomicU64::new(0),
@@ -104,13 +104,13 @@ impl Proxy {
 
     /// Ends all connections, and lets no new ones in.
     pub fn go_away(&self) {
-        self.state.mode.send_replace(Mode::Refuse);
+        self.state.mode.send_replace(ProxyMode::Refuse);
         self.break_all();
     }
 
     /// Lets nothing pass, old connections and new ones alike.
     pub fn stall(&self) {
-        self.state.mode.send_replace(Mode::Stall);
+        self.state.mode.send_replace(ProxyMode::Stall);
     }
 
     /// Lets nothing pass any more on the connections that there are; new ones work.
@@ -125,7 +125,7 @@ impl Proxy {
 
     /// Works again.
     pub fn come_back(&self) {
-        self.state.mode.send_replace(Mode::Forward);
+        self.state.mode.send_replace(ProxyMode::Forward);
     }
 
     /// Loses the `nth` answer of the database from now on, counted from 1, and the connection with it.
@@ -169,10 +169,10 @@ fn socket_of(connector: &Connector) -> PathBuf {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<ProxyState>) {
     while let Ok((client, _)) = listener.accept().await {
         let number = state.opened.fetch_add(1, Ordering::SeqCst);
-        if *state.mode.borrow() == Mode::Refuse {
+        if *state.mode.borrow() == ProxyMode::Refuse {
             continue;
         }
         client.set_nodelay(true).expect("a socket's option");
@@ -182,7 +182,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 /// Until either side ends, or the proxy breaks the connection.
-async fn carry(client: TcpStream, number: u64, mut broken: watch::Receiver<()>, state: Arc<State>) {
+async fn carry(client: TcpStream, number: u64, mut broken: watch::Receiver<()>, state: Arc<ProxyState>) {
     let Ok(server) = UnixStream::connect(&state.socket).await else {
         return;
     };
@@ -196,7 +196,7 @@ async fn carry(client: TcpStream, number: u64, mut broken: watch::Receiver<()>, 
     state.ended.fetch_add(1, Ordering::SeqCst);
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, number: u64, state: &State) {
+async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, number: u64, state: &ProxyState) {
     let mut buffer = [0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         state.asked.fetch_add(length as u64, Ordering::SeqCst);
@@ -207,7 +207,7 @@ async fn forward(mut from: OwnedReadHalf, mut to: unix::OwnedWriteHalf, number: 
     }
 }
 
-async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, state: &State) {
+async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, state: &ProxyState) {
     let mut buffer = [0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         state.unless_stalled(number).await;
@@ -217,12 +217,12 @@ async fn back(mut from: unix::OwnedReadHalf, mut to: OwnedWriteHalf, number: u64
     }
 }
 
-impl State {
+impl ProxyState {
     async fn unless_stalled(&self, number: u64) {
         let (mut silent, mut mode) = (self.silent.subscribe(), self.mode.subscribe());
         // The senders are part of self.
         let _ = silent.wait_for(|silent| number >= *silent).await;
-        let _ = mode.wait_for(|mode| *mode != Mode::Stall).await;
+        let _ = mode.wait_for(|mode| *mode != ProxyMode::Stall).await;
     }
 
     /// PostgreSQL sends a small answer in one piece, after it has committed.

@@ -18,7 +18,7 @@ pub async fn call(
     headers: &[(&str, &str)],
     message: &impl Message,
 ) -> Status {
-    let mut client = Client::connect(address).await;
+    let mut client = RawClient::connect(address).await;
     client.call(path, headers, frame(&message.encode_to_vec())).await
 }
 
@@ -39,23 +39,23 @@ pub fn packed_frame(message: &[u8]) -> Vec<u8> {
 }
 
 /// A connection, of which streams are read only when asked to.
-pub struct Client {
+pub struct RawClient {
     address: SocketAddr,
     send: SendRequest<Bytes>,
 }
 
 /// A call that has begun.
-pub struct Call {
+pub struct RawCall {
     response: ResponseFuture,
     pub body: SendStream<Bytes>,
 }
 
-impl Client {
-    pub async fn connect(address: SocketAddr) -> Client {
+impl RawClient {
+    pub async fn connect(address: SocketAddr) -> RawClient {
         let stream = TcpStream::connect(address).await.expect("a connection");
         let (send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
         tokio::spawn(connection);
-        Client { address, send }
+        RawClient { address, send }
     }
 
     /// Calls a method with a whole body, and answers its status.
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// Sends a body, or the beginning of one.
-    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)], body: Vec<u8>, end: bool) -> Call {
+    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)], body: Vec<u8>, end: bool) -> RawCall {
         let mut client = self.send.clone().ready().await.expect("a ready connection");
         let mut request = http::Request::post(format!("http://{}{path}", self.address))
             .header("content-type", "application/grpc")
@@ -79,14 +79,14 @@ impl Client {
         if end || !body.is_empty() {
             let _ = stream.send_data(Bytes::from(body), end);
         }
-        Call {
+        RawCall {
             response,
             body: stream,
         }
     }
 }
 
-impl Call {
+impl RawCall {
     /// Reads to the end.
     pub async fn status(self) -> Status {
         let response = self.response.await.expect("a response, and no reset");

@@ -174,14 +174,14 @@ pub async fn open_watch(
 }
 
 /// A watch of a session.
-pub async fn watch(server: &TestServer, session_id: &str, after_seq: i64) -> Watch {
-    Watch(open_watch(server, session_id, after_seq).await.expect("a watch"))
+pub async fn watch(server: &TestServer, session_id: &str, after_seq: i64) -> TestWatch {
+    TestWatch(open_watch(server, session_id, after_seq).await.expect("a watch"))
 }
 
 /// A stream of a watch's events.
-pub struct Watch(pub Streaming<pb::WatchMessagesResponse>);
+pub struct TestWatch(pub Streaming<pb::WatchMessagesResponse>);
 
-impl Watch {
+impl TestWatch {
     /// The next one that isn't a heartbeat.
     pub async fn event(&mut self) -> Event {
         loop {

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{TestDatabase, pb};
 
 /// What a test may want otherwise.
-pub struct Options {
+pub struct ServerOptions {
     pub connector: Connector,
     pub scope: Scope,
     pub limits: Limits,
@@ -53,8 +53,8 @@ pub async fn start(database: &TestDatabase) -> TestServer {
 }
 
 /// A server over a database, with other options than the usual ones.
-pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Options)) -> TestServer {
-    let mut options = Options {
+pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut ServerOptions)) -> TestServer {
+    let mut options = ServerOptions {
         connector: database.connector(),
         scope: Scope::All,
         limits: Limits::default(),

@@ -10,7 +10,7 @@ async fn an_import_that_was_killed_goes_on_where_it_was() {
         let source = source_of(&rag_uuid(3, 7, 12_000)).await;
         let target = TestDatabase::new().await;
         let to = target.client().await;
-        let mut process = Process::start(&mut import(&source, &target));
+        let mut process = ServerProcess::start(&mut import(&source, &target));
         let stored = async || {
             let rows = texts(&to, "SELECT count(*)::text FROM messages").await;
             rows[0].parse::<u32>().expect("a count")

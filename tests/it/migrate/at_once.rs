@@ -48,10 +48,10 @@ async fn eight_ups_at_once_with_a_step_without_a_transaction() {
     ]);
     for round in 0..rounds {
         let database = TestDatabase::empty().await;
-        let mut ups: Vec<Process> = (0..8)
+        let mut ups: Vec<ServerProcess> = (0..8)
             .map(|_| {
                 let mut command = command(&database, &["up", "--with", "search", "--json"]);
-                Process::start(command.arg("--migrations-dir").arg(dir.path()))
+                ServerProcess::start(command.arg("--migrations-dir").arg(dir.path()))
             })
             .collect();
         let mut applied = 0;
@@ -79,7 +79,7 @@ async fn a_concurrent_build_that_was_killed_is_begun_anew() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     let held = snapshot(&database).await;
-    let mut first = Process::start(&mut command(&database, &["up", "--with", "search"]));
+    let mut first = ServerProcess::start(&mut command(&database, &["up", "--with", "search"]));
     building(&client).await;
     first.signal(Signal::SIGKILL);
     first.ended().await;
@@ -87,7 +87,7 @@ async fn a_concurrent_build_that_was_killed_is_begun_anew() {
     assert_eq!(versions(&database), HEADS);
 
     // The next one waits for what the server still does for the first, and then does it anew.
-    let mut second = Process::start(&mut command(&database, &["up", "--with", "search"]));
+    let mut second = ServerProcess::start(&mut command(&database, &["up", "--with", "search"]));
     second.says("INVALID").await;
     drop(held);
     assert_eq!(second.ended().await.code(), Some(0), "{}", second.stderr());
@@ -143,7 +143,7 @@ async fn without_a_transaction_a_direct_connection_is_needed() {
     let args = ["up", "--with", "search", "--pooler", "on"];
     migrate(&database, &args).fails_with(&["search V1__messages_search", "--database-direct-url"]);
     let mut command = command(&database, &args);
-    Ran::of(
+    CommandOutcome::of(
         command
             .env("DATABASE_DIRECT_URL", database.url())
             .output()
@@ -184,7 +184,7 @@ async fn a_migration_that_must_wait_lets_others_pass_and_comes_again() {
         .expect("a long transaction");
     let dir = own(&[("V1__a.sql", "ALTER TABLE messages ADD COLUMN a text")]);
     let mut waiting = command(&database, &["up", "--lock-timeout", "100ms"]);
-    let mut up = Process::start(waiting.arg("--migrations-dir").arg(dir.path()));
+    let mut up = ServerProcess::start(waiting.arg("--migrations-dir").arg(dir.path()));
     up.says("again in").await;
     // Behind a lock that waits without end, this would wait without end as well.
     let read = "SET statement_timeout = '20s'; SELECT count(*) FROM messages";

@@ -4,7 +4,7 @@ use super::*;
 use std::io::Write;
 
 use crate::{
-    harness::process::{Process, open_dir},
+    harness::process::{ServerProcess, open_dir},
     migrations::catalog,
 };
 
@@ -215,11 +215,11 @@ async fn without_a_url_it_is_the_embedded_database_as_for_serve() {
             .arg("--data-dir")
             .arg(&dir)
             .output();
-        Ran::of(output.expect("chatledger"))
+        CommandOutcome::of(output.expect("chatledger"))
     };
     run(&["up"]).ok();
     assert_eq!(run(&["status", "--json"]).json()["up_to_date"], true);
-    let server = Process::start(&mut process::serve_in(&dir));
+    let server = ServerProcess::start(&mut process::serve_in(&dir));
     server.ready_line();
     run(&["status"]).fails_with(&[
         "in use",
@@ -245,7 +245,7 @@ async fn the_password_of_the_url_is_in_no_output() {
         &["status", "--help"],
     ] {
         let mut command = command(&database, args);
-        let ran = Ran::of(
+        let ran = CommandOutcome::of(
             command
                 .env("DATABASE_URL", &url)
                 .env("RUST_LOG", "trace")
@@ -257,7 +257,7 @@ async fn the_password_of_the_url_is_in_no_output() {
             "{args:?}"
         );
     }
-    let wrong = Ran::of(
+    let wrong = CommandOutcome::of(
         command(&database, &["status"])
             .env("DATABASE_URL", "mysql://a:hunter2@b/c")
             .output()
@@ -277,7 +277,7 @@ async fn at_a_terminal_down_asks_and_goes_by_the_answer() {
         let database = TestDatabase::new().await;
         let terminal = nix::pty::openpty(None, None).expect("a terminal");
         let mut command = command(&database, &["down", "--steps", "3"]);
-        let mut process = Process::start(command.stdin(terminal.slave));
+        let mut process = ServerProcess::start(command.stdin(terminal.slave));
         process.says("chat V4__documents, with the rows").await;
         std::fs::File::from(terminal.master)
             .write_all(answer.as_bytes())

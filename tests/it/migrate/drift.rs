@@ -319,7 +319,7 @@ async fn a_role_that_may_not_create_databases_is_told_where_else() {
         command
             .args(flags)
             .env("DATABASE_URL", format!("{}&user={role}", database.url()));
-        Ran::of(command.output().expect("chatledger"))
+        CommandOutcome::of(command.output().expect("chatledger"))
     };
     verify(&[]).fails_with(&["may not create one", "--scratch-url"]);
     verify(&["--scratch-url", &elsewhere.url()]).ok();

@@ -18,15 +18,15 @@ use serde_json::Value;
 use crate::harness::{process::chatledger, *};
 
 /// What a command came to.
-struct Ran {
+struct CommandOutcome {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl Ran {
-    fn of(output: Output) -> Ran {
-        Ran {
+impl CommandOutcome {
+    fn of(output: Output) -> CommandOutcome {
+        CommandOutcome {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("text"),
             stderr: String::from_utf8(output.stderr).expect("text"),
@@ -70,14 +70,14 @@ fn command(database: &TestDatabase, args: &[&str]) -> Command {
 }
 
 /// Runs it to its end.
-fn migrate(database: &TestDatabase, args: &[&str]) -> Ran {
-    Ran::of(command(database, args).output().expect("chatledger"))
+fn migrate(database: &TestDatabase, args: &[&str]) -> CommandOutcome {
+    CommandOutcome::of(command(database, args).output().expect("chatledger"))
 }
 
 /// The same with a directory of own migrations.
-fn migrate_own(database: &TestDatabase, dir: &Path, args: &[&str]) -> Ran {
+fn migrate_own(database: &TestDatabase, dir: &Path, args: &[&str]) -> CommandOutcome {
     let mut command = command(database, args);
-    Ran::of(
+    CommandOutcome::of(
         command
             .arg("--migrations-dir")
             .arg(dir)

@@ -59,7 +59,7 @@ async fn an_interrupted_rehearsal_drops_its_copy() {
     let database = with_rows().await;
     let dir = own(&[("V1__wait.sql", "SELECT pg_sleep(600)")]);
     let mut command = command(&database, &["rehearse"]);
-    let mut rehearsal = Process::start(command.arg("--migrations-dir").arg(dir.path()));
+    let mut rehearsal = ServerProcess::start(command.arg("--migrations-dir").arg(dir.path()));
     let client = database.client().await;
     let sleeping = "SELECT FROM pg_stat_activity a JOIN pg_shdescription d ON d.objoid = a.datid
         WHERE d.description LIKE '%' || current_database() AND a.query LIKE '%pg_sleep%' AND a.wait_event = 'PgSleep'";

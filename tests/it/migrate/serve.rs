@@ -13,7 +13,7 @@ fn serve_over(database: &TestDatabase, args: &[&str]) -> Command {
 async fn with_check_an_older_schema_is_refused_and_the_command_named() {
     let database = TestDatabase::empty().await;
     let check = || {
-        Ran::of(
+        CommandOutcome::of(
             serve_over(&database, &["--migrate", "check"])
                 .output()
                 .expect("chatledger"),
@@ -28,13 +28,13 @@ async fn with_check_an_older_schema_is_refused_and_the_command_named() {
     check().fails_with(&["chat V5__sql_by_hand"]);
     assert_eq!(versions(&database), "auth 2, chat 4");
     migrate(&database, &["up"]).ok();
-    Process::start(&mut serve_over(&database, &["--migrate", "check"])).ready_line();
+    ServerProcess::start(&mut serve_over(&database, &["--migrate", "check"])).ready_line();
     // A newer one of the same major version: a binary was rolled back.
     let client = database.client().await;
     let newer = "INSERT INTO chatledger_chat_migrations VALUES (6, 'newer', '2030-01-01T00:00:00Z', '1')";
     client.batch_execute(newer).await.expect("a newer schema");
     for mode in ["check", "auto"] {
-        Process::start(&mut serve_over(&database, &["--migrate", mode])).ready_line();
+        ServerProcess::start(&mut serve_over(&database, &["--migrate", mode])).ready_line();
     }
     client
         .batch_execute("UPDATE chatledger_chat_migrations SET version = 1000 WHERE version = 6")
@@ -44,15 +44,15 @@ async fn with_check_an_older_schema_is_refused_and_the_command_named() {
         let refused = serve_over(&database, &["--migrate", mode])
             .output()
             .expect("chatledger");
-        Ran::of(refused).fails_with(&["too new", "chat V1000"]);
+        CommandOutcome::of(refused).fails_with(&["too new", "chat V1000"]);
     }
-    Process::start(&mut serve_over(&database, &["--migrate", "off"])).ready_line();
+    ServerProcess::start(&mut serve_over(&database, &["--migrate", "off"])).ready_line();
 }
 
 #[tokio::test]
 async fn with_off_nothing_is_looked_at() {
     let database = TestDatabase::empty().await;
-    Process::start(&mut serve_over(&database, &["--migrate", "off"])).ready_line();
+    ServerProcess::start(&mut serve_over(&database, &["--migrate", "off"])).ready_line();
     assert_eq!(versions(&database), "");
 }
 
@@ -61,8 +61,8 @@ async fn own_migrations_run_at_boot_after_the_embedded_ones() {
     let database = TestDatabase::empty().await;
     let dir = own(&[("V1__tz.sql", "ALTER TABLE messages ADD COLUMN tz text")]);
     let path = dir.path().display().to_string();
-    let servers: Vec<Process> = (0..4)
-        .map(|_| Process::start(&mut serve_over(&database, &["--migrations-dir", &path])))
+    let servers: Vec<ServerProcess> = (0..4)
+        .map(|_| ServerProcess::start(&mut serve_over(&database, &["--migrations-dir", &path])))
         .collect();
     for server in &servers {
         server.ready_line();

@@ -40,7 +40,7 @@ pub fn free_port() -> u16 {
 }
 
 /// A PostgreSQL with TLS, on a port of its own; stopped when dropped.
-pub struct Cluster {
+pub struct TlsCluster {
     postgres: Child,
     pub port: u16,
     /// Data, certificates and the socket.
@@ -48,7 +48,7 @@ pub struct Cluster {
     _temp: TempDir,
 }
 
-impl Cluster {
+impl TlsCluster {
     pub fn start() -> Self {
         let binaries = find_binaries(None, None).expect("PostgreSQL's binaries").dir;
         let temp = tempfile::tempdir().unwrap();
@@ -120,7 +120,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for TlsCluster {
     fn drop(&mut self) {
         // SIGINT is the fast shutdown: clients are cut off.
         let pid = Pid::from_raw(i32::try_from(self.postgres.id()).unwrap());

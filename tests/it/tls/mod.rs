@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::harness::PATIENCE;
-use cluster::{Cluster, free_port};
+use cluster::{TlsCluster, free_port};
 
 mod cluster;
 
@@ -33,24 +33,24 @@ ALTER ROLE reader SET default_transaction_read_only = on;
 ";
 
 /// What a connection attempt ends in: whether it is encrypted, or a part of the error.
-type Outcome = Result<bool, &'static str>;
+type ConnectOutcome = Result<bool, &'static str>;
 
-const TLS: Outcome = Ok(true);
-const PLAIN: Outcome = Ok(false);
-const NO_TLS: Outcome = Err("server does not support TLS");
-const WRONG_NAME: Outcome = Err("not valid for name");
-const WRONG_PASSWORD: Outcome = Err("password authentication failed");
-const UNTRUSTED: Outcome = Err("UnknownIssuer");
+const TLS: ConnectOutcome = Ok(true);
+const PLAIN: ConnectOutcome = Ok(false);
+const NO_TLS: ConnectOutcome = Err("server does not support TLS");
+const WRONG_NAME: ConnectOutcome = Err("not valid for name");
+const WRONG_PASSWORD: ConnectOutcome = Err("password authentication failed");
+const UNTRUSTED: ConnectOutcome = Err("UnknownIssuer");
 /// Also what is said where the system has no authorities at all.
-const NO_AUTHORITY: Outcome = Err("certificate");
+const NO_AUTHORITY: ConnectOutcome = Err("certificate");
 
 #[tokio::test]
 async fn every_sslmode_against_every_server() {
     // Takes a second, in which the others go on.
     let silence = tokio::spawn(a_silent_server_is_given_up());
-    let cluster = Cluster::start();
+    let cluster = TlsCluster::start();
     cluster.admin().await.batch_execute(ROLES).await.unwrap();
-    let mut table = Table {
+    let mut table = ConnectTable {
         cluster: &cluster,
         dead: free_port(),
         failures: String::new(),
@@ -78,16 +78,16 @@ async fn every_sslmode_against_every_server() {
 }
 
 /// Tries connections, and notes which of them didn't end as expected.
-struct Table<'a> {
-    cluster: &'a Cluster,
+struct ConnectTable<'a> {
+    cluster: &'a TlsCluster,
     dead: u16,
     failures: String,
 }
 
-impl Table<'_> {
+impl ConnectTable<'_> {
     /// Connects as `who` (`user@host`) with each of the queries, in which $dir stands for the
     /// directory with the certificates, and $live and $dead for ports.
-    async fn check(&mut self, who: &str, cases: &[(&str, Outcome)]) {
+    async fn check(&mut self, who: &str, cases: &[(&str, ConnectOutcome)]) {
         for (query, expected) in cases {
             let url = url(self.cluster, who, query).replace("$dead", &self.dead.to_string());
             let got = encrypted(&url).await;
@@ -107,7 +107,7 @@ impl Table<'_> {
     }
 }
 
-fn url(cluster: &Cluster, who: &str, query: &str) -> String {
+fn url(cluster: &TlsCluster, who: &str, query: &str) -> String {
     // A later `port` overrides this one.
     format!("postgres://{who}/postgres?port=$live&{query}")
         .replace("$live", &cluster.port.to_string())
@@ -127,7 +127,7 @@ async fn encrypted(url: &str) -> Result<bool, String> {
         == "t")
 }
 
-async fn with_tls(table: &mut Table<'_>) {
+async fn with_tls(table: &mut ConnectTable<'_>) {
     let cases = [
         ("", TLS),
         ("sslmode=disable", PLAIN),
@@ -159,7 +159,7 @@ async fn with_tls(table: &mut Table<'_>) {
         .await;
 }
 
-async fn hostssl_and_hostnossl(table: &mut Table<'_>) {
+async fn hostssl_and_hostnossl(table: &mut ConnectTable<'_>) {
     let hostssl = [
         ("sslmode=disable", Err("no encryption")),
         ("sslmode=allow", TLS),
@@ -176,7 +176,7 @@ async fn hostssl_and_hostnossl(table: &mut Table<'_>) {
     table.check("only_plain@localhost", &hostnossl).await;
 }
 
-async fn scram(table: &mut Table<'_>) {
+async fn scram(table: &mut ConnectTable<'_>) {
     let cases = [
         ("sslmode=require&channel_binding=require", TLS),
         ("sslmode=require&channel_binding=disable", TLS),
@@ -191,7 +191,7 @@ async fn scram(table: &mut Table<'_>) {
     table.check("by_scram:right@localhost", &cases).await;
 }
 
-async fn certificates(table: &mut Table<'_>) {
+async fn certificates(table: &mut ConnectTable<'_>) {
     // hostaddr: the names aren't looked up.
     let other_name = [
         ("hostaddr=127.0.0.1&sslmode=require", TLS),
@@ -235,7 +235,7 @@ async fn certificates(table: &mut Table<'_>) {
     table.check("only_tls@localhost", &refused_plain).await;
 }
 
-async fn client_certificates(table: &mut Table<'_>) {
+async fn client_certificates(table: &mut ConnectTable<'_>) {
     let cert = "sslmode=require&sslcert=$dir/by_cert.crt&sslkey=$dir/by_cert.key";
     let verified = format!("{cert}&sslmode=verify-full&sslrootcert=$dir/ca.crt");
     let not_sent = format!("{cert}&sslcertmode=disable");
@@ -248,7 +248,7 @@ async fn client_certificates(table: &mut Table<'_>) {
     table.check("by_cert@localhost", &cases).await;
 }
 
-async fn several_hosts(table: &mut Table<'_>) {
+async fn several_hosts(table: &mut ConnectTable<'_>) {
     let cases = [
         ("port=$dead,$live&target_session_attrs=read-write", TLS),
         (
@@ -280,7 +280,7 @@ async fn several_hosts(table: &mut Table<'_>) {
     table.check("nobody@127.0.0.1,127.0.0.1", &refused).await;
 }
 
-async fn self_signed(table: &mut Table<'_>) {
+async fn self_signed(table: &mut ConnectTable<'_>) {
     let own = [
         ("sslmode=require", TLS),
         ("sslmode=verify-ca&sslrootcert=$dir/self-signed.crt", TLS),
@@ -295,7 +295,7 @@ async fn self_signed(table: &mut Table<'_>) {
     table.check("anyone@wrong.test", &[(query, WRONG_NAME)]).await;
 }
 
-async fn without_tls(table: &mut Table<'_>) {
+async fn without_tls(table: &mut ConnectTable<'_>) {
     let cases = [
         ("sslmode=disable", PLAIN),
         ("sslmode=allow", PLAIN),
@@ -311,7 +311,7 @@ async fn without_tls(table: &mut Table<'_>) {
         .await;
 }
 
-async fn a_pool_uses_the_same_path(cluster: &Cluster) {
+async fn a_pool_uses_the_same_path(cluster: &TlsCluster) {
     let url = DatabaseUrl::parse(&url(cluster, "anyone@localhost", "")).unwrap();
     let options = DbOptions {
         pool_size: 1,
@@ -331,7 +331,7 @@ async fn a_pool_uses_the_same_path(cluster: &Cluster) {
     }
 }
 
-async fn a_statement_is_cancelled(cluster: &Cluster, who: &str) {
+async fn a_statement_is_cancelled(cluster: &TlsCluster, who: &str) {
     let url = DatabaseUrl::parse(&url(cluster, who, "")).unwrap();
     let connector = Connector::new(&url).unwrap();
     let (client, _driver) = connector.connect().await.unwrap();
@@ -351,7 +351,7 @@ async fn a_statement_is_cancelled(cluster: &Cluster, who: &str) {
     assert!(!is_unavailable(&error));
 }
 
-async fn outages_are_told_from_mistakes(cluster: Cluster) {
+async fn outages_are_told_from_mistakes(cluster: TlsCluster) {
     let dead = free_port();
     let cases = [
         (url(&cluster, "by_scram:wrong@localhost", ""), false),

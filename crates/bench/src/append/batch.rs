@@ -5,10 +5,10 @@ use std::time::Instant;
 use tonic::{Code, transport::Channel};
 
 use super::Sender;
-use crate::{target, verify::Answers};
+use crate::{target, verify::AnswerLog};
 use chatledger_protocol as pb;
 
-pub(super) async fn send(mut sender: Sender, channel: Channel, messages: usize) -> Answers {
+pub(super) async fn send(mut sender: Sender, channel: Channel, messages: usize) -> AnswerLog {
     let mut client = target::messages(&channel);
     let give_up = sender.schedule.clock().give_up();
     while let Some(due) = sender.schedule.next().await {

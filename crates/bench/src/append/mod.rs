@@ -14,19 +14,19 @@ use tokio::task::JoinSet;
 use tonic::{Code, transport::Channel};
 
 use super::{
-    Halt,
-    measure::{Collector, Measured, Recorder},
-    progress::Progress,
-    schedule::{Clock, Schedule},
-    target::Target,
-    verify::Answers,
-    watch::Times,
-    workload::{Key, Workload},
+    delivery::DeliveryTimes,
+    halt::Halt,
+    measure::{Collector, Measurement, Recorder},
+    progress::BenchProgress,
+    schedule::{RunClock, SendSchedule},
+    target::BenchTarget,
+    verify::AnswerLog,
+    workload::{MessageKey, Workload},
 };
 
 /// How to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
+pub enum AppendMode {
     /// AppendMessage: a request a message
     Unary,
     /// BatchAppendMessages: several messages to one session in a request
@@ -35,14 +35,14 @@ pub enum Mode {
     Stream,
 }
 
-impl Mode {
-    /// As on the command line.
+impl AppendMode {
+    /// The mode's name, as on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Mode::Unary => "unary",
-            Mode::Batch => "batch",
-            Mode::Stream => "stream",
+            AppendMode::Unary => "unary",
+            AppendMode::Batch => "batch",
+            AppendMode::Stream => "stream",
         }
     }
 }
@@ -51,7 +51,7 @@ impl Mode {
 #[derive(Clone, Debug)]
 pub struct Load {
     /// How to append.
-    pub mode: Mode,
+    pub mode: AppendMode,
     /// The most requests (of a stream: messages, over all streams) that are unanswered at a time.
     pub in_flight: usize,
     /// How many streams.
@@ -72,11 +72,11 @@ pub struct Load {
 
 /// What a run has given.
 #[derive(Debug)]
-pub struct Ran {
+pub struct AppendOutcome {
     /// Times and counts.
-    pub measured: Measured,
+    pub measured: Measurement,
     /// What is to be found in the sessions.
-    pub answers: Answers,
+    pub answers: AnswerLog,
     /// How many messages were due but never sent.
     pub unsent: u64,
 }
@@ -86,25 +86,25 @@ const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// The most messages of a frame where nothing else is asked for: beyond some hundred a frame costs next to nothing
 /// a message.
-pub const FRAME_ENTRIES: usize = 256;
+pub(crate) const FRAME_ENTRIES: usize = 256;
 
 /// What a sender needs.
 struct Sender {
     id: u16,
     next: u32,
     workload: Arc<Workload>,
-    schedule: Schedule,
+    schedule: SendSchedule,
     recorder: Recorder,
-    answers: Answers,
+    answers: AnswerLog,
     /// Whether the answers are kept, to verify them.
     keep: bool,
     /// Who else wants to know when receipts come.
-    times: Option<Arc<Times>>,
+    times: Option<Arc<DeliveryTimes>>,
 }
 
 impl Sender {
-    fn next_key(&mut self) -> Key {
-        let key = Key {
+    fn next_key(&mut self) -> MessageKey {
+        let key = MessageKey {
             sender: self.id,
             number: self.next,
         };
@@ -113,7 +113,7 @@ impl Sender {
         key
     }
 
-    fn failed(&mut self, key: Key, code: Code) {
+    fn failed(&mut self, key: MessageKey, code: Code) {
         self.recorder.failed(code, std::time::Instant::now());
         if self.keep && is_uncertain(code) {
             self.answers.uncertain.insert(key);
@@ -139,14 +139,14 @@ fn is_uncertain(code: Code) -> bool {
 ///
 /// # Errors
 /// The target can't be reached, or a sender can't be started.
-pub async fn run(
-    target: &Target,
+pub async fn append(
+    target: &BenchTarget,
     workload: &Arc<Workload>,
     load: &Load,
     keep: bool,
     halt: &Halt,
-    progress: Progress,
-) -> anyhow::Result<Ran> {
+    progress: BenchProgress,
+) -> anyhow::Result<AppendOutcome> {
     let mut channels = Vec::new();
     for _ in 0..load.connections {
         channels.push(target.connect().await?);
@@ -155,22 +155,19 @@ pub async fn run(
 }
 
 /// The same over connections that are open.
-///
-/// # Errors
-/// A sender can't be started.
-pub async fn run_over(
+pub(crate) async fn run_over(
     channels: &[Channel],
     workload: &Arc<Workload>,
     load: &Load,
     keep: bool,
     halt: &Halt,
-    progress: Progress,
-) -> anyhow::Result<Ran> {
-    let run = Run {
+    progress: BenchProgress,
+) -> anyhow::Result<AppendOutcome> {
+    let run = AppendRun {
         channels,
         workload,
         load,
-        clock: Clock::start(load.warm_up, load.duration),
+        clock: RunClock::start(load.warm_up, load.duration),
         keep,
         times: None,
         halt,
@@ -179,18 +176,15 @@ pub async fn run_over(
 }
 
 /// The same with a clock that runs already, for those who want to know when receipts come.
-///
-/// # Errors
-/// A sender can't be started.
-pub async fn run_timed(
+pub(crate) async fn run_timed(
     channels: &[Channel],
     workload: &Arc<Workload>,
     load: &Load,
-    clock: Clock,
-    times: Option<Arc<Times>>,
+    clock: RunClock,
+    times: Option<Arc<DeliveryTimes>>,
     halt: &Halt,
-) -> anyhow::Result<Ran> {
-    let run = Run {
+) -> anyhow::Result<AppendOutcome> {
+    let run = AppendRun {
         channels,
         workload,
         load,
@@ -199,35 +193,35 @@ pub async fn run_timed(
         times,
         halt,
     };
-    run.run(Progress::hidden()).await
+    run.run(BenchProgress::hidden()).await
 }
 
-struct Run<'a> {
+struct AppendRun<'a> {
     channels: &'a [Channel],
     workload: &'a Arc<Workload>,
     load: &'a Load,
-    clock: Clock,
+    clock: RunClock,
     keep: bool,
-    times: Option<Arc<Times>>,
+    times: Option<Arc<DeliveryTimes>>,
     halt: &'a Halt,
 }
 
-impl Run<'_> {
-    async fn run(self, progress: Progress) -> anyhow::Result<Ran> {
+impl AppendRun<'_> {
+    async fn run(self, progress: BenchProgress) -> anyhow::Result<AppendOutcome> {
         let load = self.load;
         // A batch is due at a time.
-        let batch = if load.mode == Mode::Batch {
+        let batch = if load.mode == AppendMode::Batch {
             load.batch_messages
         } else {
             1
         };
         #[allow(clippy::cast_precision_loss)]
         let rate = load.rate.map(|rate| rate / batch as f64);
-        let schedule = Schedule::new(self.clock, rate, self.halt.clone())?;
+        let schedule = SendSchedule::new(self.clock, rate, self.halt.clone())?;
         let collector = Collector::new(self.clock);
         let senders = match load.mode {
-            Mode::Unary | Mode::Batch => load.in_flight,
-            Mode::Stream => load.streams,
+            AppendMode::Unary | AppendMode::Batch => load.in_flight,
+            AppendMode::Stream => load.streams,
         };
         let mut tasks = JoinSet::new();
         for id in 0..u16::try_from(senders)? {
@@ -238,15 +232,15 @@ impl Run<'_> {
                 workload: Arc::clone(self.workload),
                 schedule: schedule.clone(),
                 recorder: collector.recorder(),
-                answers: Answers::default(),
+                answers: AnswerLog::default(),
                 keep: self.keep,
                 times: self.times.clone(),
             };
             match load.mode {
-                Mode::Unary => tasks.spawn(unary::send(sender, channel)),
-                Mode::Batch => tasks.spawn(batch::send(sender, channel, batch)),
-                Mode::Stream => {
-                    let share = stream::Share {
+                AppendMode::Unary => tasks.spawn(unary::send(sender, channel)),
+                AppendMode::Batch => tasks.spawn(batch::send(sender, channel, batch)),
+                AppendMode::Stream => {
+                    let share = stream::StreamShare {
                         window: (load.in_flight / senders).max(1),
                         frame_entries: load.frame_entries,
                     };
@@ -255,11 +249,11 @@ impl Run<'_> {
             };
         }
         let collecting = tokio::spawn(collector.collect(progress));
-        let mut answers = Answers::default();
+        let mut answers = AnswerLog::default();
         while let Some(sender) = tasks.join_next().await {
             answers.add(sender?);
         }
-        Ok(Ran {
+        Ok(AppendOutcome {
             measured: collecting.await?,
             answers,
             unsent: schedule.unsent() * batch as u64,

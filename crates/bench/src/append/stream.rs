@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 use super::Sender;
-use crate::{target, verify::Answers, workload::Key};
+use crate::{target, verify::AnswerLog, workload::MessageKey};
 use chatledger_protocol::{self as pb, append_result::Result as Outcome};
 
 /// A frame with more content than this is sent as it is: far below the largest request that servers take.
@@ -16,7 +16,7 @@ const FRAME_BYTES: usize = 1 << 20;
 
 /// What one stream may do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
+pub(super) struct StreamShare {
     /// The most messages that are unanswered.
     pub(super) window: usize,
     /// The most messages of a frame.
@@ -24,15 +24,15 @@ pub(super) struct Share {
 }
 
 /// A message without an answer.
-struct Unanswered {
-    key: Key,
+struct OpenMessage {
+    key: MessageKey,
     session: usize,
     due: Instant,
 }
 
-type Frames = mpsc::UnboundedSender<pb::StreamAppendMessagesRequest>;
+type FrameSender = mpsc::UnboundedSender<pb::StreamAppendMessagesRequest>;
 
-pub(super) async fn send(mut sender: Sender, channel: Channel, share: Share) -> Answers {
+pub(super) async fn send(mut sender: Sender, channel: Channel, share: StreamShare) -> AnswerLog {
     let give_up = sender.schedule.clock().give_up();
     // A stream that fails is followed by another.
     while let Some(due) = sender.schedule.next().await {
@@ -57,9 +57,9 @@ pub(super) async fn send(mut sender: Sender, channel: Channel, share: Share) -> 
 async fn one_stream(
     sender: &mut Sender,
     channel: &Channel,
-    share: Share,
+    share: StreamShare,
     first: Instant,
-    unanswered: &mut VecDeque<Unanswered>,
+    unanswered: &mut VecDeque<OpenMessage>,
 ) -> Result<(), Status> {
     // Unbounded, but for the window: waiting for room here while the server waits for its answers to be read
     // would be for ever.
@@ -113,10 +113,10 @@ async fn take_answers(
 /// Sends the message that is due, and all others that are and for which there is room.
 fn send_frame(
     sender: &mut Sender,
-    share: Share,
+    share: StreamShare,
     first: Instant,
-    unanswered: &mut VecDeque<Unanswered>,
-    frames: &Frames,
+    unanswered: &mut VecDeque<OpenMessage>,
+    frames: &FrameSender,
 ) {
     let mut entries = Vec::new();
     let mut bytes = 0;
@@ -130,7 +130,7 @@ fn send_frame(
             session_id: sender.workload.session_text(session).to_owned(),
             message: Some(message),
         });
-        unanswered.push_back(Unanswered { key, session, due });
+        unanswered.push_back(OpenMessage { key, session, due });
         let has_room =
             unanswered.len() < share.window && entries.len() < share.frame_entries && bytes < FRAME_BYTES;
         next = has_room.then(|| sender.schedule.ready()).flatten();
@@ -139,10 +139,10 @@ fn send_frame(
     let _ = frames.send(pb::StreamAppendMessagesRequest { entries });
 }
 
-fn take(sender: &mut Sender, results: Vec<pb::AppendResult>, unanswered: &mut VecDeque<Unanswered>) {
+fn take(sender: &mut Sender, results: Vec<pb::AppendResult>, unanswered: &mut VecDeque<OpenMessage>) {
     let now = Instant::now();
     for result in results {
-        let Some(Unanswered { key, session, due }) = unanswered.pop_front() else {
+        let Some(OpenMessage { key, session, due }) = unanswered.pop_front() else {
             sender
                 .answers
                 .problems

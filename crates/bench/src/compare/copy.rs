@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, types::Type};
 use uuid::Uuid;
 
-use super::database::{Database, told};
+use super::database::{BenchDatabase, told};
 use crate::{
-    Halt,
-    schedule::Clock,
-    workload::{Key, Workload},
+    halt::Halt,
+    schedule::RunClock,
+    workload::{MessageKey, Workload},
 };
 
 /// Rows of a transaction: many enough that its commit costs nothing.
@@ -40,9 +40,9 @@ const TYPES: [Type; 6] = [
 /// Rows a second. Since a transaction is a large part of a round, its time is counted to the end of the last one.
 #[allow(clippy::cast_precision_loss)]
 pub(super) async fn rate(
-    database: &Database,
+    database: &BenchDatabase,
     workload: &Arc<Workload>,
-    clock: Clock,
+    clock: RunClock,
     halt: &Halt,
 ) -> anyhow::Result<f64> {
     let mut client = database.client().await?;
@@ -68,9 +68,9 @@ pub(super) async fn transaction(
     number: &mut u32,
     rows: u32,
 ) -> anyhow::Result<()> {
-    let keys = (*number..*number + rows).map(|number| Key { sender: 0, number });
+    let keys = (*number..*number + rows).map(|number| MessageKey { sender: 0, number });
     *number += rows;
-    let messages: Vec<(Key, Uuid)> = keys
+    let messages: Vec<(MessageKey, Uuid)> = keys
         .map(|key| (key, workload.sessions()[workload.session_of(key)]))
         .collect();
     let stored = async {
@@ -105,7 +105,7 @@ pub(super) async fn transaction(
 /// The last seq and time of each session, before these messages.
 async fn bump(
     transaction: &tokio_postgres::Transaction<'_>,
-    messages: &[(Key, Uuid)],
+    messages: &[(MessageKey, Uuid)],
 ) -> Result<BTreeMap<Uuid, (i64, Timestamp)>, tokio_postgres::Error> {
     let mut counts: BTreeMap<Uuid, i64> = BTreeMap::new();
     for (_, session) in messages {

@@ -25,9 +25,9 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// A database.
-pub(super) struct Database {
+pub(super) struct BenchDatabase {
     connector: Connector,
-    /// For what isn't measured.
+    /// The client for what isn't measured.
     client: Client,
 }
 
@@ -36,13 +36,13 @@ pub(super) fn told(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow!("{}", describe(&error)).context("the database")
 }
 
-impl Database {
+impl BenchDatabase {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
         let url = DatabaseUrl::parse(url).context("--database-url")?;
         let connector = Connector::new(&url).context("--database-url")?;
         let connected = connector.connect().await;
         let (client, _) = connected.map_err(|error| told(error).context("--database-url"))?;
-        Ok(Database { connector, client })
+        Ok(BenchDatabase { connector, client })
     }
 
     /// One more connection.

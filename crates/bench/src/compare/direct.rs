@@ -7,16 +7,15 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use super::{
-    DIRECT_CONNECTIONS,
-    database::{Database, told},
-};
+use super::database::{BenchDatabase, told};
 use crate::{
-    Halt,
-    schedule::Clock,
-    workload::{Key, Workload},
+    halt::Halt,
+    schedule::RunClock,
+    workload::{MessageKey, Workload},
 };
 
+/// How many connections applications have; the best of them counts.
+pub(super) const DIRECT_CONNECTIONS: [usize; 3] = [8, 16, 32];
 /// Raises the counter, under the row's lock.
 const BUMP: &str = "UPDATE chat_sessions
     SET last_seq = last_seq + 1, last_message_at = now(), updated_at = now() WHERE id = $1 RETURNING last_seq";
@@ -25,14 +24,14 @@ const INSERT: &str =
     "INSERT INTO messages (id, session_id, seq, role, content) VALUES ($1, $2, $3, 'user', $4)";
 
 /// A connection with its statements.
-pub(super) struct Appender {
+pub(crate) struct Appender {
     client: Client,
     bump: Statement,
     insert: Statement,
 }
 
 impl Appender {
-    pub(super) async fn connect(database: &Database) -> anyhow::Result<Self> {
+    pub(super) async fn connect(database: &BenchDatabase) -> anyhow::Result<Self> {
         let client = database.client().await?;
         Ok(Appender {
             bump: client.prepare(BUMP).await.map_err(told)?,
@@ -56,19 +55,19 @@ impl Appender {
     }
 }
 
-/// As many connections as the largest number needs.
-pub(super) struct Direct {
+/// The connections of an application: as many as the largest number needs.
+pub(super) struct DirectAppends {
     appenders: Vec<Appender>,
 }
 
-impl Direct {
-    pub(super) async fn connect(database: &Database) -> anyhow::Result<Self> {
+impl DirectAppends {
+    pub(super) async fn connect(database: &BenchDatabase) -> anyhow::Result<Self> {
         let most = DIRECT_CONNECTIONS.into_iter().max().unwrap_or(1);
         let mut appenders = Vec::new();
         for _ in 0..most {
             appenders.push(Appender::connect(database).await?);
         }
-        Ok(Direct { appenders })
+        Ok(DirectAppends { appenders })
     }
 
     /// One of the connections.
@@ -82,7 +81,7 @@ impl Direct {
         &mut self,
         workload: &Arc<Workload>,
         connections: usize,
-        clock: Clock,
+        clock: RunClock,
         halt: &Halt,
     ) -> anyhow::Result<f64> {
         let mut tasks = JoinSet::new();
@@ -105,12 +104,12 @@ async fn send(
     sender: u16,
     mut appender: Appender,
     workload: Arc<Workload>,
-    clock: Clock,
+    clock: RunClock,
     halt: Halt,
 ) -> anyhow::Result<(u64, Appender)> {
     let (mut number, mut counted) = (0, 0);
     loop {
-        let key = Key { sender, number };
+        let key = MessageKey { sender, number };
         number += 1;
         let session = workload.sessions()[workload.session_of(key)];
         appender

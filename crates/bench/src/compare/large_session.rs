@@ -6,30 +6,30 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{
-    Field, Options, copy,
-    database::Database,
+    CompareOptions, ComparisonParts, copy,
+    database::BenchDatabase,
     report::Metric,
     service::{finish, lone_unary},
 };
 use crate::{
     measure::Collector,
-    progress::Progress,
+    progress::BenchProgress,
     target,
-    workload::{Key, Workload},
+    workload::{MessageKey, Workload},
 };
 
 /// Makes the large session, by COPY.
 pub(super) async fn prepare(
     channel: &Channel,
-    database: &Database,
+    database: &BenchDatabase,
     workload: &Workload,
-    options: &Options,
+    options: &CompareOptions,
 ) -> anyhow::Result<Uuid> {
     let session = Uuid::now_v7();
     let workload = workload.over(vec![session]);
     target::create_sessions(channel, &workload).await?;
     let mut client = database.client().await?;
-    let progress = Progress::counted("filling the large session", options.large_session_messages);
+    let progress = BenchProgress::counted("filling the large session", options.large_session_messages);
     let (mut left, mut number) = (options.large_session_messages, 0);
     while left > 0 {
         let rows = copy::ROWS.min(u32::try_from(left).unwrap_or(u32::MAX));
@@ -41,7 +41,7 @@ pub(super) async fn prepare(
     Ok(session)
 }
 
-impl Field {
+impl ComparisonParts {
     /// Lone appends, to the one and to the other in turn.
     pub(super) async fn large_session_lone(&mut self) -> anyhow::Result<Vec<(Metric, f64)>> {
         let empty = self.new_session().await?;
@@ -55,7 +55,13 @@ impl Field {
         let mut number = 0;
         while Instant::now() < clock.end && !self.halt.is_asked() {
             for (sender, (workload, _, recorder)) in (0..).zip([&mut large, &mut small]) {
-                lone_unary(&self.channels[0], workload, Key { sender, number }, recorder).await?;
+                lone_unary(
+                    &self.channels[0],
+                    workload,
+                    MessageKey { sender, number },
+                    recorder,
+                )
+                .await?;
             }
             number += 1;
         }

@@ -11,12 +11,12 @@ use tokio_postgres::{Client, Row, Statement};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::database::{Database, told};
+use super::database::{BenchDatabase, told};
 use crate::{
-    Halt,
-    schedule::Clock,
+    halt::Halt,
+    schedule::RunClock,
     target,
-    workload::{Key, Workload},
+    workload::{MessageKey, Workload},
 };
 use chatledger_protocol as pb;
 
@@ -41,18 +41,18 @@ const SELECT: &str = "SELECT m.id, m.seq, m.role, m.content, m.selected_text, m.
     WHERE m.session_id = $1 AND m.deleted_at IS NULL ORDER BY m.seq LIMIT 50";
 
 /// Sessions with a page of messages each.
-pub(super) struct Sessions {
+pub(super) struct ListedSessions {
     ids: Arc<Vec<Uuid>>,
 }
 
-impl Sessions {
+impl ListedSessions {
     pub(super) async fn prepare(channel: &Channel, cited: &Workload) -> anyhow::Result<Self> {
         let ids: Vec<Uuid> = (0..SESSIONS).map(|_| Uuid::now_v7()).collect();
         let workload = cited.over(ids.clone());
         target::create_sessions(channel, &workload).await?;
         stream::iter((0..SESSIONS).zip(&ids))
             .map(|(place, id)| {
-                let keys = (place * PAGE..(place + 1) * PAGE).map(|number| Key { sender: 0, number });
+                let keys = (place * PAGE..(place + 1) * PAGE).map(|number| MessageKey { sender: 0, number });
                 let request = pb::BatchAppendMessagesRequest {
                     session_id: id.to_string(),
                     messages: keys.map(|key| workload.message(key)).collect(),
@@ -65,7 +65,7 @@ impl Sessions {
             .try_collect::<()>()
             .await
             .map_err(|status| target::told(&status))?;
-        Ok(Sessions { ids: Arc::new(ids) })
+        Ok(ListedSessions { ids: Arc::new(ids) })
     }
 
     pub(super) fn sessions(&self) -> &[Uuid] {
@@ -76,7 +76,7 @@ impl Sessions {
     pub(super) async fn through_service(
         &self,
         channels: &[Channel],
-        clock: Clock,
+        clock: RunClock,
         halt: &Halt,
     ) -> anyhow::Result<f64> {
         let mut readers = JoinSet::new();
@@ -104,8 +104,8 @@ impl Sessions {
     /// Pages a second.
     pub(super) async fn by_select(
         &self,
-        database: &Database,
-        clock: Clock,
+        database: &BenchDatabase,
+        clock: RunClock,
         halt: &Halt,
     ) -> anyhow::Result<f64> {
         // Connecting takes a part of the warm-up.
@@ -127,7 +127,7 @@ impl Sessions {
 }
 
 #[allow(clippy::cast_precision_loss)]
-async fn rate(mut readers: JoinSet<anyhow::Result<u64>>, clock: Clock) -> anyhow::Result<f64> {
+async fn rate(mut readers: JoinSet<anyhow::Result<u64>>, clock: RunClock) -> anyhow::Result<f64> {
     let mut pages = 0;
     while let Some(reader) = readers.join_next().await {
         pages += reader??;
@@ -139,7 +139,7 @@ async fn rate(mut readers: JoinSet<anyhow::Result<u64>>, clock: Clock) -> anyhow
 async fn read<F: Future<Output = anyhow::Result<usize>>>(
     reader: u32,
     ids: &[Uuid],
-    clock: Clock,
+    clock: RunClock,
     halt: &Halt,
     page: impl Fn(Uuid) -> F,
 ) -> anyhow::Result<u64> {
@@ -162,14 +162,14 @@ async fn read<F: Future<Output = anyhow::Result<usize>>>(
 async fn select(client: &Client, statement: &Statement, id: Uuid) -> Result<usize, tokio_postgres::Error> {
     let rows = client.query(statement, &[&id]).await?;
     for row in &rows {
-        black_box(Message::from(row));
+        black_box(DecodedMessage::from(row));
     }
     Ok(rows.len())
 }
 
 /// What an application would make of a row.
 #[allow(dead_code)] // decoding is what is measured
-struct Message {
+struct DecodedMessage {
     id: Uuid,
     seq: i64,
     role: String,
@@ -184,9 +184,9 @@ struct Message {
     indexes: Option<Vec<i32>>,
 }
 
-impl From<&Row> for Message {
+impl From<&Row> for DecodedMessage {
     fn from(row: &Row) -> Self {
-        Message {
+        DecodedMessage {
             id: row.get(0),
             seq: row.get(1),
             role: row.get(2),

@@ -16,77 +16,39 @@ mod database;
 mod direct;
 mod large_session;
 mod list;
-pub mod report;
+mod options;
+pub(crate) mod report;
 mod service;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+pub use options::CompareOptions;
+
 use self::{
-    database::Database,
-    direct::Direct,
-    report::{Comparison, Metric, Summary},
+    database::BenchDatabase,
+    direct::{DIRECT_CONNECTIONS, DirectAppends},
+    report::{BenchComparison, Metric, Summary},
 };
 use super::{
-    Halt,
-    append::Mode,
-    progress::Progress,
-    schedule::Clock,
-    target::{self, Target},
+    append::AppendMode,
+    halt::Halt,
+    progress::BenchProgress,
+    schedule::RunClock,
+    target::{self, BenchTarget},
     usage::{CpuSeconds, Machine, Parties},
-    workload::{Sizes, Workload, WorkloadOptions},
+    workload::{Workload, WorkloadOptions},
 };
 
-/// How many connections applications have; the best of them counts.
-const DIRECT_CONNECTIONS: [usize; 3] = [8, 16, 32];
 /// How far the order rotates from round to round.
 const ROTATION: usize = 5;
 /// How long the appends last that nobody measures: long enough to touch every session several times.
 const SETTLING: Duration = Duration::from_secs(1);
 /// How many citations the stream with citations has.
 const CITATIONS: usize = 2;
-
-/// What to compare.
-#[derive(Clone, Debug, Serialize)]
-pub struct Options {
-    /// How often each competitor runs.
-    pub rounds: u32,
-    /// How long each run is measured, in seconds.
-    #[serde(rename = "round_seconds", serialize_with = "seconds")]
-    pub round: Duration,
-    /// How long each runs before that.
-    #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
-    pub warm_up: Duration,
-    /// To how many sessions appends go.
-    pub sessions: usize,
-    /// How long contents are.
-    #[serde(serialize_with = "text")]
-    pub content_bytes: Sizes,
-    /// Unary requests that are unanswered at a time.
-    pub unary_in_flight: usize,
-    /// Streamed messages that are unanswered at a time, over all streams.
-    pub stream_in_flight: usize,
-    /// How many streams.
-    pub streams: usize,
-    /// The most messages of a frame.
-    pub frame_entries: usize,
-    /// How many messages the large session has.
-    pub large_session_messages: u64,
-    /// Of the workload.
-    pub seed: u64,
-}
-
-fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(span.as_secs_f64())
-}
-
-fn text<S: serde::Serializer>(sizes: &Sizes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(sizes)
-}
 
 /// Who is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,15 +104,15 @@ impl Competitor {
 }
 
 /// What all competitors use.
-struct Field {
-    options: Options,
+struct ComparisonParts {
+    options: CompareOptions,
     halt: Halt,
     channels: Vec<Channel>,
-    database: Database,
-    direct: Direct,
+    database: BenchDatabase,
+    direct: DirectAppends,
     workload: Arc<Workload>,
     cited: Arc<Workload>,
-    list: list::Sessions,
+    list: list::ListedSessions,
     large: Uuid,
     /// Every session that was made, to be checked at the end.
     made: Vec<Uuid>,
@@ -160,16 +122,21 @@ struct Field {
 ///
 /// # Errors
 /// The server or the database can't be used.
-pub async fn run(
-    server: &Target,
+pub async fn compare(
+    server: &BenchTarget,
     database_url: &str,
     parties: Parties,
-    options: Options,
+    options: CompareOptions,
     halt: &Halt,
-) -> anyhow::Result<Comparison> {
+) -> anyhow::Result<BenchComparison> {
     let memory_before = parties.server_memory();
     let mut field = halt
-        .unless_asked(Box::pin(Field::prepare(server, database_url, options, halt)))
+        .unless_asked(Box::pin(ComparisonParts::prepare(
+            server,
+            database_url,
+            options,
+            halt,
+        )))
         .await?;
     let mut measured: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
     let mut cpu: BTreeMap<&'static str, Vec<CpuSeconds>> = BTreeMap::new();
@@ -180,7 +147,7 @@ pub async fn run(
         for &competitor in &order {
             let label = format!("{}/{rounds} {}", round + 1, competitor.name());
             let before = parties.cpu();
-            let results = field.measure(competitor, &Progress::timed(label)).await?;
+            let results = field.measure(competitor, &BenchProgress::timed(label)).await?;
             // What was interrupted is no measurement.
             if halt.is_asked() {
                 break 'rounds;
@@ -200,7 +167,7 @@ pub async fn run(
         .map(|(metric, values)| (metric, Summary::of(values)))
         .collect();
     let broken_sessions = field.database.broken_sessions(&field.made).await?;
-    Ok(Comparison {
+    Ok(BenchComparison {
         version: env!("CARGO_PKG_VERSION"),
         time: Timestamp::now(),
         interrupted: halt.is_asked(),
@@ -216,14 +183,14 @@ pub async fn run(
     })
 }
 
-impl Field {
+impl ComparisonParts {
     async fn prepare(
-        server: &Target,
+        server: &BenchTarget,
         database_url: &str,
-        options: Options,
+        options: CompareOptions,
         halt: &Halt,
-    ) -> anyhow::Result<Field> {
-        let progress = Progress::waiting("preparing sessions");
+    ) -> anyhow::Result<ComparisonParts> {
+        let progress = BenchProgress::waiting("preparing sessions");
         let mut channels = Vec::new();
         for _ in 0..service::connections(&options) {
             channels.push(server.connect().await?);
@@ -235,15 +202,15 @@ impl Field {
             citations: 0,
         }));
         target::create_sessions(&channels[0], &workload).await?;
-        let database = Database::connect(database_url).await?;
+        let database = BenchDatabase::connect(database_url).await?;
         database.has_session(workload.sessions()[0]).await?;
         let cited = Arc::new(workload.with_citations(CITATIONS));
-        let list = list::Sessions::prepare(&channels[0], &cited).await?;
-        let direct = Direct::connect(&database).await?;
+        let list = list::ListedSessions::prepare(&channels[0], &cited).await?;
+        let direct = DirectAppends::connect(&database).await?;
         progress.clear();
         let large = large_session::prepare(&channels[0], &database, &workload, &options).await?;
         let made = [workload.sessions(), list.sessions(), &[large]].concat();
-        Ok(Field {
+        Ok(ComparisonParts {
             direct,
             list,
             large,
@@ -259,21 +226,21 @@ impl Field {
 
     /// What has to be done now and then, and what follows from it, so that it falls on nobody.
     async fn settle(&self) -> anyhow::Result<()> {
-        let progress = Progress::waiting("VACUUM and CHECKPOINT");
+        let progress = BenchProgress::waiting("VACUUM and CHECKPOINT");
         self.database.vacuum().await?;
         self.database.checkpoint().await?;
         progress.clear();
         self.unmeasured(SETTLING.min(self.options.round)).await
     }
 
-    fn clock(&self) -> Clock {
-        Clock::start(self.options.warm_up, self.options.round)
+    fn clock(&self) -> RunClock {
+        RunClock::start(self.options.warm_up, self.options.round)
     }
 
     async fn measure(
         &mut self,
         competitor: Competitor,
-        progress: &Progress,
+        progress: &BenchProgress,
     ) -> anyhow::Result<Vec<(Metric, f64)>> {
         use Metric as M;
         let one = |metric, value| Ok(vec![(metric, value)]);
@@ -295,15 +262,15 @@ impl Field {
             ),
             Competitor::Unary => one(
                 M::Unary,
-                self.appends(Mode::Unary, &self.workload, progress).await?,
+                self.appends(AppendMode::Unary, &self.workload, progress).await?,
             ),
             Competitor::Stream => one(
                 M::Stream,
-                self.appends(Mode::Stream, &self.workload, progress).await?,
+                self.appends(AppendMode::Stream, &self.workload, progress).await?,
             ),
             Competitor::StreamWithCitations => one(
                 M::StreamWithCitations,
-                self.appends(Mode::Stream, &self.cited, progress).await?,
+                self.appends(AppendMode::Stream, &self.cited, progress).await?,
             ),
             Competitor::Lone => self.lone().await,
             Competitor::ListService => one(

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Options;
-use crate::usage::{CpuSeconds, Machine, Memory};
+use super::options::CompareOptions;
+use crate::usage::{CpuSeconds, Machine, ProcessMemory};
 
 /// What is measured, once a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Metric {
+pub(crate) enum Metric {
     /// Messages a second, over 8 connections.
     #[serde(rename = "direct_8")]
     Direct8,
@@ -52,7 +52,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// For people: what it is, and its unit.
+    /// The metric for people: what it is, and its unit.
     fn label(self) -> (&'static str, &'static str) {
         match self {
             Metric::Direct8 => ("direct, 8 connections", "messages/s"),
@@ -78,7 +78,7 @@ impl Metric {
 
 /// One metric over the rounds.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// The median of the rounds.
     pub median: f64,
     /// The lowest.
@@ -90,9 +90,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of at least one round.
-    #[must_use]
-    pub fn of(rounds: Vec<f64>) -> Self {
+    /// The summary of at least one round.
+    pub(crate) fn of(rounds: Vec<f64>) -> Self {
         let mut sorted = rounds.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
@@ -113,29 +112,29 @@ impl Summary {
 
 /// The result of `bench compare`.
 #[derive(Debug, Serialize)]
-pub struct Comparison {
-    /// Of this program.
+pub struct BenchComparison {
+    /// The version of this program.
     pub version: &'static str,
     /// When it ended.
     pub time: Timestamp,
     /// Whether Ctrl-C ended it before its time.
     pub interrupted: bool,
     /// Where it was measured.
-    pub machine: Machine,
+    pub(crate) machine: Machine,
     /// PostgreSQL's settings.
     pub database: BTreeMap<String, String>,
     /// The comparison's.
-    pub options: Options,
+    pub options: CompareOptions,
     /// Medians over medians; none where one of them is missing.
     pub ratios: BTreeMap<&'static str, Option<f64>>,
     /// What was measured.
-    pub metrics: BTreeMap<Metric, Summary>,
+    pub(crate) metrics: BTreeMap<Metric, Summary>,
     /// What the parties used, by competitor, one a round, warm-up included.
-    pub cpu_seconds: BTreeMap<&'static str, Vec<CpuSeconds>>,
+    pub(crate) cpu_seconds: BTreeMap<&'static str, Vec<CpuSeconds>>,
     /// The server's memory when it had started, where it is ours.
-    pub server_memory_before: Option<Memory>,
+    pub(crate) server_memory_before: Option<ProcessMemory>,
     /// And at the end.
-    pub server_memory_after: Option<Memory>,
+    pub(crate) server_memory_after: Option<ProcessMemory>,
     /// How many sessions have a gap, or another number of messages than their counter says: none.
     pub broken_sessions: i64,
 }
@@ -174,8 +173,8 @@ pub(super) fn ratios(metrics: &BTreeMap<Metric, Summary>) -> BTreeMap<&'static s
     ])
 }
 
-impl Comparison {
-    /// For people.
+impl BenchComparison {
+    /// The comparison as a table, for people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();

@@ -9,13 +9,13 @@ use anyhow::ensure;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::{Field, Options, report::Metric};
+use super::{CompareOptions, ComparisonParts, report::Metric};
 use crate::{
-    append::{self, Load, Mode},
-    measure::{self, Measured, Recorder},
-    progress::Progress,
+    append::{self, AppendMode, Load},
+    measure::{self, Measurement, Recorder},
+    progress::BenchProgress,
     target,
-    workload::{Key, Workload},
+    workload::{MessageKey, Workload},
 };
 use chatledger_protocol as pb;
 
@@ -25,21 +25,21 @@ const A_CONNECTION: usize = 100;
 const TO_ONE_SESSION: usize = 64;
 
 /// How many connections unary requests need.
-pub(super) fn connections(options: &Options) -> usize {
+pub(super) fn connections(options: &CompareOptions) -> usize {
     options.unary_in_flight.div_ceil(A_CONNECTION).max(1)
 }
 
-impl Field {
+impl ComparisonParts {
     /// Messages a second.
     pub(super) async fn appends(
         &self,
-        mode: Mode,
+        mode: AppendMode,
         workload: &Arc<Workload>,
-        progress: &Progress,
+        progress: &BenchProgress,
     ) -> anyhow::Result<f64> {
         let in_flight = match mode {
-            Mode::Stream => self.options.stream_in_flight,
-            Mode::Unary | Mode::Batch => self.options.unary_in_flight,
+            AppendMode::Stream => self.options.stream_in_flight,
+            AppendMode::Unary | AppendMode::Batch => self.options.unary_in_flight,
         };
         self.run(mode, in_flight, workload, progress).await
     }
@@ -49,7 +49,7 @@ impl Field {
         let load = Load {
             warm_up: Duration::ZERO,
             duration,
-            ..self.load(Mode::Stream, self.options.stream_in_flight)
+            ..self.load(AppendMode::Stream, self.options.stream_in_flight)
         };
         append::run_over(
             &self.channels,
@@ -57,13 +57,13 @@ impl Field {
             &load,
             false,
             &self.halt,
-            Progress::hidden(),
+            BenchProgress::hidden(),
         )
         .await
         .map(drop)
     }
 
-    fn load(&self, mode: Mode, in_flight: usize) -> Load {
+    fn load(&self, mode: AppendMode, in_flight: usize) -> Load {
         Load {
             mode,
             in_flight,
@@ -78,17 +78,22 @@ impl Field {
     }
 
     /// Messages a second to one session.
-    pub(super) async fn appends_to_one(&self, session: Uuid, progress: &Progress) -> anyhow::Result<f64> {
+    pub(super) async fn appends_to_one(
+        &self,
+        session: Uuid,
+        progress: &BenchProgress,
+    ) -> anyhow::Result<f64> {
         let workload = Arc::new(self.workload.over(vec![session]));
-        self.run(Mode::Unary, TO_ONE_SESSION, &workload, progress).await
+        self.run(AppendMode::Unary, TO_ONE_SESSION, &workload, progress)
+            .await
     }
 
     async fn run(
         &self,
-        mode: Mode,
+        mode: AppendMode,
         in_flight: usize,
         workload: &Arc<Workload>,
-        progress: &Progress,
+        progress: &BenchProgress,
     ) -> anyhow::Result<f64> {
         let load = self.load(mode, in_flight);
         let ran = append::run_over(
@@ -117,7 +122,7 @@ impl Field {
         let [mut direct, mut unary] = [directs.recorder(), unaries.recorder()];
         let mut number = 0;
         while Instant::now() < clock.end && !self.halt.is_asked() {
-            let key = Key { sender: 0, number };
+            let key = MessageKey { sender: 0, number };
             number += 1;
             let workload = Arc::clone(&self.workload);
             let session = workload.session_of(key);
@@ -131,7 +136,7 @@ impl Field {
             lone_unary(
                 &self.channels[0],
                 &workload,
-                Key { sender: 1, number },
+                MessageKey { sender: 1, number },
                 &mut unary,
             )
             .await?;
@@ -147,16 +152,16 @@ impl Field {
 }
 
 /// What a recorder has taken.
-pub(super) async fn finish(collector: measure::Collector, recorder: Recorder) -> Measured {
+pub(super) async fn finish(collector: measure::Collector, recorder: Recorder) -> Measurement {
     drop(recorder);
-    collector.collect(Progress::hidden()).await
+    collector.collect(BenchProgress::hidden()).await
 }
 
 /// One append.
 pub(super) async fn lone_unary(
     channel: &Channel,
     workload: &Workload,
-    key: Key,
+    key: MessageKey,
     recorder: &mut Recorder,
 ) -> anyhow::Result<()> {
     let began = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::BenchReport;
 
 /// The size of a plot, and of its margins, in its own units; the page scales it.
 const WIDTH: f64 = 860.0;
@@ -31,7 +31,7 @@ svg .a-text { fill: var(--a); } svg .b-text { fill: var(--b); } svg .c-text { fi
 
 /// The page.
 #[must_use]
-pub fn page(report: &Report) -> String {
+pub fn page(report: &BenchReport) -> String {
     let title = format!("chatledger bench {}", report.kind);
     let mut body = String::new();
     // Writing to a String can't fail; so below.
@@ -68,7 +68,7 @@ pub fn page(report: &Report) -> String {
     )
 }
 
-fn numbers(body: &mut String, report: &Report) {
+fn numbers(body: &mut String, report: &BenchReport) {
     let latency = &report.latency_ms;
     let errors: u64 = report.errors.values().sum();
     let ms = |ms: f64| format!("{ms:.2} ms");
@@ -99,7 +99,7 @@ fn list(body: &mut String, items: &[String]) {
     body.push_str("</ul>");
 }
 
-fn tables(body: &mut String, report: &Report) {
+fn tables(body: &mut String, report: &BenchReport) {
     let mut rows: Vec<(String, String)> = vec![("target".to_owned(), report.target.clone())];
     for (name, value) in report.settings.iter().filter(|(_, value)| !value.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -131,7 +131,7 @@ fn tables(body: &mut String, report: &Report) {
     body.push_str("</table>");
 }
 
-fn over_time(report: &Report) -> String {
+fn over_time(report: &BenchReport) -> String {
     let series = |value: fn(&super::IntervalReport) -> f64| -> Vec<(f64, f64)> {
         let filled = report
             .intervals
@@ -151,7 +151,7 @@ fn over_time(report: &Report) -> String {
     .svg("Latency over time: p50 and p99 of each interval, in milliseconds")
 }
 
-fn rates(report: &Report) -> String {
+fn rates(report: &BenchReport) -> String {
     let points = report
         .intervals
         .iter()
@@ -171,7 +171,7 @@ fn rates(report: &Report) -> String {
 }
 
 /// On a scale on which every further nine has the same room.
-fn by_percentile(report: &Report) -> String {
+fn by_percentile(report: &BenchReport) -> String {
     let place = |percentile: f64| -((1.0 - percentile / 100.0).max(1e-6)).log10();
     // No further than there are messages to tell: of a thousand, the last point is 99.9 %.
     #[allow(clippy::cast_precision_loss)]
@@ -234,7 +234,7 @@ struct Plot {
     lines: Vec<(&'static str, &'static str, Points)>,
 }
 
-/// Of a line.
+/// The points of a line.
 type Points = Vec<(f64, f64)>;
 
 impl Plot {

@@ -1,8 +1,8 @@
 //! What a run has found: as text for people ([`text`]), as JSON for programs (serde), as a page with plots
 //! ([`html`]).
 
-pub mod html;
-pub mod text;
+pub(crate) mod html;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    append::Ran,
-    measure::{Measured, millis},
-    usage::{CpuSeconds, Machine, Memory},
-    verify::Verified,
+    append::AppendOutcome,
+    measure::{Measurement, millis},
+    usage::{CpuSeconds, Machine, ProcessMemory},
+    verify::LedgerVerification,
 };
 
 /// The percentiles that a plot shows.
@@ -24,10 +24,10 @@ const PLOTTED: [f64; 16] = [
 
 /// The result of `bench append` or `bench watch`.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// `append` or `watch`.
     pub kind: &'static str,
-    /// Of this program.
+    /// The version of this program.
     pub version: &'static str,
     /// When the run ended.
     pub time: Timestamp,
@@ -38,7 +38,7 @@ pub struct Report {
     /// All settings, by flag.
     pub settings: BTreeMap<&'static str, Value>,
     /// What was done to the messages: `appended`, or `delivered` to a watcher.
-    pub measures: &'static str,
+    pub(crate) measures: &'static str,
     /// How long was measured.
     pub seconds: f64,
     /// How many messages were measured.
@@ -47,25 +47,25 @@ pub struct Report {
     pub throughput: f64,
     /// How many messages were due at `--rate` and never sent, since there was no room for them.
     pub unsent: u64,
-    /// From when a message was due to when its answer (or delivery) was there.
+    /// The time from when a message was due to when its answer (or delivery) was there.
     pub latency_ms: Latency,
-    /// From a message's receipt to its delivery; `bench watch` only.
+    /// The time from a message's receipt to its delivery; `bench watch` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt_to_delivery_ms: Option<Latency>,
     /// How many messages failed, by code.
     pub errors: BTreeMap<String, u64>,
     /// What reading everything back has found; none, where it wasn't asked for.
-    pub verify: Option<Verified>,
+    pub verify: Option<LedgerVerification>,
     /// What happened when.
-    pub intervals: Vec<IntervalReport>,
-    /// For a plot.
-    pub percentiles: Vec<Percentile>,
+    pub(crate) intervals: Vec<IntervalReport>,
+    /// The percentiles of the plot.
+    pub(crate) percentiles: Vec<Percentile>,
     /// What the parties used.
     pub cpu_seconds: CpuSeconds,
     /// The server's memory at the end, where it is ours.
-    pub server_memory: Option<Memory>,
+    pub server_memory: Option<ProcessMemory>,
     /// Where it was measured.
-    pub machine: Machine,
+    pub(crate) machine: Machine,
 }
 
 /// Latencies in milliseconds.
@@ -87,7 +87,7 @@ pub struct Latency {
 
 /// One interval.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct IntervalReport {
+pub(crate) struct IntervalReport {
     /// When it began, in seconds from the beginning of what is measured.
     pub at: f64,
     /// Messages a second.
@@ -95,7 +95,7 @@ pub struct IntervalReport {
     /// Milliseconds.
     pub p50_ms: f64,
     /// Milliseconds.
-    pub p99_ms: f64,
+    pub(crate) p99_ms: f64,
     /// Milliseconds.
     pub max_ms: f64,
     /// How many messages failed.
@@ -104,9 +104,9 @@ pub struct IntervalReport {
 
 /// One point of a percentile plot.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Percentile {
+pub(crate) struct Percentile {
     /// 0 to 100.
-    pub percentile: f64,
+    pub(crate) percentile: f64,
     /// Milliseconds.
     pub ms: f64,
 }
@@ -123,24 +123,24 @@ pub struct Circumstances {
     /// What the parties used.
     pub cpu_seconds: CpuSeconds,
     /// The server's memory at the end, where it is ours.
-    pub server_memory: Option<Memory>,
+    pub server_memory: Option<ProcessMemory>,
 }
 
-impl Report {
-    /// Of a run of `bench append`.
+impl BenchReport {
+    /// The report of a run of `bench append`.
     #[must_use]
-    pub fn appended(ran: &Ran, verify: Option<Verified>, around: Circumstances) -> Self {
-        Report {
+    pub fn appended(ran: &AppendOutcome, verify: Option<LedgerVerification>, around: Circumstances) -> Self {
+        BenchReport {
             unsent: ran.unsent,
             verify,
             ..Self::of("append", "appended", &ran.measured, around)
         }
     }
 
-    /// Of what was measured.
+    /// The report of what was measured.
     #[must_use]
-    pub fn of(kind: &'static str, verb: &'static str, measured: &Measured, around: Circumstances) -> Self {
-        Report {
+    pub fn of(kind: &'static str, verb: &'static str, measured: &Measurement, around: Circumstances) -> Self {
+        BenchReport {
             kind,
             version: env!("CARGO_PKG_VERSION"),
             time: Timestamp::now(),
@@ -172,7 +172,7 @@ impl Report {
 }
 
 impl Latency {
-    /// Of microseconds.
+    /// The latencies of a histogram of microseconds.
     #[must_use]
     pub fn of(micros: &hdrhistogram::Histogram<u64>) -> Self {
         let at = |percentile| millis(micros.value_at_percentile(percentile));
@@ -188,7 +188,7 @@ impl Latency {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn intervals(measured: &Measured) -> Vec<IntervalReport> {
+fn intervals(measured: &Measurement) -> Vec<IntervalReport> {
     let length = measured.interval.as_secs_f64();
     measured
         .intervals

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Latency, Report};
+use super::{BenchReport, Latency};
 use crate::usage::CpuSeconds;
 
 /// The summary that is printed at the end.
 #[must_use]
-pub fn summary(report: &Report) -> String {
+pub fn summary(report: &BenchReport) -> String {
     let mut text = String::new();
     // Writing to a String can't fail; so below.
     let _ = writeln!(
@@ -82,8 +82,7 @@ fn latency(text: &mut String, name: &str, latency: &Latency) {
 }
 
 /// Who used the processor.
-#[must_use]
-pub fn cpu(cpu: &CpuSeconds) -> String {
+pub(crate) fn cpu(cpu: &CpuSeconds) -> String {
     let seconds = |seconds: Option<f64>| seconds.map_or("?".to_owned(), |seconds| format!("{seconds:.1} s"));
     format!(
         "processor     client {}, server {}, PostgreSQL {}",

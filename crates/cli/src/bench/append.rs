@@ -6,15 +6,11 @@ use anyhow::{bail, ensure};
 use clap::{ArgAction, Args};
 use tonic::transport::Channel;
 
-use super::{OutputArgs, ServerArgs, Subject, WorkloadArgs, both, rate};
+use super::{BenchSubject, OutputArgs, ServerArgs, WorkloadArgs, both, rate};
 use chatledger::config::duration;
 use chatledger_bench::{
-    Halt,
-    append::{self, Load, Mode},
-    progress::Progress,
-    report::{Circumstances, Report},
-    verify::{self, Verified},
-    workload::Workload,
+    AnswerLog, AppendMode, BenchProgress, BenchReport, Circumstances, Halt, LedgerVerification, Load,
+    Workload, append, verify,
 };
 
 /// Requests on one connection: half of what servers commonly allow (hyper: 200).
@@ -23,8 +19,8 @@ const A_CONNECTION: usize = 100;
 #[derive(Debug, Args)]
 pub(crate) struct AppendArgs {
     /// How to append
-    #[arg(long, value_enum, default_value_t = Mode::Stream)]
-    mode: Mode,
+    #[arg(long, value_enum, default_value_t = AppendMode::Stream)]
+    mode: AppendMode,
     #[command(flatten)]
     server: ServerArgs,
     /// The most that is unanswered at a time: requests, or messages over all streams [default: unary 256, batch 64,
@@ -68,15 +64,15 @@ pub(crate) struct AppendArgs {
 impl AppendArgs {
     fn load(&self) -> anyhow::Result<Load> {
         let in_flight = self.in_flight.unwrap_or(match self.mode {
-            Mode::Unary => 256,
+            AppendMode::Unary => 256,
             // Of 50 messages each: more than the server commits at a time.
-            Mode::Batch => 64,
+            AppendMode::Batch => 64,
             // As many as the server's lanes commit at a time, and as many again that gather meanwhile.
-            Mode::Stream => 8192,
+            AppendMode::Stream => 8192,
         });
         let senders = match self.mode {
-            Mode::Stream => u32::from(self.streams),
-            Mode::Unary | Mode::Batch => in_flight,
+            AppendMode::Stream => u32::from(self.streams),
+            AppendMode::Unary | AppendMode::Batch => in_flight,
         };
         ensure!(
             u16::try_from(senders).is_ok(),
@@ -84,7 +80,7 @@ impl AppendArgs {
             self.mode.name()
         );
         ensure!(
-            self.mode != Mode::Stream || in_flight >= senders,
+            self.mode != AppendMode::Stream || in_flight >= senders,
             "--in-flight {in_flight}: must be one for each of the {senders} --streams at least"
         );
         let connections = self.connections.map(usize::from);
@@ -105,7 +101,7 @@ impl AppendArgs {
 pub(super) async fn run(args: AppendArgs, halt: &Halt) -> anyhow::Result<()> {
     let load = args.load()?;
     args.output.check()?;
-    let subject = Subject::open(&args.server, halt).await?;
+    let subject = BenchSubject::open(&args.server, halt).await?;
     let measured = measure(&args, &load, &subject, halt).await;
     let report = both(measured, subject.close().await)?;
     args.output.write(&report)?;
@@ -119,7 +115,12 @@ pub(super) async fn run(args: AppendArgs, halt: &Halt) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(args: &AppendArgs, load: &Load, subject: &Subject, halt: &Halt) -> anyhow::Result<Report> {
+async fn measure(
+    args: &AppendArgs,
+    load: &Load,
+    subject: &BenchSubject,
+    halt: &Halt,
+) -> anyhow::Result<BenchReport> {
     let workload = Arc::new(Workload::new(&args.workload.options()));
     subject
         .with_sessions(&workload, args.keep, halt, async |channel| {
@@ -131,14 +132,14 @@ async fn measure(args: &AppendArgs, load: &Load, subject: &Subject, halt: &Halt)
 async fn measure_over(
     args: &AppendArgs,
     load: &Load,
-    subject: &Subject,
+    subject: &BenchSubject,
     workload: &Arc<Workload>,
     channel: &Channel,
     halt: &Halt,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<BenchReport> {
     let before = subject.parties.cpu();
-    let progress = Progress::timed(format!("append, {}", load.mode.name()));
-    let mut ran = append::run(&subject.target, workload, load, args.verify, halt, progress).await?;
+    let progress = BenchProgress::timed(format!("append, {}", load.mode.name()));
+    let mut ran = append(&subject.target, workload, load, args.verify, halt, progress).await?;
     let cpu_seconds = subject.parties.cpu().since(&before);
     let server_memory = subject.parties.server_memory();
     let verified = if args.verify {
@@ -157,11 +158,11 @@ async fn measure_over(
         ("duration_seconds", load.duration.as_secs_f64().into()),
     ]);
     match load.mode {
-        Mode::Unary => {}
-        Mode::Batch => {
+        AppendMode::Unary => {}
+        AppendMode::Batch => {
             settings.insert("batch_messages", load.batch_messages.into());
         }
-        Mode::Stream => {
+        AppendMode::Stream => {
             settings.insert("streams", load.streams.into());
             settings.insert("frame_entries", load.frame_entries.into());
         }
@@ -173,16 +174,16 @@ async fn measure_over(
         cpu_seconds,
         server_memory,
     };
-    Ok(Report::appended(&ran, verified, around))
+    Ok(BenchReport::appended(&ran, verified, around))
 }
 
 async fn read_back(
     channel: &Channel,
     workload: &Arc<Workload>,
-    answers: verify::Answers,
-) -> anyhow::Result<Verified> {
-    let progress = Progress::counted("reading everything back", answers.acked.len() as u64);
-    let verified = verify::verify(channel, workload, answers, &progress).await?;
+    answers: AnswerLog,
+) -> anyhow::Result<LedgerVerification> {
+    let progress = BenchProgress::counted("reading everything back", answers.acknowledged() as u64);
+    let verified = verify(channel, workload, answers, &progress).await?;
     progress.clear();
     Ok(verified)
 }

@@ -5,14 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::ensure;
 use clap::Args;
 
-use super::{ServerArgs, Subject, both, check_file, write_json};
+use super::{BenchSubject, ServerArgs, both, check_file, write_json};
 use crate::output::show;
 use chatledger::config::duration;
-use chatledger_bench::{
-    Halt,
-    compare::{self, Options},
-    workload::Sizes,
-};
+use chatledger_bench::{CompareOptions, ContentSizes, Halt, compare};
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
@@ -30,12 +26,12 @@ pub(crate) struct CompareArgs {
     /// How long each runs before that
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     warm_up: Duration,
-    /// To how many sessions appends go
+    /// How many sessions appends go to
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sessions: u32,
     /// How long contents are: a number of bytes, uniform:MIN..MAX, or lognormal:MEDIAN,SIGMA
     #[arg(long, value_name = "SIZES", default_value = "512")]
-    content_bytes: Sizes,
+    content_bytes: ContentSizes,
     /// Unary requests that are unanswered at a time
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     in_flight: u16,
@@ -65,7 +61,7 @@ pub(super) async fn run(args: CompareArgs, halt: &Halt) -> anyhow::Result<()> {
         "--target also needs --database-url, its database, for those that it is compared with"
     );
     check_file("--json", args.json.as_deref())?;
-    let options = Options {
+    let options = CompareOptions {
         rounds: args.rounds,
         round: args.round_duration,
         warm_up: args.warm_up,
@@ -78,10 +74,10 @@ pub(super) async fn run(args: CompareArgs, halt: &Halt) -> anyhow::Result<()> {
         large_session_messages: args.large_session_messages.into(),
         seed: args.seed,
     };
-    let subject = Subject::open(&args.server, halt).await?;
+    let subject = BenchSubject::open(&args.server, halt).await?;
     let own_url = subject.own.as_ref().map(|own| own.database_url.clone());
     let compared = match own_url.or(args.database_url) {
-        Some(url) => compare::run(&subject.target, &url, subject.parties, options, halt).await,
+        Some(url) => compare(&subject.target, &url, subject.parties, options, halt).await,
         None => Err(anyhow::anyhow!("--database-url is missing")),
     };
     let comparison = both(compared, subject.close().await)?;

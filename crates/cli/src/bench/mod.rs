@@ -17,20 +17,15 @@ use serde_json::Value;
 use tokio::sync::watch as signal;
 use tonic::transport::Channel;
 
-use super::{output::show, signals::Stop};
+use super::{output::show, signals::StopSignals};
 use chatledger_bench::{
-    Halt,
-    own_server::OwnServer,
-    progress::Progress,
-    report::{self, Report},
-    target::{self, Target},
-    usage::Parties,
-    workload::{Sizes, Workload, WorkloadOptions},
+    BenchProgress, BenchReport, BenchTarget, ContentSizes, Halt, OwnServer, Parties, Workload,
+    WorkloadOptions, create_sessions, delete_sessions, report_page, report_summary,
 };
 
 /// What `bench` does.
 #[derive(Debug, Subcommand)]
-pub(super) enum Bench {
+pub(super) enum BenchCommand {
     /// Append messages, as fast as they are answered or at a rate, and check that all are there
     Append(append::AppendArgs),
     /// Append at a rate, and measure how soon those who watch get each message
@@ -39,21 +34,21 @@ pub(super) enum Bench {
     Compare(compare::CompareArgs),
 }
 
-pub(super) fn run(bench: Bench) -> anyhow::Result<()> {
+pub(super) fn run(bench: BenchCommand) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let halt = listen()?;
         match bench {
-            Bench::Append(args) => append::run(args, &halt).await,
-            Bench::Watch(args) => watch::run(args, &halt).await,
-            Bench::Compare(args) => Box::pin(compare::run(args, &halt)).await,
+            BenchCommand::Append(args) => append::run(args, &halt).await,
+            BenchCommand::Watch(args) => watch::run(args, &halt).await,
+            BenchCommand::Compare(args) => Box::pin(compare::run(args, &halt)).await,
         }
     })
 }
 
 /// Ctrl-C ends the measurement, and what was measured is shown; a second one ends the process.
 fn listen() -> anyhow::Result<Halt> {
-    let mut stop = Stop::listen()?;
+    let mut stop = StopSignals::listen()?;
     let (sender, receiver) = signal::channel(false);
     tokio::spawn(async move {
         stop.asked().await;
@@ -76,25 +71,25 @@ struct ServerArgs {
 }
 
 /// The server that is measured.
-struct Subject {
-    target: Target,
+struct BenchSubject {
+    target: BenchTarget,
     parties: Parties,
     own: Option<OwnServer>,
 }
 
-impl Subject {
+impl BenchSubject {
     async fn open(args: &ServerArgs, halt: &Halt) -> anyhow::Result<Self> {
         if let Some(url) = &args.target {
-            return Ok(Subject {
-                target: Target::parse(url).with_context(|| format!("--target {url}"))?,
+            return Ok(BenchSubject {
+                target: BenchTarget::parse(url).with_context(|| format!("--target {url}"))?,
                 parties: Parties::default(),
                 own: None,
             });
         }
-        let progress = Progress::waiting("starting a server");
+        let progress = BenchProgress::waiting("starting a server");
         let own = halt.unless_asked(OwnServer::start(args.pg_bin.clone())).await?;
         progress.clear();
-        Ok(Subject {
+        Ok(BenchSubject {
             target: own.target.clone(),
             parties: own.parties,
             own: Some(own),
@@ -110,10 +105,8 @@ impl Subject {
         measurement: impl AsyncFnOnce(&Channel) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let channel = self.target.connect().await?;
-        let progress = Progress::waiting("creating sessions");
-        let created = halt
-            .unless_asked(target::create_sessions(&channel, workload))
-            .await;
+        let progress = BenchProgress::waiting("creating sessions");
+        let created = halt.unless_asked(create_sessions(&channel, workload)).await;
         progress.clear();
         let result = match created {
             Ok(()) => measurement(&channel).await,
@@ -122,8 +115,8 @@ impl Subject {
         if self.own.is_some() || keep {
             return result;
         }
-        let progress = Progress::waiting("deleting the sessions");
-        let deleted = target::delete_sessions(&channel, workload).await;
+        let progress = BenchProgress::waiting("deleting the sessions");
+        let deleted = delete_sessions(&channel, workload).await;
         progress.clear();
         both(result, deleted)
     }
@@ -148,12 +141,12 @@ impl Subject {
 /// What to send.
 #[derive(Debug, Args)]
 struct WorkloadArgs {
-    /// To how many sessions
+    /// How many sessions messages go to
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sessions: u32,
     /// How long contents are: a number of bytes, uniform:MIN..MAX, or lognormal:MEDIAN,SIGMA
     #[arg(long, value_name = "SIZES", default_value = "512")]
-    content_bytes: Sizes,
+    content_bytes: ContentSizes,
     /// How many citations a message has
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
     citations: u32,
@@ -200,12 +193,11 @@ impl OutputArgs {
         check_file("--html", self.html.as_deref())
     }
 
-    fn write(&self, report: &Report) -> anyhow::Result<()> {
-        show!("{}", report::text::summary(report));
+    fn write(&self, report: &BenchReport) -> anyhow::Result<()> {
+        show!("{}", report_summary(report));
         write_json(self.json.as_deref(), report)?;
         if let Some(file) = &self.html {
-            fs::write(file, report::html::page(report))
-                .with_context(|| format!("--html {}", file.display()))?;
+            fs::write(file, report_page(report)).with_context(|| format!("--html {}", file.display()))?;
         }
         Ok(())
     }

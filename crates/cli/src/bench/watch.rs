@@ -5,14 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use clap::Args;
 
-use super::{OutputArgs, ServerArgs, Subject, WorkloadArgs, both, rate};
+use super::{BenchSubject, OutputArgs, ServerArgs, WorkloadArgs, both, rate};
 use chatledger::config::duration;
 use chatledger_bench::{
-    Halt,
-    progress::Progress,
-    report::{Circumstances, Latency, Report},
-    watch::{self, Options, Watched},
-    workload::Workload,
+    BenchProgress, BenchReport, Circumstances, Halt, Latency, WatchLoad, WatchOutcome, Workload, watch,
 };
 
 #[derive(Debug, Args)]
@@ -42,7 +38,7 @@ pub(crate) struct WatchArgs {
 
 pub(super) async fn run(args: WatchArgs, halt: &Halt) -> anyhow::Result<()> {
     args.output.check()?;
-    let subject = Subject::open(&args.server, halt).await?;
+    let subject = BenchSubject::open(&args.server, halt).await?;
     let measured = measure(&args, &subject, halt).await;
     let report = both(measured, subject.close().await)?;
     args.output.write(&report)?;
@@ -52,7 +48,7 @@ pub(super) async fn run(args: WatchArgs, halt: &Halt) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(args: &WatchArgs, subject: &Subject, halt: &Halt) -> anyhow::Result<Report> {
+async fn measure(args: &WatchArgs, subject: &BenchSubject, halt: &Halt) -> anyhow::Result<BenchReport> {
     let workload = Arc::new(Workload::new(&args.workload.options()));
     subject
         .with_sessions(&workload, args.keep, halt, async |_| {
@@ -63,28 +59,28 @@ async fn measure(args: &WatchArgs, subject: &Subject, halt: &Halt) -> anyhow::Re
 
 async fn measure_over(
     args: &WatchArgs,
-    subject: &Subject,
+    subject: &BenchSubject,
     workload: &Arc<Workload>,
     halt: &Halt,
-) -> anyhow::Result<Report> {
-    let options = Options {
+) -> anyhow::Result<BenchReport> {
+    let options = WatchLoad {
         watchers: args.watchers as usize,
         rate: args.rate,
         warm_up: args.warm_up.unwrap_or_default(),
         duration: args.duration,
     };
     let before = subject.parties.cpu();
-    let watched = watch::run(
+    let watched = watch(
         &subject.target,
         workload,
         &options,
         halt,
-        Progress::timed("watch"),
+        BenchProgress::timed("watch"),
     )
     .await?;
     let cpu_seconds = subject.parties.cpu().since(&before);
     let server_memory = subject.parties.server_memory();
-    let Watched {
+    let WatchOutcome {
         deliveries,
         from_receipt,
         appends,
@@ -104,12 +100,10 @@ async fn measure_over(
         cpu_seconds,
         server_memory,
     };
-    let mut report = Report {
-        unsent: appends.unsent,
-        receipt_to_delivery_ms: Some(Latency::of(&from_receipt.latencies)),
-        verify: Some(verified),
-        ..Report::of("watch", "delivered", &deliveries, around)
-    };
+    let mut report = BenchReport::of("watch", "delivered", &deliveries, around);
+    report.unsent = appends.unsent;
+    report.receipt_to_delivery_ms = Some(Latency::of(&from_receipt.latencies));
+    report.verify = Some(verified);
     for (code, count) in appends.measured.errors {
         *report.errors.entry(code).or_default() += count;
     }

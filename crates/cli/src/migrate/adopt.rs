@@ -3,29 +3,33 @@
 use clap::Args;
 use jiff::tz::TimeZone;
 
-use super::{Care, Common, backup, print, progress::Progress};
+use super::{CareArgs, CommonArgs, backup, print, progress::MigrateProgress};
 use crate::{import::zone, output::show};
 use chatledger_migrate::Migrator;
-use chatledger_transfer::{Layout, adopt};
+use chatledger_transfer::{SourceLayout, adopt};
 
 /// What the tables look like.
 #[derive(Debug, Args)]
-pub(super) struct Adopt {
+pub(super) struct AdoptArgs {
     /// What the tables look like (rag-uuid; the others are for `chatledger import`)
-    #[arg(long, value_enum, default_value_t = Layout::Auto)]
-    layout: Layout,
+    #[arg(long, value_enum, default_value_t = SourceLayout::Auto)]
+    layout: SourceLayout,
     /// What times without an offset mean, such as UTC or Asia/Karachi
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone)]
     source_time_zone: TimeZone,
     #[command(flatten)]
-    pub(super) care: Care,
+    pub(super) care: CareArgs,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
-pub(super) async fn run(args: &Adopt, migrator: &Migrator, progress: &Progress) -> anyhow::Result<()> {
+pub(super) async fn run(
+    args: &AdoptArgs,
+    migrator: &Migrator,
+    progress: &MigrateProgress,
+) -> anyhow::Result<()> {
     let backup = backup(&args.care, migrator, &args.common).await?;
-    let adopted = adopt::run(
+    let adopted = adopt(
         migrator,
         args.layout,
         args.common.scope,

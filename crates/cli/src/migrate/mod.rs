@@ -16,14 +16,14 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use super::{logs::Logs, target::Target};
+use super::{logs::Logs, target::CommandTarget};
 use chatledger::{
     config::{LogFormat, Secret, SourceConfig, duration},
     migrations::{self, PROGRAM, Scope},
 };
-use chatledger_migrate::{Backup, Copy, LockPolicy, Migrator, Settings, Until, own, sets::SetName};
+use chatledger_migrate::{Backup, LockPolicy, Migrator, RehearsalCopy, SetName, Settings, Until, new_files};
 use chatledger_postgres::connect::Connector;
-use progress::Progress;
+use progress::MigrateProgress;
 
 /// What is logged where RUST_LOG says nothing: the commands tell what they do themselves.
 const DEFAULT_LOG: &str = "warn,refinery_core=off";
@@ -32,41 +32,41 @@ const DEFAULT_LOG: &str = "warn,refinery_core=off";
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
     #[command(subcommand)]
-    command: Command,
+    command: MigrateCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum MigrateCommand {
     /// Show how far each set is, what is pending, and whether history and files agree
-    Status(Common),
+    Status(CommonArgs),
     /// List every migration, applied or pending
-    History(Common),
+    History(CommonArgs),
     /// Apply what is pending
-    Up(Up),
+    Up(UpArgs),
     /// Take back what was applied, newest first; one migration, unless told otherwise
-    Down(Down),
+    Down(DownArgs),
     /// Write a new migration of your own, and its way back, to be filled in
-    New(New),
+    New(NewArgs),
     /// Record that all up to a version was applied, and nothing above it, without running anything
-    Stamp(Stamp),
+    Stamp(StampArgs),
     /// Print the SQL that `up` would run, and run nothing
-    Plan(Plan),
+    Plan(PlanArgs),
     /// Compare the database with what its migrations make
-    Verify(Verify),
+    Verify(VerifyArgs),
     /// Apply what is pending to a copy, and report durations, locks and whether all is well afterwards
-    Rehearse(Rehearse),
+    Rehearse(RehearseArgs),
     /// Convert another schema's tables where they are, in one transaction; the old ones are kept
-    Adopt(adopt::Adopt),
+    Adopt(adopt::AdoptArgs),
 }
 
 fn set_parser() -> impl TypedValueParser<Value = SetName> {
     let names = PROGRAM.sets.iter().map(|set| set.as_str());
-    PossibleValuesParser::new(names).try_map(|name| chatledger_migrate::parse_set(&PROGRAM, &name))
+    PossibleValuesParser::new(names).try_map(|name| PROGRAM.parse_set(&name))
 }
 
 /// What all commands take.
 #[derive(Debug, Args)]
-struct Common {
+struct CommonArgs {
     /// Which of the embedded migrations
     #[arg(long, env = "CHATLEDGER_SCOPE", value_enum, default_value_t = Scope::All)]
     scope: Scope,
@@ -86,7 +86,7 @@ struct Common {
 /// How far.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-struct Range {
+struct RangeArgs {
     /// Until this version is the newest; for `down`, 0 is before the first
     #[arg(long, value_name = "V", value_parser = clap::value_parser!(i64).range(0..))]
     to: Option<i64>,
@@ -95,7 +95,7 @@ struct Range {
     steps: Option<usize>,
 }
 
-impl Range {
+impl RangeArgs {
     fn until(&self, otherwise: Until) -> Until {
         match (self.to, self.steps) {
             (Some(version), _) => Until::Version(version),
@@ -114,9 +114,9 @@ enum OptIn {
 
 /// What is pending.
 #[derive(Debug, Args)]
-struct Pending {
+struct PendingArgs {
     #[command(flatten)]
-    range: Range,
+    range: RangeArgs,
     /// An optional set to install as well; once there, it is kept up to date like the others
     #[arg(long, value_enum, value_name = "SET")]
     with: Vec<OptIn>,
@@ -124,7 +124,7 @@ struct Pending {
 
 /// How to wait for locks, and what to keep before.
 #[derive(Debug, Args)]
-struct Care {
+struct CareArgs {
     /// The longest wait for a lock, while others queue behind; then make way, and try again
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     lock_timeout: Duration,
@@ -137,56 +137,56 @@ struct Care {
 }
 
 #[derive(Debug, Args)]
-struct Up {
+struct UpArgs {
     #[command(flatten)]
-    pending: Pending,
+    pending: PendingArgs,
     #[command(flatten)]
-    care: Care,
+    care: CareArgs,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
-struct Down {
+struct DownArgs {
     #[command(flatten)]
-    range: Range,
+    range: RangeArgs,
     #[command(flatten)]
-    care: Care,
+    care: CareArgs,
     /// Don't ask before rows are dropped
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
-struct New {
+struct NewArgs {
     /// What it is for, such as "add user time zone"
     description: String,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
-struct Stamp {
+struct StampArgs {
     /// The version; 0: nothing was applied
     #[arg(value_name = "V", value_parser = clap::value_parser!(i64).range(0..))]
     up_to: i64,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
-struct Plan {
+struct PlanArgs {
     #[command(flatten)]
-    pending: Pending,
+    pending: PendingArgs,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 /// Where scratch databases are made.
 #[derive(Debug, Args)]
-struct Scratch {
+struct ScratchArgs {
     /// Make the scratch database on this server (of the same major version), where the role may not on its own
     #[arg(
         long,
@@ -198,20 +198,20 @@ struct Scratch {
 }
 
 #[derive(Debug, Args)]
-struct Verify {
+struct VerifyArgs {
     #[command(flatten)]
-    scratch: Scratch,
+    scratch: ScratchArgs,
     /// Print the SQL for what can be mended by adding, instead of the differences
     #[arg(long)]
     fix_plan: bool,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
-struct Rehearse {
+struct RehearseArgs {
     #[command(flatten)]
-    scratch: Scratch,
+    scratch: ScratchArgs,
     /// An optional set to install as well
     #[arg(long, value_enum, value_name = "SET")]
     with: Vec<OptIn>,
@@ -219,37 +219,39 @@ struct Rehearse {
     #[arg(long, value_name = "URL")]
     branch_url: Option<Secret>,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
-impl Command {
-    fn common(&self) -> &Common {
+impl MigrateCommand {
+    fn common(&self) -> &CommonArgs {
         match self {
-            Command::Status(common) | Command::History(common) => common,
-            Command::Up(args) => &args.common,
-            Command::Down(args) => &args.common,
-            Command::New(args) => &args.common,
-            Command::Stamp(args) => &args.common,
-            Command::Plan(args) => &args.common,
-            Command::Verify(args) => &args.common,
-            Command::Rehearse(args) => &args.common,
-            Command::Adopt(args) => &args.common,
+            MigrateCommand::Status(common) | MigrateCommand::History(common) => common,
+            MigrateCommand::Up(args) => &args.common,
+            MigrateCommand::Down(args) => &args.common,
+            MigrateCommand::New(args) => &args.common,
+            MigrateCommand::Stamp(args) => &args.common,
+            MigrateCommand::Plan(args) => &args.common,
+            MigrateCommand::Verify(args) => &args.common,
+            MigrateCommand::Rehearse(args) => &args.common,
+            MigrateCommand::Adopt(args) => &args.common,
         }
     }
 
     fn with(&self) -> &[OptIn] {
         match self {
-            Command::Up(Up { pending, .. }) | Command::Plan(Plan { pending, .. }) => &pending.with,
-            Command::Rehearse(args) => &args.with,
+            MigrateCommand::Up(UpArgs { pending, .. }) | MigrateCommand::Plan(PlanArgs { pending, .. }) => {
+                &pending.with
+            }
+            MigrateCommand::Rehearse(args) => &args.with,
             _ => &[],
         }
     }
 
     fn locks(&self) -> LockPolicy {
         match self {
-            Command::Up(Up { care, .. })
-            | Command::Down(Down { care, .. })
-            | Command::Adopt(adopt::Adopt { care, .. }) => LockPolicy {
+            MigrateCommand::Up(UpArgs { care, .. })
+            | MigrateCommand::Down(DownArgs { care, .. })
+            | MigrateCommand::Adopt(adopt::AdoptArgs { care, .. }) => LockPolicy {
                 timeout: care.lock_timeout,
                 retries: care.lock_retries,
             },
@@ -261,25 +263,25 @@ impl Command {
 pub(super) fn run(args: MigrateArgs) -> anyhow::Result<()> {
     let _logs = Logs::start(LogFormat::Text, DEFAULT_LOG);
     let command = args.command;
-    if let Command::New(args) = &command {
+    if let MigrateCommand::New(args) = &command {
         return new(args);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(over_database(&command))
 }
 
-fn new(args: &New) -> anyhow::Result<()> {
+fn new(args: &NewArgs) -> anyhow::Result<()> {
     let dir = args.common.migrations_dir.as_deref();
     let dir = dir.context(
         "where to? Give --migrations-dir (CHATLEDGER_MIGRATIONS_DIR), for this and the other commands",
     )?;
-    let files = own::new(PROGRAM.name, dir, &args.description, jiff::Timestamp::now())?;
+    let files = new_files(&PROGRAM, dir, &args.description, jiff::Timestamp::now())?;
     print::new(args.common.json, &files)
 }
 
-async fn over_database(command: &Command) -> anyhow::Result<()> {
+async fn over_database(command: &MigrateCommand) -> anyhow::Result<()> {
     let common = command.common();
-    let target = Target::open(&common.source).await?;
+    let target = CommandTarget::open(&common.source).await?;
     let result = async {
         let settings = Settings {
             program: &PROGRAM,
@@ -305,21 +307,25 @@ async fn over_database(command: &Command) -> anyhow::Result<()> {
     result.with_context(|| format!("database {place}"))
 }
 
-async fn run_command(command: &Command, migrator: &Migrator, target: &Target) -> anyhow::Result<()> {
+async fn run_command(
+    command: &MigrateCommand,
+    migrator: &Migrator,
+    target: &CommandTarget,
+) -> anyhow::Result<()> {
     let common = command.common();
     let json = common.json;
-    let progress = Progress::start();
+    let progress = MigrateProgress::start();
     match command {
-        Command::Status(_) => print::status(json, &target.place(), &migrator.status().await?),
-        Command::History(_) => print::history(json, &migrator.history().await?),
-        Command::Up(args) => {
+        MigrateCommand::Status(_) => print::status(json, &target.place(), &migrator.status().await?),
+        MigrateCommand::History(_) => print::history(json, &migrator.history().await?),
+        MigrateCommand::Up(args) => {
             let backup = backup(&args.care, migrator, common).await?;
             let until = args.pending.range.until(Until::Head);
             let changes = migrator.up(until, backup.as_ref(), &*progress.listener()).await?;
             progress.clear();
             print::changes(json, "up", &changes)
         }
-        Command::Down(args) => {
+        MigrateCommand::Down(args) => {
             let backup = backup(&args.care, migrator, common).await?;
             let until = args.range.until(Until::Steps(1));
             let allow = |names: &[String], loses: bool| allow(names, loses, args.yes);
@@ -328,19 +334,19 @@ async fn run_command(command: &Command, migrator: &Migrator, target: &Target) ->
             progress.clear();
             print::changes(json, "down", &changes)
         }
-        Command::New(_) => Ok(()), // needs no database, and was dealt with before
-        Command::Stamp(args) => print::stamped(json, &migrator.stamp(args.up_to).await?),
-        Command::Plan(args) => {
+        MigrateCommand::New(_) => Ok(()), // needs no database, and was dealt with before
+        MigrateCommand::Stamp(args) => print::stamped(json, &migrator.stamp(args.up_to).await?),
+        MigrateCommand::Plan(args) => {
             let planned = migrator.plan(args.pending.range.until(Until::Head)).await?;
             print::plan(json, &planned)
         }
-        Command::Verify(args) => {
+        MigrateCommand::Verify(args) => {
             let place = scratch(&args.scratch)?;
             let verdict = migrator.verify(place.as_ref(), &*progress.listener()).await?;
             progress.clear();
             print::verdict(json, args.fix_plan, &verdict)
         }
-        Command::Rehearse(args) => {
+        MigrateCommand::Rehearse(args) => {
             let copy = copy(args, migrator).await?;
             let place = scratch(&args.scratch)?;
             let listener = progress.listener();
@@ -348,11 +354,11 @@ async fn run_command(command: &Command, migrator: &Migrator, target: &Target) ->
             progress.clear();
             print::rehearsal(json, &rehearsal)
         }
-        Command::Adopt(args) => adopt::run(args, migrator, &progress).await,
+        MigrateCommand::Adopt(args) => adopt::run(args, migrator, &progress).await,
     }
 }
 
-async fn backup(care: &Care, migrator: &Migrator, common: &Common) -> anyhow::Result<Option<Backup>> {
+async fn backup(care: &CareArgs, migrator: &Migrator, common: &CommonArgs) -> anyhow::Result<Option<Backup>> {
     let Some(file) = &care.backup else {
         return Ok(None);
     };
@@ -370,7 +376,7 @@ async fn backup(care: &Care, migrator: &Migrator, common: &Common) -> anyhow::Re
     }))
 }
 
-fn scratch(args: &Scratch) -> anyhow::Result<Option<Connector>> {
+fn scratch(args: &ScratchArgs) -> anyhow::Result<Option<Connector>> {
     let flag = "--scratch-url (CHATLEDGER_SCRATCH_URL)";
     let url = args
         .scratch_url
@@ -381,7 +387,7 @@ fn scratch(args: &Scratch) -> anyhow::Result<Option<Connector>> {
     Ok(url.as_ref().map(Connector::new).transpose()?)
 }
 
-async fn copy(args: &Rehearse, migrator: &Migrator) -> anyhow::Result<Copy> {
+async fn copy(args: &RehearseArgs, migrator: &Migrator) -> anyhow::Result<RehearsalCopy> {
     let url = args
         .branch_url
         .as_ref()
@@ -389,8 +395,8 @@ async fn copy(args: &Rehearse, migrator: &Migrator) -> anyhow::Result<Copy> {
         .transpose()?
         .flatten();
     Ok(match url {
-        Some(url) => Copy::Branch(Connector::new(&url)?),
-        None => Copy::Dump(migrator.programs(args.common.source.pg_bin.as_deref()).await?),
+        Some(url) => RehearsalCopy::Branch(Connector::new(&url)?),
+        None => RehearsalCopy::Dump(migrator.programs(args.common.source.pg_bin.as_deref()).await?),
     })
 }
 

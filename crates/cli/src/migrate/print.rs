@@ -4,12 +4,13 @@ use serde::Serialize;
 
 use crate::output::{say, show};
 use chatledger_migrate::{
-    Change, Difference, Entry, Planned, Problem, Rehearsal, Stamped, Status, Verdict, own::NewFiles,
+    Change, Difference, HistoryEntry, MigrationStatus, NewFiles, PlannedMigration, Problem, Rehearsal,
+    SchemaVerification, StampReport,
 };
 
-type Printed = anyhow::Result<()>;
+type PrintResult = anyhow::Result<()>;
 
-pub(super) fn json(document: &impl Serialize) -> Printed {
+pub(super) fn json(document: &impl Serialize) -> PrintResult {
     say!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
@@ -36,15 +37,15 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
-pub(super) fn status(as_json: bool, place: &str, status: &Status) -> Printed {
+pub(super) fn status(as_json: bool, place: &str, status: &MigrationStatus) -> PrintResult {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct StatusDocument<'a> {
         database: &'a str,
         #[serde(flatten)]
-        status: &'a Status,
+        status: &'a MigrationStatus,
     }
     if as_json {
-        return json(&Document {
+        return json(&StatusDocument {
             database: place,
             status,
         });
@@ -83,7 +84,7 @@ fn problems<'a>(problems: impl Iterator<Item = &'a Problem>) {
     }
 }
 
-pub(super) fn history(as_json: bool, entries: &[Entry]) -> Printed {
+pub(super) fn history(as_json: bool, entries: &[HistoryEntry]) -> PrintResult {
     if as_json {
         return json(&entries);
     }
@@ -100,7 +101,7 @@ pub(super) fn history(as_json: bool, entries: &[Entry]) -> Printed {
     Ok(())
 }
 
-pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> Printed {
+pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> PrintResult {
     if as_json {
         return json(&changes);
     }
@@ -116,7 +117,7 @@ pub(super) fn changes(as_json: bool, direction: &str, changes: &[Change]) -> Pri
     Ok(())
 }
 
-pub(super) fn new(as_json: bool, files: &NewFiles) -> Printed {
+pub(super) fn new(as_json: bool, files: &NewFiles) -> PrintResult {
     if as_json {
         return json(files);
     }
@@ -124,11 +125,11 @@ pub(super) fn new(as_json: bool, files: &NewFiles) -> Printed {
     Ok(())
 }
 
-pub(super) fn stamped(as_json: bool, stamped: &Stamped) -> Printed {
+pub(super) fn stamped(as_json: bool, stamped: &StampReport) -> PrintResult {
     if as_json {
         return json(stamped);
     }
-    let Stamped { set, version, .. } = stamped;
+    let StampReport { set, version, .. } = stamped;
     say!("The history of {set} says V{version} now; no migration was run.");
     for file in &stamped.forgotten {
         say!("It no longer says that {file} was applied.");
@@ -136,7 +137,7 @@ pub(super) fn stamped(as_json: bool, stamped: &Stamped) -> Printed {
     Ok(())
 }
 
-pub(super) fn plan(as_json: bool, planned: &[Planned]) -> Printed {
+pub(super) fn plan(as_json: bool, planned: &[PlannedMigration]) -> PrintResult {
     if as_json {
         return json(&planned);
     }
@@ -149,16 +150,16 @@ pub(super) fn plan(as_json: bool, planned: &[Planned]) -> Printed {
     Ok(())
 }
 
-pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &Verdict) -> Printed {
+pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &SchemaVerification) -> PrintResult {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct VerifyDocument<'a> {
         clean: bool,
         #[serde(flatten)]
-        verdict: &'a Verdict,
+        verdict: &'a SchemaVerification,
         fix_plan: Option<&'a str>,
     }
     if as_json {
-        json(&Document {
+        json(&VerifyDocument {
             clean: verdict.is_clean(),
             verdict,
             fix_plan: fix_plan.then_some(verdict.fix_plan.as_str()),
@@ -175,7 +176,7 @@ pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &Verdict) -> Print
     anyhow::bail!("the database is not what its migrations make: {}", count(verdict))
 }
 
-fn count(verdict: &Verdict) -> String {
+fn count(verdict: &SchemaVerification) -> String {
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let differences = plural(verdict.differences.len(), "difference");
     match verdict.problems.len() {
@@ -184,7 +185,7 @@ fn count(verdict: &Verdict) -> String {
     }
 }
 
-fn print_verdict(verdict: &Verdict) {
+fn print_verdict(verdict: &SchemaVerification) {
     for problem in &verdict.problems {
         say!("{}: {problem}", problem.drift);
     }
@@ -199,15 +200,15 @@ fn print_verdict(verdict: &Verdict) {
     }
 }
 
-pub(super) fn rehearsal(as_json: bool, rehearsal: &Rehearsal) -> Printed {
+pub(super) fn rehearsal(as_json: bool, rehearsal: &Rehearsal) -> PrintResult {
     #[derive(Serialize)]
-    struct Document<'a> {
+    struct RehearsalDocument<'a> {
         good: bool,
         #[serde(flatten)]
         rehearsal: &'a Rehearsal,
     }
     if as_json {
-        json(&Document {
+        json(&RehearsalDocument {
             good: rehearsal.is_good(),
             rehearsal,
         })?;

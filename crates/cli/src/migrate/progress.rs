@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use chatledger_migrate::{Event, Listener};
+use chatledger_migrate::{MigrationEvent, MigrationListener};
 
 /// How often a line says that something still goes on.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -17,27 +17,27 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(100);
 
 /// Shows what goes on.
-pub(super) struct Progress {
+pub(super) struct MigrateProgress {
     spinner: Option<ProgressBar>,
     /// What goes on, and how long it had when a line last said so.
     current: Arc<Mutex<(String, Duration)>>,
 }
 
-impl Progress {
-    pub fn start() -> Progress {
+impl MigrateProgress {
+    pub fn start() -> MigrateProgress {
         let spinner = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
             // A template of ours, which is well-formed.
             ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
         });
-        Progress {
+        MigrateProgress {
             spinner,
             current: Arc::default(),
         }
     }
 
     /// Who tells this.
-    pub fn listener(&self) -> Box<Listener> {
+    pub fn listener(&self) -> Box<MigrationListener> {
         let (spinner, current) = (self.spinner.clone(), Arc::clone(&self.current));
         Box::new(move |event| {
             let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ impl Progress {
                 None => write_line(&line),
             };
             match event {
-                Event::Began(what) => {
+                MigrationEvent::Began(what) => {
                     *current = (what.clone(), Duration::ZERO);
                     if let Some(spinner) = &spinner {
                         spinner.enable_steady_tick(TURN);
@@ -54,7 +54,7 @@ impl Progress {
                         spinner.set_message(what.clone());
                     }
                 }
-                Event::Running { elapsed, detail } => {
+                MigrationEvent::Running { elapsed, detail } => {
                     let detail = detail
                         .as_ref()
                         .map(|detail| format!(": {detail}"))
@@ -68,15 +68,15 @@ impl Progress {
                         None => {}
                     }
                 }
-                Event::Retrying { reason, pause } => {
+                MigrationEvent::Retrying { reason, pause } => {
                     say(format!(
                         "{}: {reason}; again in {} ms",
                         current.0,
                         pause.as_millis()
                     ));
                 }
-                Event::Note(note) => say(format!("{}: {note}", current.0)),
-                Event::Done(elapsed) => say(format!("{} ({} ms)", current.0, elapsed.as_millis())),
+                MigrationEvent::Note(note) => say(format!("{}: {note}", current.0)),
+                MigrationEvent::Done(elapsed) => say(format!("{} ({} ms)", current.0, elapsed.as_millis())),
             }
         })
     }

@@ -2,9 +2,9 @@
 --
 -- Takes back just what the other file has made, in reverse order:
 --
---   ALTER TABLE messages DROP COLUMN language;   -- and what was stored in it
+--   ALTER TABLE {table} DROP COLUMN language;   -- and what was stored in it
 --
 -- An index is dropped as it was built, in a file whose first line is
 --
 --   -- {program}: no-transaction
---   DROP INDEX CONCURRENTLY IF EXISTS messages_language_idx;
+--   DROP INDEX CONCURRENTLY IF EXISTS {table}_language_idx;

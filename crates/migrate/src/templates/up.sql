@@ -6,14 +6,14 @@
 -- Expand first, contract later: add what the new code needs, in a form that the old code can live with. Drop what
 -- the old code used in a later migration, when no server runs it any more.
 --
---   ALTER TABLE messages ADD COLUMN language text;                       -- nullable, or with a constant DEFAULT
---   ALTER TABLE messages ADD CONSTRAINT messages_language_check CHECK (char_length(language) <= 35) NOT VALID;
---   ALTER TABLE messages VALIDATE CONSTRAINT messages_language_check;    -- in a migration of its own
+--   ALTER TABLE {table} ADD COLUMN language text;                       -- nullable, or with a constant DEFAULT
+--   ALTER TABLE {table} ADD CONSTRAINT {table}_language_check CHECK (char_length(language) <= 35) NOT VALID;
+--   ALTER TABLE {table} VALIDATE CONSTRAINT {table}_language_check;    -- in a migration of its own
 --
 -- An index on a table with rows is built without blocking writes. That can't be in a transaction: it goes into a
 -- file of its own, whose first line is
 --
 --   -- {program}: no-transaction
---   CREATE INDEX CONCURRENTLY messages_language_idx ON messages (language);
+--   CREATE INDEX CONCURRENTLY {table}_language_idx ON {table} (language);
 --
 -- Once applied, this file isn't edited any more: its checksum is stored. Comments count.

@@ -14,16 +14,16 @@ use tokio_postgres::{Config, Error, NoTls};
 pub(super) async fn io_error(error: io::Error) -> Error {
     let mut config = Config::new();
     config.user("nobody").ssl_mode(SslMode::Disable);
-    match config.connect_raw(Failing(Some(error)), NoTls).await {
+    match config.connect_raw(FailingStream(Some(error)), NoTls).await {
         Err(error) => error,
-        Ok(_) => unreachable!(), // Failing fails at the first byte, and a connection starts with writing one
+        Ok(_) => unreachable!(), // FailingStream fails at the first byte, and a connection starts with writing one
     }
 }
 
 /// A stream that fails with the error that it holds.
-struct Failing(Option<io::Error>);
+struct FailingStream(Option<io::Error>);
 
-impl Failing {
+impl FailingStream {
     fn fail<T>(&mut self) -> Poll<io::Result<T>> {
         Poll::Ready(Err(self
             .0
@@ -32,13 +32,13 @@ impl Failing {
     }
 }
 
-impl AsyncRead for Failing {
+impl AsyncRead for FailingStream {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.fail()
     }
 }
 
-impl AsyncWrite for Failing {
+impl AsyncWrite for FailingStream {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         self.fail()
     }

@@ -32,7 +32,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Connection, Erro
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::tls::{self, TlsError, TlsMode};
-use crate::url::{self, DatabaseUrl, SessionAttrs, Target};
+use crate::url::{self, DatabaseUrl, ServerAddress, SessionAttrs};
 
 mod fail;
 mod order;
@@ -42,19 +42,20 @@ mod session;
 
 use fail::io_error;
 use order::Hosts;
-pub use outage::{describe, is_stale, is_unavailable, may_succeed_later};
+pub(crate) use outage::is_stale;
+pub use outage::{describe, is_unavailable, may_succeed_later};
 use probe::Probe;
 
 /// A connection that somebody has to drive, which whoever listens for notifications does himself.
-pub type RawConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+pub(crate) type RawConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Connects to the database of a URL. Cheap to clone.
 #[derive(Clone)]
 pub struct Connector {
-    shared: Arc<Shared>,
+    shared: Arc<ConnectorParts>,
 }
 
-struct Shared {
+struct ConnectorParts {
     url: DatabaseUrl,
     /// What the URL says, for others to look at.
     config: Config,
@@ -82,7 +83,7 @@ impl Connector {
         let mut base = url.base.clone();
         // Checked here instead, where all six kinds are known.
         base.target_session_attrs(TargetSessionAttrs::Any);
-        let shared = Shared {
+        let shared = ConnectorParts {
             url: url.clone(),
             config: url.config().clone(),
             base,
@@ -109,8 +110,7 @@ impl Connector {
     }
 
     /// Whether an attempt to connect ends by itself. (`connect_timeout=0` means for ever.)
-    #[must_use]
-    pub fn is_bounded(&self) -> bool {
+    pub(crate) fn is_bounded(&self) -> bool {
         self.shared.base.get_connect_timeout().is_some()
     }
 
@@ -162,15 +162,15 @@ pub fn pauses() -> ExponentialBuilder {
         .without_max_times()
 }
 
-fn is_socket(target: &Target) -> bool {
+fn is_socket(target: &ServerAddress) -> bool {
     matches!(target.host, Host::Unix(_))
 }
 
-type Opened = (Client, RawConnection);
+type OpenConnection = (Client, RawConnection);
 
-impl Shared {
+impl ConnectorParts {
     /// Tries the hosts one after the other.
-    async fn open(&self, wanted: SessionAttrs) -> Result<Opened, Error> {
+    async fn open(&self, wanted: SessionAttrs) -> Result<OpenConnection, Error> {
         let mut hosts = self.hosts.all();
         self.maybe_shuffle(&mut hosts);
         order::silent_last(&mut hosts);
@@ -198,7 +198,11 @@ impl Shared {
     }
 
     /// Tries the addresses of one host one after the other.
-    async fn open_target(&self, target: &Target, wanted: SessionAttrs) -> Result<Opened, Error> {
+    async fn open_target(
+        &self,
+        target: &ServerAddress,
+        wanted: SessionAttrs,
+    ) -> Result<OpenConnection, Error> {
         let mut last = None;
         for addr in self.addresses(target).await? {
             let mut target = target.clone();
@@ -220,7 +224,7 @@ impl Shared {
     }
 
     /// Where to connect to; `None` for what needs no look-up.
-    async fn addresses(&self, target: &Target) -> Result<Vec<Option<IpAddr>>, Error> {
+    async fn addresses(&self, target: &ServerAddress) -> Result<Vec<Option<IpAddr>>, Error> {
         let Host::Tcp(name) = &target.host else {
             return Ok(vec![None]);
         };
@@ -260,7 +264,7 @@ impl Shared {
 
     /// Connects to one address, encrypted or not as `sslmode` wants it, and checks what kind of
     /// server answered.
-    async fn negotiate(&self, target: &Target, wanted: SessionAttrs) -> Result<Opened, Error> {
+    async fn negotiate(&self, target: &ServerAddress, wanted: SessionAttrs) -> Result<OpenConnection, Error> {
         let (client, mut connection) = match self.mode {
             // As in libpq: what passes through a socket never leaves the machine.
             _ if is_socket(target) => {
@@ -283,7 +287,12 @@ impl Shared {
     }
 
     /// The second kind of connection if the first is refused.
-    async fn either(&self, target: &Target, first: SslMode, second: SslMode) -> Result<Opened, Error> {
+    async fn either(
+        &self,
+        target: &ServerAddress,
+        first: SslMode,
+        second: SslMode,
+    ) -> Result<OpenConnection, Error> {
         let probe = Probe::new(&self.tls);
         let error = match self.attempt(target, first, &probe).await {
             Ok(opened) => return Ok(opened),
@@ -310,7 +319,12 @@ impl Shared {
         })
     }
 
-    async fn attempt(&self, target: &Target, mode: SslMode, probe: &Probe) -> Result<Opened, Error> {
+    async fn attempt(
+        &self,
+        target: &ServerAddress,
+        mode: SslMode,
+        probe: &Probe,
+    ) -> Result<OpenConnection, Error> {
         let mut config = self.base.clone();
         config.ssl_mode(mode);
         url::add_target(&mut config, target);

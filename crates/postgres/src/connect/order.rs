@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{Duration, Instant};
 use tokio_postgres::Error;
 
-use super::Target;
+use crate::url::ServerAddress;
 
 /// A host that gave no answer is tried last for as long as this. Each time after it somebody's patience may be used up; but
 /// where all kinds of servers are welcome, a primary that comes back shouldn't be left for its standby for long.
@@ -24,14 +24,14 @@ const EVIDENCE: Duration = Duration::from_millis(500);
 pub(super) struct Hosts(Vec<HostOfUrl>);
 
 /// One host, and when it gave no answer.
-pub(super) struct HostOfUrl {
-    pub(super) target: Target,
+pub(crate) struct HostOfUrl {
+    pub(super) target: ServerAddress,
     silent: Mutex<Option<Instant>>,
 }
 
 impl Hosts {
-    pub(super) fn new(targets: &[Target]) -> Self {
-        let host = |target: &Target| HostOfUrl {
+    pub(super) fn new(targets: &[ServerAddress]) -> Self {
+        let host = |target: &ServerAddress| HostOfUrl {
             target: target.clone(),
             silent: Mutex::default(),
         };
@@ -65,7 +65,7 @@ impl HostOfUrl {
 }
 
 /// An attempt to connect to a host.
-pub(super) struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     host: &'a HostOfUrl,
     began: Instant,
     is_over: bool,

@@ -37,8 +37,7 @@ pub fn is_unavailable(error: &Error) -> bool {
 /// Whether a connection is no longer what it was when its statements were prepared: the server has become read-only
 /// (a fail-over), a plan no longer fits its table, a statement is no longer there (a pooler, `DEALLOCATE`), or our tables
 /// aren't (another `search_path`). The statement did nothing, and on a new connection it may do.
-#[must_use]
-pub fn is_stale(error: &Error) -> bool {
+pub(crate) fn is_stale(error: &Error) -> bool {
     let Some(refusal) = error.as_db_error() else {
         return false;
     };

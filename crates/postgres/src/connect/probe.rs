@@ -8,7 +8,7 @@ use tokio_postgres::Socket;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-type Inner = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+type ProbeParts = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
 
 /// rustls, with a note whether its handshake was begun. That tells a failed handshake from a server
 /// that can't be reached, and a server without TLS from one with it, both of which `tokio_postgres`
@@ -20,14 +20,14 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub fn new(tls: &MakeRustlsConnect) -> Self {
+    pub(super) fn new(tls: &MakeRustlsConnect) -> Self {
         Self {
             tls: tls.clone(),
             began: Arc::default(),
         }
     }
 
-    pub fn handshake_began(&self) -> bool {
+    pub(crate) fn handshake_began(&self) -> bool {
         self.began.load(Ordering::Relaxed)
     }
 }
@@ -47,15 +47,15 @@ impl MakeTlsConnect<Socket> for Probe {
     }
 }
 
-pub(super) struct ProbeConnect {
-    inner: Inner,
+pub(crate) struct ProbeConnect {
+    inner: ProbeParts,
     began: Arc<AtomicBool>,
 }
 
 impl TlsConnect<Socket> for ProbeConnect {
-    type Stream = <Inner as TlsConnect<Socket>>::Stream;
-    type Error = <Inner as TlsConnect<Socket>>::Error;
-    type Future = <Inner as TlsConnect<Socket>>::Future;
+    type Stream = <ProbeParts as TlsConnect<Socket>>::Stream;
+    type Error = <ProbeParts as TlsConnect<Socket>>::Error;
+    type Future = <ProbeParts as TlsConnect<Socket>>::Future;
 
     fn connect(self, stream: Socket) -> Self::Future {
         self.began.store(true, Ordering::Relaxed);

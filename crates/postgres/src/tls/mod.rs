@@ -33,7 +33,7 @@ use verify::Verifier;
 
 /// libpq's `sslmode`, from the weakest to the strictest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsMode {
+pub(crate) enum TlsMode {
     /// Never encrypted.
     Disable,
     /// Encrypted only if the server refuses an unencrypted connection.
@@ -50,7 +50,7 @@ pub enum TlsMode {
 
 /// Whom to trust: libpq's `sslrootcert`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootCerts {
+pub(crate) enum RootCerts {
     /// `~/.postgresql/root.crt`; without it the system's for the modes that verify, and nobody for
     /// the others.
     Default,
@@ -64,7 +64,7 @@ pub enum RootCerts {
 
 /// The client's own certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientCert {
+pub(crate) enum ClientCert {
     /// `sslcert` and `sslkey`; `~/.postgresql/postgresql.crt` and `.key` for what isn't given,
     /// where the certificate exists.
     Files {
@@ -79,7 +79,7 @@ pub enum ClientCert {
 
 /// `ssl_min_protocol_version` and `ssl_max_protocol_version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProtocolVersions {
+pub(crate) enum ProtocolVersions {
     /// TLS 1.2 and 1.3.
     All,
     /// A maximum of 1.2.
@@ -90,7 +90,7 @@ pub enum ProtocolVersions {
 
 /// How connections are encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsOptions {
+pub(crate) struct TlsOptions {
     /// `sslmode`.
     pub mode: TlsMode,
     /// `sslrootcert`.
@@ -101,7 +101,7 @@ pub struct TlsOptions {
     pub versions: ProtocolVersions,
     /// `sslsni`: tell the server which host is meant. Neon and others that share an address need
     /// it.
-    pub sni: bool,
+    pub(crate) sni: bool,
     /// `sslnegotiation=direct`: TLS from the first byte (PostgreSQL 17).
     pub direct: bool,
 }
@@ -132,10 +132,7 @@ pub enum TlsError {
 
 /// Makes the client's side of TLS. Files are read here, so that what they say holds until the next
 /// start.
-///
-/// # Errors
-/// [`TlsError`], when a file that is asked for can't be used.
-pub fn client_config(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
+pub(crate) fn client_config(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
     client_config_in(options, home_dir().as_deref())
 }
 
@@ -164,10 +161,7 @@ fn client_config_in(options: &TlsOptions, dot_postgresql: Option<&Path>) -> Resu
 
 /// A configuration that connects to nobody, for where TLS is never used and no file needs to be
 /// readable.
-///
-/// # Errors
-/// Never in practice: the versions are the provider's own.
-pub fn unused_config() -> Result<ClientConfig, TlsError> {
+pub(crate) fn unused_config() -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder
@@ -188,14 +182,14 @@ fn versions(versions: ProtocolVersions) -> &'static [&'static SupportedProtocolV
     }
 }
 
-struct Trusted {
+struct TrustedRoots {
     store: RootCertStore,
     /// The certificates themselves, since a server's own may be among them.
     certs: Vec<CertificateDer<'static>>,
 }
 
 /// Whom the options trust; `None` for anybody.
-fn roots(options: &TlsOptions, dot_postgresql: Option<&Path>) -> Result<Option<Trusted>, TlsError> {
+fn roots(options: &TlsOptions, dot_postgresql: Option<&Path>) -> Result<Option<TrustedRoots>, TlsError> {
     let default = || {
         dot_postgresql
             .map(|dir| dir.join("root.crt"))
@@ -213,18 +207,18 @@ fn roots(options: &TlsOptions, dot_postgresql: Option<&Path>) -> Result<Option<T
     }
 }
 
-fn file_roots(path: &Path) -> Result<Trusted, TlsError> {
+fn file_roots(path: &Path) -> Result<TrustedRoots, TlsError> {
     let certs = certificates("root certificates", path)?;
     let mut store = RootCertStore::empty();
     let (usable, _) = store.add_parsable_certificates(certs.iter().cloned());
     if usable == 0 {
         Err(TlsError::NoRoots(path.into()))
     } else {
-        Ok(Trusted { store, certs })
+        Ok(TrustedRoots { store, certs })
     }
 }
 
-fn system_roots() -> Result<Trusted, TlsError> {
+fn system_roots() -> Result<TrustedRoots, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
     let (usable, _) = store.add_parsable_certificates(found.certs);
@@ -236,7 +230,7 @@ fn system_roots() -> Result<Trusted, TlsError> {
             .unwrap_or_default();
         return Err(TlsError::NoSystemRoots(why));
     }
-    Ok(Trusted {
+    Ok(TrustedRoots {
         store,
         certs: Vec::new(),
     })

@@ -31,7 +31,7 @@ struct Trust {
 
 impl Verifier {
     /// Encrypts against eavesdroppers only; anyone in between can pretend to be the server.
-    pub fn trusting_anybody(algorithms: WebPkiSupportedAlgorithms) -> Self {
+    pub(crate) fn trusting_anybody(algorithms: WebPkiSupportedAlgorithms) -> Self {
         Self {
             algorithms,
             trust: None,
@@ -39,7 +39,7 @@ impl Verifier {
     }
 
     /// Accepts certificates that `store` vouches for or that are among `certs`.
-    pub fn trusting(
+    pub(crate) fn trusting(
         algorithms: WebPkiSupportedAlgorithms,
         store: RootCertStore,
         certs: Vec<CertificateDer<'static>>,

@@ -12,7 +12,7 @@ impl DatabaseUrl {
     /// The variables, with the password in `PGPASSWORD`.
     #[must_use]
     pub fn libpq_env(&self) -> BTreeMap<&'static str, String> {
-        let list = |part: &dyn Fn(&super::Target) -> String| -> String {
+        let list = |part: &dyn Fn(&super::ServerAddress) -> String| -> String {
             self.targets.iter().map(part).collect::<Vec<_>>().join(",")
         };
         let mut env = BTreeMap::from([
@@ -25,7 +25,7 @@ impl DatabaseUrl {
         ]);
         if self.targets.iter().any(|target| target.addr.is_some()) {
             let address =
-                |target: &super::Target| target.addr.map(|addr| addr.to_string()).unwrap_or_default();
+                |target: &super::ServerAddress| target.addr.map(|addr| addr.to_string()).unwrap_or_default();
             env.insert("PGHOSTADDR", list(&address));
         }
         env.extend(self.base.get_user().map(|user| ("PGUSER", user.to_owned())));
@@ -114,7 +114,7 @@ fn has_default_root() -> bool {
     std::env::home_dir().is_some_and(|home| home.join(".postgresql/root.crt").exists())
 }
 
-fn host(target: &super::Target) -> String {
+fn host(target: &super::ServerAddress) -> String {
     match &target.host {
         Host::Tcp(name) => name.clone(),
         Host::Unix(dir) => dir.display().to_string(),

@@ -68,7 +68,7 @@ pub enum UrlError {
 
 /// Which servers of a list are acceptable: libpq's `target_session_attrs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SessionAttrs {
+pub(crate) enum SessionAttrs {
     /// The first that answers.
     #[default]
     Any,
@@ -86,15 +86,15 @@ pub enum SessionAttrs {
 
 /// One server of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct ServerAddress {
     /// A name (which TLS verifies), an address, or a socket's directory.
     pub host: Host,
     /// `hostaddr`: where to connect to without asking DNS for `host`.
-    pub addr: Option<IpAddr>,
+    pub(crate) addr: Option<IpAddr>,
     pub port: u16,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Tcp(name) if name.contains(':') => write!(f, "[{name}]")?,
@@ -118,7 +118,7 @@ const DEFAULT_PORT: u16 = 5432;
 pub struct DatabaseUrl {
     /// Everything but the hosts: a single attempt is this plus one host ([`super::connect`]).
     pub(super) base: Config,
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<ServerAddress>,
     pub(super) session_attrs: SessionAttrs,
     config: Config,
     tls: TlsOptions,
@@ -156,8 +156,7 @@ impl DatabaseUrl {
     }
 
     /// How the connection is encrypted, and whom it trusts.
-    #[must_use]
-    pub fn tls(&self) -> &TlsOptions {
+    pub(crate) fn tls(&self) -> &TlsOptions {
         &self.tls
     }
 
@@ -194,7 +193,7 @@ impl fmt::Debug for DatabaseUrl {
 
 /// Adds one server to a configuration. `hostaddr` must be given for all servers or for none, which
 /// [`params`] has checked.
-pub(super) fn add_target(config: &mut Config, target: &Target) {
+pub(super) fn add_target(config: &mut Config, target: &ServerAddress) {
     match &target.host {
         Host::Tcp(name) => config.host(name),
         Host::Unix(dir) => config.host_path(dir),
@@ -205,7 +204,7 @@ pub(super) fn add_target(config: &mut Config, target: &Target) {
     config.port(target.port);
 }
 
-fn looks_pooled(target: &Target) -> bool {
+fn looks_pooled(target: &ServerAddress) -> bool {
     let Host::Tcp(name) = &target.host else {
         return false;
     };

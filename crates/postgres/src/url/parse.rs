@@ -10,7 +10,7 @@ use super::UrlError;
 /// The parameters by name; a later one overrides an earlier one, as in libpq. Values are bytes,
 /// since a password may be in any encoding. The parts of a URI before the `?` are found under
 /// `user`, `password`, `host`, `port` and `dbname`.
-pub(super) type Params = BTreeMap<String, Vec<u8>>;
+pub(super) type UrlParams = BTreeMap<String, Vec<u8>>;
 
 /// Drivers that SQLAlchemy-style schemes name: `postgresql+asyncpg://`. Which it was doesn't matter
 /// here.
@@ -23,7 +23,7 @@ const DRIVERS: [&str; 6] = [
     "pg8000",
 ];
 
-pub(super) fn split(text: &str) -> Result<Params, UrlError> {
+pub(super) fn split(text: &str) -> Result<UrlParams, UrlError> {
     let text = unwrap_paste(text);
     match text.split_once("://") {
         // A DSN may have "://" in a value, but then there is a "=" before it.
@@ -74,8 +74,8 @@ fn malformed(part: &'static str, why: &'static str) -> UrlError {
 }
 
 /// Everything after `scheme://`: `[user[:password]@][host[:port][,…]][/dbname][?name=value[&…]]`.
-fn split_uri(rest: &str) -> Result<Params, UrlError> {
-    let mut params = Params::new();
+fn split_uri(rest: &str) -> Result<UrlParams, UrlError> {
+    let mut params = UrlParams::new();
     // The first "@" ends the user part, unless a "/" comes before it. A "?" may stand in a
     // password.
     let rest = match rest.find(['@', '/']) {
@@ -102,14 +102,14 @@ fn split_uri(rest: &str) -> Result<Params, UrlError> {
 }
 
 /// Keeps an empty part out, so that it means the default.
-fn set(params: &mut Params, name: &str, value: Vec<u8>) {
+fn set(params: &mut UrlParams, name: &str, value: Vec<u8>) {
     if !value.is_empty() {
         params.insert(name.to_owned(), value);
     }
 }
 
 /// `host[:port],host[:port]` becomes two lists of the same length, as libpq has them.
-fn split_hosts(authority: &str, params: &mut Params) -> Result<(), UrlError> {
+fn split_hosts(authority: &str, params: &mut UrlParams) -> Result<(), UrlError> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for (index, entry) in authority.split(',').enumerate() {
         let (host, port) = match entry.strip_prefix('[') {
@@ -139,7 +139,7 @@ fn split_hosts(authority: &str, params: &mut Params) -> Result<(), UrlError> {
     Ok(())
 }
 
-fn split_query(query: &str, params: &mut Params) -> Result<(), UrlError> {
+fn split_query(query: &str, params: &mut UrlParams) -> Result<(), UrlError> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair
             .split_once('=')
@@ -174,8 +174,8 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, UrlError> {
 
 /// `name = value name='quoted value'`, with `\` before a quote, a backslash or a blank that is
 /// meant literally.
-fn split_dsn(text: &str) -> Result<Params, UrlError> {
-    let mut params = Params::new();
+fn split_dsn(text: &str) -> Result<UrlParams, UrlError> {
+    let mut params = UrlParams::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let end = rest

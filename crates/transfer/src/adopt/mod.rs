@@ -11,30 +11,10 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio_postgres::{Client, types::Type};
 
-use super::layouts::Layout;
+use crate::layouts::SourceLayout;
 use chatledger::migrations::Scope;
-use chatledger_migrate::{Backup, Listener, Migrator, Within};
-use chatledger_postgres::connect::describe;
-use old::Old;
-
-/// Where the old tables are kept.
-pub const KEPT_IN: &str = "before_chatledger";
-
-/// What is moved, where it is there.
-fn tables_of(scope: Scope) -> &'static [&'static str] {
-    match scope {
-        Scope::All => &[
-            "users",
-            "user_profiles",
-            "chat_sessions",
-            "messages",
-            "message_citations",
-            "schema_migrations",
-        ],
-        Scope::Auth => &["users", "user_profiles"],
-        Scope::Chat => &["chat_sessions", "messages", "message_citations"],
-    }
-}
+use chatledger_migrate::{Backup, MigrationListener, Migrator, SchemaTransaction};
+use old::{KEPT_IN, OldTables, explain, tables_of};
 
 /// What would go on using the old tables: foreign keys and views of tables that aren't moved.
 const DEPENDENTS: &str = "SELECT format('%s of %s', k.conname, k.conrelid::regclass) FROM pg_constraint k
@@ -46,14 +26,14 @@ const DEPENDENTS: &str = "SELECT format('%s of %s', k.conname, k.conrelid::regcl
 
 /// What was adopted.
 #[derive(Debug, Default, Serialize)]
-pub struct Adopted {
+pub struct Adoption {
     /// How many rows of each table.
     pub rows: BTreeMap<&'static str, i64>,
     /// Columns that have no place in the new tables, such as `users.phone`: only the old tables have them.
     pub left_behind: Vec<String>,
 }
 
-impl fmt::Display for Adopted {
+impl fmt::Display for Adoption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (table, rows) in &self.rows {
             writeln!(f, "{table:<20} {rows:>10}")?;
@@ -73,29 +53,22 @@ impl fmt::Display for Adopted {
     }
 }
 
-/// With the detail, which names the row.
-fn explain(error: tokio_postgres::Error) -> anyhow::Error {
-    let detail = error.as_db_error().and_then(|db| db.detail());
-    let detail = detail.map(|detail| format!(": {}", detail.replace('\n', " ")));
-    anyhow::anyhow!("{}{}", describe(&error), detail.unwrap_or_default())
-}
-
 /// Converts the tables of a scope.
 ///
 /// # Errors
 /// The tables aren't of this layout, or something doesn't fit; then nothing has changed.
-pub async fn run(
+pub async fn adopt(
     migrator: &Migrator,
-    layout: Layout,
+    layout: SourceLayout,
     scope: Scope,
     time_zone: &TimeZone,
     backup: Option<&Backup>,
-    listener: &Listener,
-) -> anyhow::Result<Adopted> {
+    listener: &MigrationListener,
+) -> anyhow::Result<Adoption> {
     let work = migrator.within(listener).await?;
     match layout.recognize(work.client()).await? {
-        Layout::RagUuid => {}
-        Layout::Chatledger => bail!("the database is chatledger's already"),
+        SourceLayout::RagUuid => {}
+        SourceLayout::Chatledger => bail!("the database is chatledger's already"),
         other => bail!(
             "the tables are {}: only rag-uuid can be converted in place; `chatledger import` copies the others",
             other.name()
@@ -108,7 +81,7 @@ pub async fn run(
         tables_of(scope).join(", ")
     );
     work.begin(&names, backup).await?;
-    let adopted = adopt(&work, scope, time_zone)
+    let adopted = convert(&work, scope, time_zone)
         .await
         .context("nothing was changed")?;
     work.commit().await?;
@@ -125,10 +98,14 @@ async fn present(client: &Client, tables: &[&str]) -> anyhow::Result<Vec<String>
     .await
 }
 
-async fn adopt(work: &Within<'_>, scope: Scope, time_zone: &TimeZone) -> anyhow::Result<Adopted> {
+async fn convert(
+    work: &SchemaTransaction<'_>,
+    scope: Scope,
+    time_zone: &TimeZone,
+) -> anyhow::Result<Adoption> {
     let client = work.client();
     let zone = time_zone.iana_name().context("the time zone has no name")?;
-    let old = Old::read(client, scope, zone).await?;
+    let old = OldTables::read(client, scope, zone).await?;
     let dependents = texts(client, DEPENDENTS, tables_of(scope)).await?;
     ensure!(
         dependents.is_empty(),
@@ -140,9 +117,9 @@ async fn adopt(work: &Within<'_>, scope: Scope, time_zone: &TimeZone) -> anyhow:
         execute(client, &format!("ALTER TABLE {table} SET SCHEMA {KEPT_IN}")).await?;
     }
     work.install(&scope.sets()).await?;
-    let mut adopted = Adopted {
+    let mut adopted = Adoption {
         left_behind: old.left_behind(),
-        ..Adopted::default()
+        ..Adoption::default()
     };
     for (table, statement) in old.copies() {
         let copied = async {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use tokio_postgres::{Client, types::Type};
 
-use super::{KEPT_IN, explain, tables_of};
 use crate::{
     layouts::ROLES,
     row::{FALSE, TRUE},
 };
 use chatledger::migrations::Scope;
+use chatledger_postgres::connect::describe;
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL) FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid
@@ -60,15 +60,41 @@ const CITATIONS: &[&str] = &[
     "created_at",
 ];
 
+/// Where the old tables are kept.
+pub(super) const KEPT_IN: &str = "before_chatledger";
+
+/// The tables that are moved, where they are there.
+pub(super) fn tables_of(scope: Scope) -> &'static [&'static str] {
+    match scope {
+        Scope::All => &[
+            "users",
+            "user_profiles",
+            "chat_sessions",
+            "messages",
+            "message_citations",
+            "schema_migrations",
+        ],
+        Scope::Auth => &["users", "user_profiles"],
+        Scope::Chat => &["chat_sessions", "messages", "message_citations"],
+    }
+}
+
+/// A database's error with its detail, which names the row.
+pub(super) fn explain(error: tokio_postgres::Error) -> anyhow::Error {
+    let detail = error.as_db_error().and_then(|db| db.detail());
+    let detail = detail.map(|detail| format!(": {}", detail.replace('\n', " ")));
+    anyhow::anyhow!("{}{}", describe(&error), detail.unwrap_or_default())
+}
+
 /// The old tables: the type of each column.
-pub(super) struct Old<'a> {
+pub(super) struct OldTables<'a> {
     pub(super) tables: BTreeMap<String, BTreeMap<String, String>>,
     scope: Scope,
     zone: &'a str,
 }
 
-impl<'a> Old<'a> {
-    pub(super) async fn read(client: &Client, scope: Scope, zone: &'a str) -> anyhow::Result<Old<'a>> {
+impl<'a> OldTables<'a> {
+    pub(super) async fn read(client: &Client, scope: Scope, zone: &'a str) -> anyhow::Result<OldTables<'a>> {
         let rows = client
             .query_typed(COLUMNS, &[(&tables_of(scope), Type::TEXT_ARRAY)])
             .await
@@ -80,7 +106,7 @@ impl<'a> Old<'a> {
                 .or_default()
                 .insert(row.get(1), row.get(2));
         }
-        let old = Old { tables, scope, zone };
+        let old = OldTables { tables, scope, zone };
         for table in ["users", "chat_sessions", "messages"] {
             ensure!(
                 !old.tables.contains_key(table) || old.type_of(table, "id") == Some("uuid"),
@@ -273,7 +299,7 @@ impl<'a> Old<'a> {
         )
     }
 
-    /// With the index that each has, unless a message's aren't 1 and more, each once.
+    /// The citations with the index that each has, unless a message's aren't 1 and more, each once.
     fn citations(&self) -> String {
         let index = match self.type_of("message_citations", "citation_index") {
             Some(_) => "t.citation_index::integer",

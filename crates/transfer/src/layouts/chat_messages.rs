@@ -1,7 +1,7 @@
 //! `chat-messages`: users, chat_sessions, chat_messages and documents, as Alembic projects have them.
 
-use super::{Plan, Tables};
+use super::{plan::ReadPlan, tables::TableColumns};
 
-pub(super) fn plan(tables: &Tables) -> anyhow::Result<Plan> {
+pub(super) fn plan(tables: &TableColumns) -> anyhow::Result<ReadPlan> {
     tables.with_messages("chat_messages")
 }

@@ -3,15 +3,18 @@
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{NOTHING, Plan, Rows, Tables};
+use super::{
+    plan::{NOTHING, ReadPlan, RowQuery},
+    tables::TableColumns,
+};
 use crate::{
-    record::{Kind, Record, parse_as},
+    record::{Record, RecordKind, parse_as},
     row::Origin,
 };
 
 /// What to export.
 #[derive(Clone, Copy, Debug)]
-pub enum Part {
+pub enum ExportPart {
     /// Everything.
     All,
     /// A user, with the profile and the sessions.
@@ -21,8 +24,7 @@ pub enum Part {
 }
 
 /// The statements over those of our tables that the scope has. The ids are UUIDs, whose text needs no quoting.
-#[must_use]
-pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
+pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> ReadPlan {
     let has_chat = tables.has("chat_sessions");
     let password = if passwords {
         "t.hashed_password"
@@ -30,22 +32,22 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
         "NULL::text"
     };
     let mut before = Vec::new();
-    if matches!(part, Part::All) && has_chat {
+    if matches!(part, ExportPart::All) && has_chat {
         before.push(rows(
-            Kind::Document,
+            RecordKind::Document,
             "t.id, t.title, t.source_uri, t.mime_type, t.content_hash, t.metadata, t.created_at, t.updated_at",
             "documents t WHERE tenant_id = 'default' ORDER BY t.id COLLATE \"C\"",
             |_, row, _| parse(row, Record::Document),
         ));
     }
     let of_user = match part {
-        Part::All => Some(String::new()),
-        Part::User(id) => Some(format!(" AND t.id = '{id}'")),
-        Part::Session(_) => None,
+        ExportPart::All => Some(String::new()),
+        ExportPart::User(id) => Some(format!(" AND t.id = '{id}'")),
+        ExportPart::Session(_) => None,
     };
     if let Some(of_user) = of_user.filter(|_| tables.has("users")) {
         before.push(rows(
-            Kind::User,
+            RecordKind::User,
             &format!(
                 "t.id, t.email, t.external_id, t.name, {password} AS hashed_password, t.is_active, t.created_at,
                 t.updated_at"
@@ -54,7 +56,7 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
             |_, row, _| parse(row, Record::User),
         ));
         before.push(rows(
-            Kind::Profile,
+            RecordKind::Profile,
             "p.*",
             &format!(
                 "user_profiles p JOIN users t ON t.id = p.user_id WHERE t.tenant_id = 'default'{of_user} ORDER BY t.id"
@@ -63,11 +65,11 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
         ));
     }
     let which = match part {
-        Part::All => String::new(),
-        Part::User(id) => format!(" AND s.user_id = '{id}'"),
-        Part::Session(id) => format!(" AND s.id = '{id}'"),
+        ExportPart::All => String::new(),
+        ExportPart::User(id) => format!(" AND s.user_id = '{id}'"),
+        ExportPart::Session(id) => format!(" AND s.id = '{id}'"),
     };
-    Plan {
+    ReadPlan {
         before,
         chats: has_chat.then(|| (sessions(&which), messages(&which))),
         count: if has_chat {
@@ -82,18 +84,18 @@ pub(crate) fn plan(tables: &Tables, part: Part, passwords: bool) -> Plan {
     }
 }
 
-fn sessions(which: &str) -> Rows {
+fn sessions(which: &str) -> RowQuery {
     rows(
-        Kind::Session,
+        RecordKind::Session,
         "s.id, s.user_id, s.title, s.metadata, s.created_at, s.updated_at",
         &format!("chat_sessions s WHERE s.tenant_id = 'default'{which} ORDER BY s.id"),
         |_, row, _| parse(row, Record::Session),
     )
 }
 
-fn messages(which: &str) -> Rows {
+fn messages(which: &str) -> RowQuery {
     rows(
-        Kind::Message,
+        RecordKind::Message,
         "m.session_id, coalesce(m.given_id, m.id) AS id, m.seq, m.role, m.content, m.selected_text, m.metadata,
         translate(encode(m.payload, 'base64'), E'\\n', '') AS payload, m.created_at, m.deleted_at,
         coalesce((SELECT json_agg(json_build_object('citation_index', c.citation_index, 'document_id', c.document_id,
@@ -109,12 +111,12 @@ fn messages(which: &str) -> Rows {
 }
 
 fn rows(
-    kind: Kind,
+    kind: RecordKind,
     columns: &str,
     from: &str,
     read: fn(&Origin, &str, Option<&str>) -> Result<Record, String>,
-) -> Rows {
-    Rows {
+) -> RowQuery {
+    RowQuery {
         sql: format!("SELECT row_to_json(r)::text, NULL::text, false FROM (SELECT {columns} FROM {from}) r"),
         read,
         kind,

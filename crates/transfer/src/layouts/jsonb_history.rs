@@ -1,9 +1,13 @@
 //! `jsonb-history`: users, and chat_sessions whose column `history` is an array of messages.
 
-use super::{Plan, Rows, Tables, role};
+use super::{
+    plan::{ReadPlan, RowQuery},
+    readers::role,
+    tables::TableColumns,
+};
 use crate::{
-    record::{Kind, MessageRecord, Record, merged},
-    row::{Origin, Row},
+    record::{MessageRecord, Record, RecordKind, merged},
+    row::{Origin, SourceRow},
 };
 
 /// The array, where there is one: as JSONB, as JSON, or within a string, as programs write it that encode twice.
@@ -11,7 +15,7 @@ const ARRAY: &str = "CASE jsonb_typeof(t.history::jsonb) WHEN 'array' THEN t.his
     WHEN 'string' THEN CASE WHEN t.history::jsonb #>> '{}' ~ '^\\s*\\[.*\\]\\s*$'
         THEN (t.history::jsonb #>> '{}')::jsonb END END";
 
-pub(super) fn plan(tables: &Tables) -> anyhow::Result<Plan> {
+pub(super) fn plan(tables: &TableColumns) -> anyhow::Result<ReadPlan> {
     anyhow::ensure!(
         tables.column("chat_sessions", &["history"]).is_some(),
         "the source has no table chat_sessions with a column history"
@@ -24,14 +28,14 @@ pub(super) fn plan(tables: &Tables) -> anyhow::Result<Plan> {
     );
     // Another history than an array is nobody's to read: it goes into the session's metadata.
     let row = format!("to_jsonb(t) - CASE WHEN {ARRAY} IS NULL THEN '' ELSE 'history' END");
-    Ok(Plan {
+    Ok(ReadPlan {
         before: tables.before(),
         chats: Some((
-            Tables::sessions(&row),
-            Rows {
+            TableColumns::sessions(&row),
+            RowQuery {
                 sql,
                 read: message,
-                kind: Kind::Message,
+                kind: RecordKind::Message,
             },
         )),
         count: format!("SELECT count(*) FROM chat_sessions t CROSS JOIN LATERAL {elements}"),
@@ -47,7 +51,7 @@ fn message(origin: &Origin, element: &str, place: Option<&str>) -> Result<Record
     let session = session
         .as_str()
         .map_or_else(|| session.to_string(), str::to_owned);
-    let mut row = Row::parse(element).map_err(|_| "it is not an object".to_owned())?;
+    let mut row = SourceRow::parse(element).map_err(|_| "it is not an object".to_owned())?;
     let own = row.text(&["id"]).unwrap_or_else(|| place.to_string());
     let record = MessageRecord {
         session_id: origin.id("chat_sessions", &session),

@@ -5,31 +5,28 @@
 //! - [`jsonb_history`]: each session's messages in a JSONB array.
 //! - [`chatledger`]: our own tables, for exports and for moving from one database to another.
 //!
-//! A layout answers a [`Plan`]: statements whose rows are read by its functions. Every statement has three
+//! A layout answers a [`ReadPlan`]: statements whose rows are read by its functions. Every statement has three
 //! columns: the row as JSON, what else belongs to it as JSON, and whether its session is missing.
 
 mod chat_messages;
-pub mod chatledger;
+pub(crate) mod chatledger;
 mod jsonb_history;
+mod plan;
 mod rag_uuid;
+mod readers;
 mod tables;
 
 use anyhow::{Context, bail};
 use tokio_postgres::Client;
-use uuid::Uuid;
 
-use super::{
-    record::{
-        CitationRecord, DocumentRecord, Kind, ProfileRecord, Record, SessionRecord, UserRecord, merged,
-    },
-    row::{Origin, Row},
-};
 use chatledger_postgres::connect::describe;
-pub(super) use tables::Tables;
+pub(super) use plan::{ReadPlan, RowQuery, RowReader};
+pub(super) use readers::ROLES;
+pub(super) use tables::TableColumns;
 
 /// A source's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Layout {
+pub enum SourceLayout {
     /// Whichever it looks like.
     Auto,
     /// users, user_profiles, chat_sessions, messages, message_citations.
@@ -42,67 +39,36 @@ pub enum Layout {
     Chatledger,
 }
 
-/// Counts no messages.
-const NOTHING: &str = "SELECT 0::bigint";
-
-/// What a row becomes.
-pub type Read = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
-
-/// A statement, and the function that reads its rows.
-pub struct Rows {
-    /// The statement.
-    pub sql: String,
-    /// What a row of it becomes.
-    pub read: Read,
-    /// What that is, for rows that can't be read.
-    pub kind: Kind,
-}
-
-/// How a source is read.
-pub struct Plan {
-    /// Documents, users and profiles, in this order, where there are any.
-    pub before: Vec<Rows>,
-    /// Sessions and messages, both in the order of the sessions.
-    pub chats: Option<(Rows, Rows)>,
-    /// How many messages there are, for the progress bar.
-    pub count: String,
-    /// Counts the citations whose message is missing, where there can be some.
-    pub lost_citations: Option<String>,
-}
-
-impl Layout {
+impl SourceLayout {
     /// The layout's name, as the flag has it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Layout::Auto => "auto",
-            Layout::RagUuid => "rag-uuid",
-            Layout::JsonbHistory => "jsonb-history",
-            Layout::ChatMessages => "chat-messages",
-            Layout::Chatledger => "chatledger",
+            SourceLayout::Auto => "auto",
+            SourceLayout::RagUuid => "rag-uuid",
+            SourceLayout::JsonbHistory => "jsonb-history",
+            SourceLayout::ChatMessages => "chat-messages",
+            SourceLayout::Chatledger => "chatledger",
         }
     }
 
     /// The layout itself, or what the tables look like.
-    ///
-    /// # Errors
-    /// They look like none, or like several; or the database can't be read.
-    pub async fn recognize(self, client: &Client) -> anyhow::Result<Layout> {
-        if self != Layout::Auto {
+    pub(crate) async fn recognize(self, client: &Client) -> anyhow::Result<SourceLayout> {
+        if self != SourceLayout::Auto {
             return Ok(self);
         }
-        let tables = Tables::read(client).await?;
+        let tables = TableColumns::read(client).await?;
         if is_ours(&tables, client).await? {
-            return Ok(Layout::Chatledger);
+            return Ok(SourceLayout::Chatledger);
         }
-        let found: Vec<Layout> = [
+        let found: Vec<SourceLayout> = [
             (
-                Layout::RagUuid,
+                SourceLayout::RagUuid,
                 tables.has("messages") || tables.has("user_profiles"),
             ),
-            (Layout::ChatMessages, tables.has("chat_messages")),
+            (SourceLayout::ChatMessages, tables.has("chat_messages")),
             (
-                Layout::JsonbHistory,
+                SourceLayout::JsonbHistory,
                 tables.column("chat_sessions", &["history"]).is_some(),
             ),
         ]
@@ -126,21 +92,21 @@ impl Layout {
         }
     }
 
-    pub(super) async fn plan(self, client: &Client) -> anyhow::Result<Plan> {
-        let tables = Tables::read(client).await?;
+    pub(super) async fn plan(self, client: &Client) -> anyhow::Result<ReadPlan> {
+        let tables = TableColumns::read(client).await?;
         match self {
-            Layout::RagUuid => rag_uuid::plan(&tables),
-            Layout::ChatMessages => chat_messages::plan(&tables),
-            Layout::JsonbHistory => jsonb_history::plan(&tables),
-            Layout::Chatledger => Ok(chatledger::plan(&tables, chatledger::Part::All, true)),
-            Layout::Auto => bail!("the layout was not recognized"),
+            SourceLayout::RagUuid => rag_uuid::plan(&tables),
+            SourceLayout::ChatMessages => chat_messages::plan(&tables),
+            SourceLayout::JsonbHistory => jsonb_history::plan(&tables),
+            SourceLayout::Chatledger => Ok(chatledger::plan(&tables, chatledger::ExportPart::All, true)),
+            SourceLayout::Auto => bail!("the layout was not recognized"),
         }
         .with_context(|| format!("--layout {}", self.name()))
     }
 }
 
 /// Whether our migrations were applied. An empty history is what an `up` leaves that met somebody else's tables.
-async fn is_ours(tables: &Tables, client: &Client) -> anyhow::Result<bool> {
+async fn is_ours(tables: &TableColumns, client: &Client) -> anyhow::Result<bool> {
     for history in ["chatledger_auth_migrations", "chatledger_chat_migrations"] {
         if tables.has(history) {
             let first = format!("SELECT FROM {history} LIMIT 1");
@@ -154,122 +120,4 @@ async fn is_ours(tables: &Tables, client: &Client) -> anyhow::Result<bool> {
         }
     }
     Ok(false)
-}
-
-fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
-    Ok(Record::User(UserRecord {
-        id: key(&mut row, origin, "users", &["id", "user_id"])?,
-        email: row.text(&["email"]).unwrap_or_default(),
-        external_id: row.text(&["external_id"]),
-        name: row.text(&["name", "full_name", "display_name", "username"]),
-        hashed_password: row.text(&["hashed_password", "password_hash"]),
-        is_active: is_active(&mut row),
-        created_at: row.time(&["created_at"], origin),
-        updated_at: row.time(&["updated_at"], origin),
-        left_out: row.names(),
-    }))
-}
-
-/// Who isn't said to be inactive is active. A word that nobody knows lets nobody in: it is left out, as the report
-/// says.
-fn is_active(row: &mut Row) -> bool {
-    const NAMES: &[&str] = &["is_active", "active"];
-    row.truth(NAMES).unwrap_or_else(|| !row.has(NAMES))
-}
-
-fn profile(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
-    row.json(&["id"]);
-    Ok(Record::Profile(ProfileRecord {
-        user_id: key(&mut row, origin, "users", &["user_id"])?,
-        software_background: row.text(&["software_background"]),
-        hardware_background: row.text(&["hardware_background"]),
-        learning_goals: row.text(&["learning_goals"]),
-        experience_level: row.text(&["experience_level"]),
-        // Locales of systems are written with an underscore.
-        preferred_language: row
-            .text(&["preferred_language", "language"])
-            .map(|tag| tag.replace('_', "-")),
-        created_at: row.time(&["created_at"], origin),
-        updated_at: row.time(&["updated_at"], origin),
-        preferences: merged(row.json(&["preferences"]), row.rest()),
-    }))
-}
-
-/// What is too large for a document's metadata: the text itself is the vector store's.
-const CONTENT: &[&str] = &["content", "embedding"];
-
-/// A document keeps its key as it is: citations and vector stores name documents by it.
-fn document(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
-    let left_out = CONTENT
-        .iter()
-        .filter_map(|name| row.json(&[name]).map(|_| (*name).to_owned()))
-        .collect();
-    Ok(Record::Document(DocumentRecord {
-        id: row.text(&["id", "document_id"]).ok_or("it has no id")?,
-        title: row.text(&["title", "name", "filename", "file_name"]),
-        source_uri: row.text(&["source_uri", "source_url", "url", "source", "file_path", "path"]),
-        mime_type: row.text(&["mime_type", "content_type", "file_type"]),
-        content_hash: row.text(&["content_hash", "hash", "checksum"]),
-        created_at: row.time(&["created_at", "uploaded_at"], origin),
-        updated_at: row.time(&["updated_at"], origin),
-        metadata: merged(row.json(&["metadata", "doc_metadata", "meta"]), row.rest()),
-        left_out,
-    }))
-}
-
-/// What has no column of its own goes into the metadata.
-fn session(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
-    Ok(Record::Session(SessionRecord {
-        id: key(&mut row, origin, "chat_sessions", &["id", "session_id"])?,
-        user_id: row.text(&["user_id"]).map(|key| origin.id("users", &key)),
-        title: row.text(&["title", "name"]),
-        created_at: row.time(&["created_at", "started_at"], origin),
-        updated_at: row.time(&["updated_at", "last_activity", "last_message_at"], origin),
-        metadata: merged(row.json(&["metadata", "session_metadata", "meta"]), row.rest()),
-    }))
-}
-
-fn key(row: &mut Row, origin: &Origin, table: &str, names: &[&str]) -> Result<Uuid, String> {
-    let key = row.text(names).ok_or_else(|| format!("it has no {}", names[0]))?;
-    Ok(origin.id(table, &key))
-}
-
-/// What frameworks call the roles.
-pub(super) const ROLES: &[(&str, &str)] = &[
-    ("human", "user"),
-    ("ai", "assistant"),
-    ("bot", "assistant"),
-    ("model", "assistant"),
-    ("chatbot", "assistant"),
-    ("function", "tool"),
-    ("developer", "system"),
-];
-
-/// A role, whatever its case, and by the names that frameworks have for them.
-fn role(text: &str) -> String {
-    let text = text.trim().to_lowercase();
-    // An enum of Python's, written with its name: `MessageRole.USER`.
-    let text = text.rsplit('.').next().unwrap_or_default();
-    let known = ROLES.iter().find(|(name, _)| *name == text);
-    known.map_or(text, |(_, role)| role).to_owned()
-}
-
-fn citation(text: &str) -> Result<CitationRecord, String> {
-    let mut row = Row::parse(text)?;
-    for name in ["id", "message_id", "created_at"] {
-        row.json(&[name]); // a citation's key is its number, and its time its message's
-    }
-    Ok(CitationRecord {
-        citation_index: row.number(&["citation_index"]),
-        document_id: row.text(&["document_id"]).unwrap_or_default(),
-        chunk_id: row.text(&["chunk_id"]),
-        score: row
-            .number(&["score", "relevance_score"])
-            .filter(|score: &f64| score.is_finite()),
-        left_out: row.names(),
-    })
 }

@@ -7,10 +7,13 @@ use anyhow::Context;
 use serde_json::value::to_raw_value;
 use tokio_postgres::Client;
 
-use super::{NOTHING, Plan, Rows, citation, document, profile, role, session, user};
+use super::{
+    plan::{NOTHING, ReadPlan, RowQuery},
+    readers::{citation, document, profile, role, session, user},
+};
 use crate::{
-    record::{Kind, MessageRecord, Record, merged, parse_as},
-    row::{Origin, Row},
+    record::{MessageRecord, Record, RecordKind, merged, parse_as},
+    row::{Origin, SourceRow},
 };
 use chatledger_postgres::connect::describe;
 
@@ -27,17 +30,17 @@ const TIMES: &[&str] = &["created_at", "timestamp", "sent_at"];
 const SESSIONS: &[&str] = &["session_id", "chat_session_id"];
 
 /// The columns of each table.
-pub(crate) struct Tables {
+pub(crate) struct TableColumns {
     columns: BTreeMap<String, BTreeSet<String>>,
     /// Plain tables whose id says nothing of when a row was inserted.
     unordered: BTreeSet<String>,
 }
 
-impl Tables {
-    pub(crate) async fn read(client: &Client) -> anyhow::Result<Tables> {
+impl TableColumns {
+    pub(crate) async fn read(client: &Client) -> anyhow::Result<TableColumns> {
         let rows = client.query_typed(COLUMNS, &[]).await;
         let rows = rows.map_err(|error| anyhow::anyhow!(describe(&error)))?;
-        let mut tables = Tables {
+        let mut tables = TableColumns {
             columns: BTreeMap::new(),
             unordered: BTreeSet::new(),
         };
@@ -73,37 +76,37 @@ impl Tables {
     }
 
     /// All rows of a table, where there is one.
-    fn all(&self, table: &str, kind: Kind, read: super::Read) -> Option<Rows> {
+    fn all(&self, table: &str, kind: RecordKind, read: super::RowReader) -> Option<RowQuery> {
         let key = self.column(table, &["id", "user_id", "document_id"])?;
         let sql = format!("SELECT row_to_json(t)::text, NULL::text, false FROM {table} t ORDER BY t.{key}");
-        Some(Rows { sql, read, kind })
+        Some(RowQuery { sql, read, kind })
     }
 
-    pub(super) fn before(&self) -> Vec<Rows> {
+    pub(super) fn before(&self) -> Vec<RowQuery> {
         let rows = [
-            self.all("documents", Kind::Document, document),
-            self.all("users", Kind::User, user),
-            self.all("user_profiles", Kind::Profile, profile),
+            self.all("documents", RecordKind::Document, document),
+            self.all("users", RecordKind::User, user),
+            self.all("user_profiles", RecordKind::Profile, profile),
         ];
         rows.into_iter().flatten().collect()
     }
 
     /// The sessions, each as this JSON, by their key as text: that is an order which any two columns share, whatever
     /// their types.
-    pub(super) fn sessions(row: &str) -> Rows {
+    pub(super) fn sessions(row: &str) -> RowQuery {
         let sql = format!(
             "SELECT ({row})::text, NULL::text, false FROM chat_sessions t ORDER BY t.id::text COLLATE \"C\""
         );
-        Rows {
+        RowQuery {
             sql,
             read: session,
-            kind: Kind::Session,
+            kind: RecordKind::Session,
         }
     }
 
     /// The plan of a layout with a table of messages.
-    pub(super) fn with_messages(&self, table: &str) -> anyhow::Result<Plan> {
-        let mut plan = Plan {
+    pub(super) fn with_messages(&self, table: &str) -> anyhow::Result<ReadPlan> {
+        let mut plan = ReadPlan {
             before: self.before(),
             chats: None,
             count: NOTHING.to_owned(),
@@ -119,10 +122,10 @@ impl Tables {
         let sql = self.messages(table, cited)?;
         plan.chats = Some((
             Self::sessions("row_to_json(t)"),
-            Rows {
+            RowQuery {
                 sql,
                 read: message,
-                kind: Kind::Message,
+                kind: RecordKind::Message,
             },
         ));
         plan.count = format!("SELECT count(*) FROM {table}");
@@ -186,7 +189,7 @@ impl Tables {
 
 /// A row of a table of messages. What has no column of its own goes into the metadata.
 fn message(origin: &Origin, row: &str, citations: Option<&str>) -> Result<Record, String> {
-    let mut row = Row::parse(row)?;
+    let mut row = SourceRow::parse(row)?;
     let session = row.text(SESSIONS).ok_or("it names no session")?;
     let id = row.text(&["id"]).ok_or("it has no id")?;
     let user = row.text(&["user_id"]).map(|key| origin.id("users", &key));

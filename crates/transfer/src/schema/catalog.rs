@@ -45,20 +45,20 @@ const INDEXES: &str = "SELECT c.relname::text, i.relname::text, x.indisunique, m
 #[derive(Debug, Default)]
 pub struct Schema {
     /// The tables.
-    pub tables: Vec<Table>,
+    pub tables: Vec<SchemaTable>,
 }
 
 /// A table.
 #[derive(Debug, Default)]
-pub struct Table {
+pub struct SchemaTable {
     /// Its name.
     pub name: String,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Its primary key first, and its unique constraints.
-    pub keys: Vec<Key>,
+    pub keys: Vec<TableKey>,
     /// Its foreign keys.
-    pub foreign_keys: Vec<ForeignKey>,
+    pub(crate) foreign_keys: Vec<ForeignKey>,
     /// Its constraints as SQL: name and definition.
     pub constraints: Vec<(String, String)>,
     /// The indexes that no constraint has made.
@@ -73,14 +73,14 @@ pub struct Column {
     /// Its type, as PostgreSQL spells it.
     pub type_name: String,
     /// Whether it may be NULL.
-    pub nullable: bool,
+    pub(crate) nullable: bool,
     /// What it is where nothing is given.
     pub default: Option<String>,
 }
 
 /// A primary key or a unique constraint.
 #[derive(Debug)]
-pub struct Key {
+pub struct TableKey {
     /// Its name.
     pub name: String,
     /// Whether it is the primary key.
@@ -91,7 +91,7 @@ pub struct Key {
 
 /// A foreign key.
 #[derive(Debug)]
-pub struct ForeignKey {
+pub(crate) struct ForeignKey {
     /// Its name.
     pub name: String,
     /// Its columns, in order.
@@ -99,7 +99,7 @@ pub struct ForeignKey {
     /// The table that it refers to.
     pub to: String,
     /// The columns there.
-    pub to_columns: Vec<String>,
+    pub(crate) to_columns: Vec<String>,
     /// Whether rows go with what they refer to.
     pub cascades: bool,
 }
@@ -116,20 +116,20 @@ pub struct Index {
     /// The statement that makes it.
     pub definition: String,
     /// Which rows it has, where it hasn't all.
-    pub predicate: Option<String>,
+    pub(crate) predicate: Option<String>,
     /// What it is over.
-    pub parts: Vec<Part>,
+    pub parts: Vec<IndexPart>,
     /// Storage parameters: name and value.
     pub options: Vec<(String, String)>,
 }
 
 /// A column or an expression of an index.
 #[derive(Debug)]
-pub struct Part {
+pub struct IndexPart {
     /// The column's name, or the expression.
     pub text: String,
     /// Whether it is an expression.
-    pub is_expression: bool,
+    pub(crate) is_expression: bool,
     /// The operator class, where it isn't the type's default; else empty.
     pub operators: String,
 }
@@ -164,20 +164,20 @@ impl Schema {
 
     /// The table of this name.
     #[must_use]
-    pub fn table(&self, name: &str) -> Option<&Table> {
+    pub fn table(&self, name: &str) -> Option<&SchemaTable> {
         self.tables.iter().find(|table| table.name == name)
     }
 
     /// The same, made where it is missing. Rows come by table.
-    fn at(&mut self, name: String) -> &mut Table {
+    fn at(&mut self, name: String) -> &mut SchemaTable {
         let place = self
             .tables
             .iter()
             .position(|table| table.name == name)
             .unwrap_or_else(|| {
-                self.tables.push(Table {
+                self.tables.push(SchemaTable {
                     name,
-                    ..Table::default()
+                    ..SchemaTable::default()
                 });
                 self.tables.len() - 1
             });
@@ -185,16 +185,14 @@ impl Schema {
     }
 }
 
-impl Table {
+impl SchemaTable {
     /// The primary key.
-    #[must_use]
-    pub fn primary_key(&self) -> Option<&Key> {
+    pub(crate) fn primary_key(&self) -> Option<&TableKey> {
         self.keys.iter().find(|key| key.primary)
     }
 
     /// Whether a row may belong to nothing by this foreign key.
-    #[must_use]
-    pub fn may_lack(&self, key: &ForeignKey) -> bool {
+    pub(crate) fn may_lack(&self, key: &ForeignKey) -> bool {
         let of_key = |column: &&Column| key.columns.contains(&column.name);
         self.columns.iter().filter(of_key).any(|column| column.nullable)
     }
@@ -202,7 +200,7 @@ impl Table {
     fn add_constraint(&mut self, row: &Row) {
         let (name, kind, definition): (String, String, String) = (row.get(1), row.get(2), row.get(3));
         match kind.as_str() {
-            "p" | "u" => self.keys.push(Key {
+            "p" | "u" => self.keys.push(TableKey {
                 name: name.clone(),
                 primary: kind == "p",
                 columns: row.get(4),
@@ -233,7 +231,7 @@ fn index(row: &Row) -> Index {
         definition: row.get(4),
         predicate: row.get(5),
         parts: parts
-            .map(|((text, is_expression), operators)| Part {
+            .map(|((text, is_expression), operators)| IndexPart {
                 text,
                 is_expression,
                 operators,

@@ -6,16 +6,16 @@
 // Texts of a few kilobytes, written once: the plain form is the clearest.
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
-pub mod catalog;
-pub mod prisma;
-pub mod sql;
-pub mod sqlalchemy;
+pub(crate) mod catalog;
+mod prisma;
+mod sql;
+mod sqlalchemy;
 
-use catalog::{Column, ForeignKey, Schema, Table};
+use catalog::{Column, ForeignKey, Schema, SchemaTable};
 
-/// For whom.
+/// The readers of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum SchemaFormat {
     /// SQL.
     Sql,
     /// A Prisma schema.
@@ -24,20 +24,20 @@ pub enum Format {
     Sqlalchemy,
 }
 
-impl Format {
+impl SchemaFormat {
     /// The text.
     #[must_use]
     pub fn write(self, schema: &Schema) -> String {
         match self {
-            Format::Sql => sql::write(schema),
-            Format::Prisma => prisma::write(schema),
-            Format::Sqlalchemy => sqlalchemy::write(schema),
+            SchemaFormat::Sql => sql::write(schema),
+            SchemaFormat::Prisma => prisma::write(schema),
+            SchemaFormat::Sqlalchemy => sqlalchemy::write(schema),
         }
     }
 }
 
 /// What a table's rows are called.
-struct Names {
+struct ModelNames {
     table: &'static str,
     model: &'static str,
     one: &'static str,
@@ -47,43 +47,43 @@ struct Names {
 }
 
 /// The tables that have models.
-static NAMES: [Names; 6] = [
-    Names {
+static NAMES: [ModelNames; 6] = [
+    ModelNames {
         table: "users",
         model: "User",
         one: "user",
         many: "users",
         order: "id",
     },
-    Names {
+    ModelNames {
         table: "user_profiles",
         model: "UserProfile",
         one: "profile",
         many: "profiles",
         order: "user_id",
     },
-    Names {
+    ModelNames {
         table: "chat_sessions",
         model: "ChatSession",
         one: "session",
         many: "sessions",
         order: "created_at",
     },
-    Names {
+    ModelNames {
         table: "messages",
         model: "Message",
         one: "message",
         many: "messages",
         order: "seq",
     },
-    Names {
+    ModelNames {
         table: "message_citations",
         model: "MessageCitation",
         one: "citation",
         many: "citations",
         order: "citation_index",
     },
-    Names {
+    ModelNames {
         table: "documents",
         model: "Document",
         one: "document",
@@ -92,12 +92,12 @@ static NAMES: [Names; 6] = [
     },
 ];
 
-fn names(table: &str) -> Option<&'static Names> {
+fn names(table: &str) -> Option<&'static ModelNames> {
     NAMES.iter().find(|names| names.table == table)
 }
 
 /// The tables that have models, in the order of [`NAMES`].
-fn models(schema: &Schema) -> impl Iterator<Item = (&'static Names, &Table)> {
+fn models(schema: &Schema) -> impl Iterator<Item = (&'static ModelNames, &SchemaTable)> {
     NAMES
         .iter()
         .filter_map(|names| Some((names, schema.table(names.table)?)))
@@ -107,7 +107,7 @@ fn models(schema: &Schema) -> impl Iterator<Item = (&'static Names, &Table)> {
 fn referring<'a>(
     schema: &'a Schema,
     table: &'a str,
-) -> impl Iterator<Item = (&'static Names, &'a Table, &'a ForeignKey)> {
+) -> impl Iterator<Item = (&'static ModelNames, &'a SchemaTable, &'a ForeignKey)> {
     models(schema).flat_map(move |(names, from)| {
         let keys = from.foreign_keys.iter().filter(move |key| key.to == table);
         keys.map(move |key| (names, from, key))
@@ -120,6 +120,6 @@ fn is_secret(column: &Column) -> bool {
 }
 
 /// Whether at most one row refers to each.
-fn is_one_to_one(from: &Table, key: &ForeignKey) -> bool {
+fn is_one_to_one(from: &SchemaTable, key: &ForeignKey) -> bool {
     from.keys.iter().any(|unique| unique.columns == key.columns)
 }

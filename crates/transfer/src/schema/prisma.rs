@@ -1,8 +1,8 @@
 //! A Prisma schema.
 
 use super::{
-    Names,
-    catalog::{Column, ForeignKey, Index, Schema, Table},
+    ModelNames,
+    catalog::{Column, ForeignKey, Index, Schema, SchemaTable},
     is_one_to_one, is_secret, models, names, referring,
 };
 
@@ -20,8 +20,7 @@ datasource db {
 "#;
 
 /// Writes the tables with models.
-#[must_use]
-pub fn write(schema: &Schema) -> String {
+pub(super) fn write(schema: &Schema) -> String {
     let mut text = HEAD.to_owned();
     for (of, table) in models(schema) {
         text += &model(schema, of, table);
@@ -29,7 +28,7 @@ pub fn write(schema: &Schema) -> String {
     text
 }
 
-fn model(schema: &Schema, of: &Names, table: &Table) -> String {
+fn model(schema: &Schema, of: &ModelNames, table: &SchemaTable) -> String {
     let mut lines: Vec<String> = table.columns.iter().map(|column| field(table, column)).collect();
     for key in &table.foreign_keys {
         lines.extend(parent(table, key));
@@ -66,7 +65,7 @@ fn model(schema: &Schema, of: &Names, table: &Table) -> String {
     format!("\nmodel {} {{\n{}\n}}\n", of.model, lines.join("\n"))
 }
 
-fn field(table: &Table, column: &Column) -> String {
+fn field(table: &SchemaTable, column: &Column) -> String {
     let of = type_of(&column.type_name);
     // A list of Prisma's can't be absent.
     let optional = if column.nullable && !of.is_list { "?" } else { "" };
@@ -95,16 +94,16 @@ fn field(table: &Table, column: &Column) -> String {
     line
 }
 
-struct Type {
+struct PrismaType {
     name: String,
     /// PostgreSQL's, where it isn't the usual one.
     native: String,
     is_list: bool,
 }
 
-fn type_of(type_name: &str) -> Type {
+fn type_of(type_name: &str) -> PrismaType {
     if let Some(element) = type_name.strip_suffix("[]") {
-        return Type {
+        return PrismaType {
             is_list: true,
             ..type_of(element)
         };
@@ -132,14 +131,14 @@ fn type_of(type_name: &str) -> Type {
         "timestamp without time zone" => ("DateTime", "Timestamp(6)"),
         "timestamp with time zone" => ("DateTime", "Timestamptz(6)"),
         _ => {
-            return Type {
+            return PrismaType {
                 name: format!("Unsupported(\"{}\")", escaped(type_name)),
                 native: String::new(),
                 is_list: false,
             };
         }
     };
-    Type {
+    PrismaType {
         name: name.to_owned(),
         native: format!("{native}{arguments}"),
         is_list: false,
@@ -168,7 +167,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// The field of the row that this one belongs to.
-fn parent(table: &Table, key: &ForeignKey) -> Option<String> {
+fn parent(table: &SchemaTable, key: &ForeignKey) -> Option<String> {
     let to = names(&key.to)?;
     let optional = if table.may_lack(key) { "?" } else { "" };
     let on_delete = if key.cascades { "Cascade" } else { "NoAction" };

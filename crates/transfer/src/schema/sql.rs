@@ -4,8 +4,7 @@
 use super::{catalog::Schema, models};
 
 /// Writes the tables with models.
-#[must_use]
-pub fn write(schema: &Schema) -> String {
+pub(super) fn write(schema: &Schema) -> String {
     let mut blocks = vec![
         "-- chatledger's tables, as they are in this database. For reading: the server migrates them itself."
             .to_owned(),

@@ -2,8 +2,8 @@
 //! and refinery's histories as plain tables.
 
 use super::{
-    Names,
-    catalog::{Column, ForeignKey, Index, Schema, Table},
+    ModelNames,
+    catalog::{Column, ForeignKey, Index, Schema, SchemaTable},
     is_one_to_one, is_secret, models, names, referring,
 };
 
@@ -20,7 +20,7 @@ import decimal
 import uuid
 from typing import Any, Optional
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint, literal_column, text, types
+from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, SchemaTable, UniqueConstraint, literal_column, text, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -43,8 +43,7 @@ class OtherType(types.UserDefinedType[Any]):
 "#;
 
 /// Writes the tables.
-#[must_use]
-pub fn write(schema: &Schema) -> String {
+pub(super) fn write(schema: &Schema) -> String {
     let mut text = HEAD.to_owned();
     for (of, table) in models(schema) {
         text += &model(schema, of, table);
@@ -55,7 +54,7 @@ pub fn write(schema: &Schema) -> String {
     text
 }
 
-fn model(schema: &Schema, of: &Names, table: &Table) -> String {
+fn model(schema: &Schema, of: &ModelNames, table: &SchemaTable) -> String {
     let mut text = format!(
         "\nclass {}(Base):\n    __tablename__ = {}\n",
         of.model,
@@ -85,7 +84,7 @@ fn model(schema: &Schema, of: &Names, table: &Table) -> String {
 }
 
 /// A table without a model.
-fn plain(table: &Table) -> String {
+fn plain(table: &SchemaTable) -> String {
     let mut parts = vec![quoted(&table.name), "Base.metadata".to_owned()];
     parts.extend(
         table
@@ -94,7 +93,7 @@ fn plain(table: &Table) -> String {
             .map(|column| format!("Column({}, {})", quoted(&column.name), details(column))),
     );
     parts.extend(arguments(table));
-    format!("\n{} = Table(\n{})\n", table.name, lines(&parts, "    "))
+    format!("\n{} = SchemaTable(\n{})\n", table.name, lines(&parts, "    "))
 }
 
 fn lines(parts: &[String], indent: &str) -> String {
@@ -102,7 +101,7 @@ fn lines(parts: &[String], indent: &str) -> String {
 }
 
 /// Keys and indexes.
-fn arguments(table: &Table) -> Vec<String> {
+fn arguments(table: &SchemaTable) -> Vec<String> {
     let mut parts = Vec::new();
     for key in &table.keys {
         let class = if key.primary {
@@ -252,7 +251,7 @@ fn type_of(type_name: &str) -> (String, String) {
     (python.to_owned(), format!("postgresql.{sql}"))
 }
 
-fn parent(schema: &Schema, table: &Table, key: &ForeignKey) -> Option<String> {
+fn parent(schema: &Schema, table: &SchemaTable, key: &ForeignKey) -> Option<String> {
     let to = names(&key.to).filter(|to| schema.table(to.table).is_some())?;
     let own = names(&table.name)?;
     let back = if is_one_to_one(table, key) {
@@ -272,7 +271,7 @@ fn parent(schema: &Schema, table: &Table, key: &ForeignKey) -> Option<String> {
     ))
 }
 
-fn children(of: &Names, from: &Names, child: &Table, key: &ForeignKey) -> String {
+fn children(of: &ModelNames, from: &ModelNames, child: &SchemaTable, key: &ForeignKey) -> String {
     if is_one_to_one(child, key) {
         return format!(
             "{}: Mapped[Optional[{}]] = relationship(back_populates={}, passive_deletes=True)",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 
-use super::{Params, UrlError, number, take, word, wrong};
+use super::{UrlError, UrlParams, number, take, word, wrong};
 use crate::tls::{ClientCert, ProtocolVersions, RootCerts, TlsMode, TlsOptions};
 
 const MODES: [(&str, TlsMode); 7] = [
@@ -19,7 +19,7 @@ const MODES: [(&str, TlsMode); 7] = [
     ("no-verify", TlsMode::Require),
 ];
 
-pub(super) fn read(params: &mut Params) -> Result<TlsOptions, UrlError> {
+pub(super) fn read(params: &mut UrlParams) -> Result<TlsOptions, UrlError> {
     let no_verify = params.get("sslmode").is_some_and(|mode| mode == b"no-verify");
     let modes = "must be disable, allow, prefer, require, verify-ca or verify-full";
     let mode = word(params, "sslmode", &MODES, modes)?;
@@ -85,7 +85,7 @@ pub(super) fn read(params: &mut Params) -> Result<TlsOptions, UrlError> {
     })
 }
 
-fn client_cert(params: &mut Params) -> Result<ClientCert, UrlError> {
+fn client_cert(params: &mut UrlParams) -> Result<ClientCert, UrlError> {
     let cert = take(params, "sslcert")?.map(PathBuf::from);
     let key = take(params, "sslkey")?.map(PathBuf::from);
     // libpq's `require` makes the server ask for the certificate, which rustls doesn't tell.
@@ -104,7 +104,7 @@ fn client_cert(params: &mut Params) -> Result<ClientCert, UrlError> {
     })
 }
 
-fn versions(params: &mut Params) -> Result<ProtocolVersions, UrlError> {
+fn versions(params: &mut UrlParams) -> Result<ProtocolVersions, UrlError> {
     // rustls starts at 1.2, which is libpq's default as well: a lower minimum is met, a lower
     // maximum can't be.
     let minimum = [
@@ -140,7 +140,11 @@ fn versions(params: &mut Params) -> Result<ProtocolVersions, UrlError> {
 }
 
 /// What `tokio_postgres` itself has to know about encryption.
-pub(super) fn tell_driver(params: &mut Params, tls: &TlsOptions, base: &mut Config) -> Result<(), UrlError> {
+pub(super) fn tell_driver(
+    params: &mut UrlParams,
+    tls: &TlsOptions,
+    base: &mut Config,
+) -> Result<(), UrlError> {
     base.ssl_mode(match tls.mode {
         TlsMode::Disable => SslMode::Disable,
         TlsMode::Allow | TlsMode::Prefer => SslMode::Prefer,

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use tokio_postgres::config::Host;
 
 use super::super::DEFAULT_PORT;
-use super::{Params, Target, UrlError, take, wrong};
+use super::{ServerAddress, UrlError, UrlParams, take, wrong};
 
 /// `host`, `hostaddr` and `port`, all of them lists.
-pub(super) fn read(params: &mut Params) -> Result<Vec<Target>, UrlError> {
+pub(super) fn read(params: &mut UrlParams) -> Result<Vec<ServerAddress>, UrlError> {
     let hosts = take(params, "host")?;
     let addrs = take(params, "hostaddr")?;
     let ports = take(params, "port")?.unwrap_or_default();
@@ -33,7 +33,7 @@ pub(super) fn read(params: &mut Params) -> Result<Vec<Target>, UrlError> {
     let target = |(index, host): (usize, String)| {
         let host = host_of(host)?;
         let addr = addrs.as_ref().map(|addrs| addrs[index]);
-        Ok(Target {
+        Ok(ServerAddress {
             host,
             addr,
             port: *ports.get(index).unwrap_or(&ports[0]),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 
-use super::parse::Params;
-use super::{SessionAttrs, Target, UrlError};
+use super::parse::UrlParams;
+use super::{ServerAddress, SessionAttrs, UrlError};
 use crate::tls::TlsOptions;
 
 mod encryption;
@@ -106,17 +106,17 @@ const REFUSED: [(&str, &str); 15] = [
     ("min_protocol_version", "isn't supported: remove it"),
 ];
 
-pub(super) struct Read {
+pub(crate) struct ParsedUrl {
     pub base: Config,
-    pub targets: Vec<Target>,
-    pub session_attrs: SessionAttrs,
+    pub(crate) targets: Vec<ServerAddress>,
+    pub(crate) session_attrs: SessionAttrs,
     pub tls: TlsOptions,
     pub pgbouncer: bool,
 }
 
 /// Translates all parameters. Each function takes those that it knows; what is left is ignored,
 /// refused or unknown.
-pub(super) fn read(mut params: Params) -> Result<Read, UrlError> {
+pub(super) fn read(mut params: UrlParams) -> Result<ParsedUrl, UrlError> {
     let params = &mut params;
     let mut base = Config::new();
     let targets = hosts::read(params)?;
@@ -127,7 +127,7 @@ pub(super) fn read(mut params: Params) -> Result<Read, UrlError> {
     encryption::tell_driver(params, &tls, &mut base)?;
     let pgbouncer = switch(params, "pgbouncer")?.unwrap_or(false);
     leftovers(params)?;
-    Ok(Read {
+    Ok(ParsedUrl {
         base,
         targets,
         session_attrs,
@@ -141,7 +141,7 @@ fn wrong(name: &'static str, why: &'static str) -> UrlError {
 }
 
 /// Takes a parameter. One that is set to nothing counts as not given, as in libpq.
-fn take(params: &mut Params, name: &'static str) -> Result<Option<String>, UrlError> {
+fn take(params: &mut UrlParams, name: &'static str) -> Result<Option<String>, UrlError> {
     let Some(value) = params.remove(name).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -152,7 +152,7 @@ fn take(params: &mut Params, name: &'static str) -> Result<Option<String>, UrlEr
 
 /// Takes one of a fixed set of words.
 fn word<T: Copy>(
-    params: &mut Params,
+    params: &mut UrlParams,
     name: &'static str,
     words: &[(&str, T)],
     why: &'static str,
@@ -164,7 +164,7 @@ fn word<T: Copy>(
     found.map(|(_, meaning)| Some(*meaning)).ok_or(wrong(name, why))
 }
 
-fn switch(params: &mut Params, name: &'static str) -> Result<Option<bool>, UrlError> {
+fn switch(params: &mut UrlParams, name: &'static str) -> Result<Option<bool>, UrlError> {
     let words = [
         ("true", true),
         ("1", true),
@@ -176,7 +176,7 @@ fn switch(params: &mut Params, name: &'static str) -> Result<Option<bool>, UrlEr
     word(params, name, &words, "must be true or false")
 }
 
-fn number(params: &mut Params, name: &'static str) -> Result<Option<i64>, UrlError> {
+fn number(params: &mut UrlParams, name: &'static str) -> Result<Option<i64>, UrlError> {
     let Some(value) = take(params, name)? else {
         return Ok(None);
     };
@@ -188,13 +188,17 @@ fn number(params: &mut Params, name: &'static str) -> Result<Option<i64>, UrlErr
 }
 
 /// A number of units, where 0 and less mean the default.
-fn duration(params: &mut Params, name: &'static str, unit: Duration) -> Result<Option<Duration>, UrlError> {
+fn duration(
+    params: &mut UrlParams,
+    name: &'static str,
+    unit: Duration,
+) -> Result<Option<Duration>, UrlError> {
     let units = number(params, name)?.and_then(|units| u32::try_from(units).ok());
     Ok(units.filter(|units| *units > 0).map(|units| unit * units))
 }
 
 /// Who connects, to which database, with which settings.
-fn identity(params: &mut Params, base: &mut Config) -> Result<(), UrlError> {
+fn identity(params: &mut UrlParams, base: &mut Config) -> Result<(), UrlError> {
     if let Some(user) = take(params, "user")? {
         base.user(user);
     }
@@ -227,7 +231,7 @@ fn identity(params: &mut Params, base: &mut Config) -> Result<(), UrlError> {
 /// Prisma's `schema` and JDBC's `currentSchema` are one name, Go's `search_path` is a list as in
 /// SQL. The default needs no setting, which matters: poolers refuse `options` (PgBouncer, unless
 /// told to ignore it) or this in it (Neon).
-fn search_path(params: &mut Params) -> Result<Option<String>, UrlError> {
+fn search_path(params: &mut UrlParams) -> Result<Option<String>, UrlError> {
     let schema = take(params, "schema")?;
     let current_schema = take(params, "currentSchema")?;
     let quoted = |schema: String| format!("\"{}\"", schema.replace('"', "\"\""));
@@ -246,7 +250,7 @@ const KEEPALIVES_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_COUNT: u32 = 3;
 
-fn timing(params: &mut Params, base: &mut Config) -> Result<(), UrlError> {
+fn timing(params: &mut UrlParams, base: &mut Config) -> Result<(), UrlError> {
     const SECOND: Duration = Duration::from_secs(1);
     let timeout_given = params
         .get("connect_timeout")
@@ -274,7 +278,7 @@ fn timing(params: &mut Params, base: &mut Config) -> Result<(), UrlError> {
     Ok(())
 }
 
-fn session_attrs(params: &mut Params, base: &mut Config) -> Result<SessionAttrs, UrlError> {
+fn session_attrs(params: &mut UrlParams, base: &mut Config) -> Result<SessionAttrs, UrlError> {
     let words = [
         ("any", SessionAttrs::Any),
         ("read-write", SessionAttrs::ReadWrite),
@@ -301,7 +305,7 @@ fn session_attrs(params: &mut Params, base: &mut Config) -> Result<SessionAttrs,
     Ok(attrs)
 }
 
-fn leftovers(params: &Params) -> Result<(), UrlError> {
+fn leftovers(params: &UrlParams) -> Result<(), UrlError> {
     for (name, value) in params {
         if let Some((name, why)) = REFUSED.iter().find(|(refused, _)| refused == name) {
             if !value.is_empty() {

@@ -6,12 +6,15 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::Serialize;
 use tokio_postgres::{Client, types::Type};
 
-use super::{Program, connect, explain};
+use crate::{
+    client::{connect, explain},
+    program::Program,
+};
 use chatledger_postgres::connect::Connector;
 
 /// A lock on a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct HeldLock {
+pub struct TableLock {
     /// The table.
     pub table: String,
     /// Such as `AccessExclusiveLock`.
@@ -31,32 +34,29 @@ const PROGRESS: &str = "SELECT phase || CASE WHEN blocks_total > 0
     FROM pg_stat_progress_create_index WHERE pid = $1";
 
 /// Looks at another connection.
-pub struct Watch {
+pub(crate) struct Observer {
     client: Client,
     pid: i32,
     /// The tables whose locks are nobody's concern.
     histories: Vec<&'static str>,
     /// Whether the locks are wanted, as for a rehearsal's report; else only how far an index is.
-    pub sees_locks: bool,
+    pub(crate) sees_locks: bool,
 }
 
-impl Watch {
-    /// Of what `watched` does.
-    ///
-    /// # Errors
-    /// A database that can't be reached.
-    pub async fn new(
+impl Observer {
+    /// An observer of what `watched` does.
+    pub(crate) async fn new(
         connector: &Connector,
         patience: Duration,
         watched: &Client,
         program: &'static Program,
         sees_locks: bool,
-    ) -> anyhow::Result<Watch> {
+    ) -> anyhow::Result<Observer> {
         let rows = watched
             .query_typed("SELECT pg_backend_pid()", &[])
             .await
             .map_err(explain)?;
-        Ok(Watch {
+        Ok(Observer {
             client: connect(connector, patience).await?,
             pid: rows.first().map(|row| row.get(0)).unwrap_or_default(),
             histories: program.histories(),
@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// The locks that it has now. Nothing where that can't be seen: it is no reason to stop a migration.
-    pub async fn locks(&self) -> BTreeSet<HeldLock> {
+    pub(crate) async fn locks(&self) -> BTreeSet<TableLock> {
         if !self.sees_locks {
             return BTreeSet::new();
         }
@@ -77,7 +77,7 @@ impl Watch {
             )
             .await;
         let locks = rows.unwrap_or_default();
-        let locks = locks.iter().map(|row| HeldLock {
+        let locks = locks.iter().map(|row| TableLock {
             table: row.get(0),
             mode: row.get(1),
         });
@@ -85,7 +85,7 @@ impl Watch {
     }
 
     /// How far the index is that it builds.
-    pub async fn progress(&self) -> Option<String> {
+    pub(crate) async fn progress(&self) -> Option<String> {
         let rows = self
             .client
             .query_typed(PROGRESS, &[(&self.pid, Type::INT4)])

@@ -7,18 +7,18 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
-use super::{
-    Backup, Migrator,
-    change::Session,
-    driver::{Failure, retried, ticking},
-    explain,
-    progress::{Event, Listener},
+use crate::{
+    change::{Backup, MigrationRun},
+    client::explain,
+    driver::{MigrationFailure, retried, ticking},
+    migrator::Migrator,
+    progress::{MigrationEvent, MigrationListener},
     sets::SetName,
 };
 
 /// Work on the schema while nobody else migrates. What isn't committed is undone.
-pub struct Within<'a> {
-    session: Session<'a>,
+pub struct SchemaTransaction<'a> {
+    session: MigrationRun<'a>,
 }
 
 impl Migrator {
@@ -26,13 +26,16 @@ impl Migrator {
     ///
     /// # Errors
     /// A database that can't be reached.
-    pub async fn within<'a>(&'a self, listener: &'a Listener) -> anyhow::Result<Within<'a>> {
-        let session = Session::open(self, listener, false).await?;
-        Ok(Within { session })
+    pub async fn within<'a>(
+        &'a self,
+        listener: &'a MigrationListener,
+    ) -> anyhow::Result<SchemaTransaction<'a>> {
+        let session = MigrationRun::open(self, listener, false).await?;
+        Ok(SchemaTransaction { session })
     }
 }
 
-impl Within<'_> {
+impl SchemaTransaction<'_> {
     /// The connection that all is done by.
     #[must_use]
     pub fn client(&self) -> &Client {
@@ -61,7 +64,7 @@ impl Within<'_> {
                     // Its own failure would hide the first one.
                     let _ = client.batch_execute("ROLLBACK").await;
                 }
-                done.map_err(|error| Failure::new(&error, begin, 1))
+                done.map_err(|error| MigrationFailure::new(&error, begin, 1, None))
             })
         });
         Ok(locked.await?)
@@ -77,11 +80,11 @@ impl Within<'_> {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let listener = self.session.listener;
-        listener(&Event::Began(what.to_owned()));
+        listener(&MigrationEvent::Began(what.to_owned()));
         let began = Instant::now();
         let done = ticking(work, listener, None).await;
         let value = done.with_context(|| what.to_owned())?;
-        listener(&Event::Done(began.elapsed()));
+        listener(&MigrationEvent::Done(began.elapsed()));
         Ok(value)
     }
 

@@ -13,32 +13,32 @@ use tokio::{
 
 /// A record of what is under way, and since when: it tells work that gets nowhere from none.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Attempts>);
+pub struct AttemptRecord(Arc<Attempts>);
 
 #[derive(Debug, Default)]
 struct Attempts {
-    state: Mutex<State>,
+    state: Mutex<AttemptTimes>,
     begun: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// By number: the first is the oldest.
+struct AttemptTimes {
+    /// The beginnings, by number: the first is the oldest.
     since: BTreeMap<u64, Instant>,
     next: u64,
 }
 
-impl Progress {
+impl AttemptRecord {
     /// An attempt at something begins, and ends when what this answers is dropped.
     #[must_use]
-    pub fn begin(&self) -> Attempt {
+    pub fn begin(&self) -> OpenAttempt {
         let mut state = self.0.state();
         let number = state.next;
         state.next += 1;
         state.since.insert(number, Instant::now());
         drop(state);
         self.0.begun.notify_waiters();
-        Attempt {
+        OpenAttempt {
             of: Arc::clone(&self.0),
             number,
         }
@@ -68,19 +68,19 @@ impl Attempts {
         self.state().since.first_key_value().map(|(_, since)| *since)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AttemptTimes> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An attempt that is under way.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct OpenAttempt {
     of: Arc<Attempts>,
     number: u64,
 }
 
-impl Drop for Attempt {
+impl Drop for OpenAttempt {
     fn drop(&mut self) {
         self.of.state().since.remove(&self.number);
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_gets_nowhere_is_overdue() {
-        let progress = Progress::default();
+        let progress = AttemptRecord::default();
         let limit = Duration::from_secs(1);
         let waiting = tokio::spawn({
             let progress = progress.clone();

@@ -1,7 +1,7 @@
 //! Where everything is: the data directory, what is in it, and the directory of the socket.
 
-use super::EmbeddedError;
-use super::account::Account;
+use super::account::SystemAccount;
+use crate::error::EmbeddedError;
 use nix::fcntl::OFlag;
 use nix::unistd::Uid;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -52,20 +52,20 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
 
 /// A data directory, made and free of symbolic links.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct DataDir {
     /// The data directory.
     pub dir: PathBuf,
     /// The cluster, PGDATA.
-    pub pgdata: PathBuf,
+    pub(crate) pgdata: PathBuf,
     /// PostgreSQL's own messages.
     pub log: PathBuf,
     /// Who runs PostgreSQL here.
-    pub account: Account,
+    pub account: SystemAccount,
 }
 
-impl Place {
+impl DataDir {
     /// Makes the data directory where it doesn't exist.
-    pub fn prepare(data_dir: &Path) -> Result<Self, EmbeddedError> {
+    pub(crate) fn prepare(data_dir: &Path) -> Result<Self, EmbeddedError> {
         if data_dir.join("PG_VERSION").exists() {
             let reason = "is itself a PostgreSQL cluster, which chatledger leaves alone".to_owned();
             return Err(EmbeddedError::NotOurs {
@@ -73,7 +73,7 @@ impl Place {
                 reason,
             });
         }
-        let account = Account::for_cluster(&data_dir.join("pg"))?;
+        let account = SystemAccount::for_cluster(&data_dir.join("pg"))?;
         // Before anything is made, so that a wrong place that was named stays as it is.
         let absolute = std::path::absolute(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let there = absolute
@@ -94,7 +94,7 @@ impl Place {
     }
 
     /// Takes the data directory for this process, until the file is unlocked or the process ends.
-    pub fn lock(&self, socket_dir: &Path) -> Result<File, EmbeddedError> {
+    pub(crate) fn lock(&self, socket_dir: &Path) -> Result<File, EmbeddedError> {
         let path = self.dir.join("lock");
         let mut file = private(OpenOptions::new().read(true).write(true))
             .open(&path)
@@ -127,7 +127,7 @@ impl Place {
     }
 
     /// Opens the log for appending, and tells where this run's messages will begin.
-    pub fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
+    pub(crate) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
         if fs::symlink_metadata(&self.log).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
             let aside = self.dir.join("postgres.log.old");
             fs::rename(&self.log, &aside).map_err(EmbeddedError::io("rename", &self.log))?;
@@ -142,7 +142,7 @@ impl Place {
     }
 
     /// The line after `start` that best says why PostgreSQL failed: the last fatal one, else the last.
-    pub fn last_words(&self, start: u64) -> String {
+    pub(crate) fn last_words(&self, start: u64) -> String {
         let mut bytes = Vec::new();
         let read = File::open(&self.log).and_then(|mut file| {
             file.seek(std::io::SeekFrom::Start(start))?;
@@ -156,7 +156,7 @@ impl Place {
 
     /// Makes the directory of the socket: in the data directory, or where that has too long a path, a directory
     /// named after it among the run-time or temporary files.
-    pub fn socket_dir(&self) -> Result<PathBuf, EmbeddedError> {
+    pub(crate) fn socket_dir(&self) -> Result<PathBuf, EmbeddedError> {
         let own = self.dir.join("socket");
         if fits(&own) {
             return Ok(own);
@@ -183,7 +183,7 @@ impl Place {
 
 /// Makes a directory that only `account` may enter, or takes over one that it made earlier. In a public directory
 /// such as /tmp someone else may have been quicker with the name.
-pub(super) fn make_socket_dir(dir: &Path, account: &Account) -> Result<(), EmbeddedError> {
+pub(super) fn make_socket_dir(dir: &Path, account: &SystemAccount) -> Result<(), EmbeddedError> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(EmbeddedError::io("create", dir)(error));
@@ -272,15 +272,15 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn place(dir: &Path) -> Place {
+    fn place(dir: &Path) -> DataDir {
         let (uid, gid) = (Uid::effective(), nix::unistd::Gid::effective());
-        let account = Account {
+        let account = SystemAccount {
             name: "us".into(),
             uid,
             gid,
             switch: false,
         };
-        Place {
+        DataDir {
             pgdata: dir.join("pg"),
             log: dir.join("postgres.log"),
             dir: dir.to_path_buf(),
@@ -338,7 +338,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         fs::write(top.path().join("PG_VERSION"), "15\n").unwrap();
         assert!(matches!(
-            Place::prepare(top.path()),
+            DataDir::prepare(top.path()),
             Err(EmbeddedError::NotOurs { .. })
         ));
     }
