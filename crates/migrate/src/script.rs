@@ -1,10 +1,13 @@
 //! The SQL of a migration: whether it runs in a transaction, and its statements one by one.
 //!
-//! The splitter knows what hides a semicolon: quotes, dollar quotes, comments, parentheses and the bodies of
-//! SQL-standard functions (`BEGIN ATOMIC ... END`). It follows psql's (`psqlscan.l`), and leaves errors to
-//! PostgreSQL.
+//! The splitter knows what hides a semicolon. Quotes, dollar quotes and comments are found by squawk's lexer, which
+//! follows PostgreSQL's own (`scan.l`); parentheses and the bodies of SQL-standard functions (`BEGIN ATOMIC ... END`)
+//! are counted here, as psql does (`psqlscan.l`). No grammar decides where a statement ends: one that the grammar
+//! doesn't know would be cut or lost. Errors are left to PostgreSQL.
 
 use std::fmt;
+
+use squawk_lexer::{TokenKind, tokenize};
 
 /// Marks a file, in a comment before its first statement and behind the program's name and a colon, whose statements
 /// can't run in a transaction.
@@ -224,11 +227,10 @@ impl fmt::Display for Statement<'_> {
 /// The statements of a text.
 pub(crate) fn split(text: &str) -> Vec<Statement<'_>> {
     let mut found = Vec::new();
-    let mut scanner = Scanner { text, at: 0 };
     let mut tokens: Vec<&str> = Vec::new();
     let (mut start, mut end) = (0, 0);
     let (mut parentheses, mut blocks) = (0_usize, 0_usize);
-    while let Some((offset, token)) = scanner.next_token() {
+    for (offset, token) in tokens_of(text) {
         if token == ";" && parentheses == 0 && blocks == 0 {
             if !tokens.is_empty() {
                 let tokens = std::mem::take(&mut tokens);
@@ -282,99 +284,22 @@ fn count_block(word: &str, blocks: &mut usize) {
     }
 }
 
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Scanner<'a> {
-    /// The next token that is neither blank nor comment, and where it begins.
-    fn next_token(&mut self) -> Option<(usize, &'a str)> {
-        loop {
-            let rest = &self.text[self.at..];
-            let first = rest.chars().next()?;
-            let length = if first.is_whitespace() {
-                self.at += first.len_utf8();
-                continue;
-            } else if rest.starts_with("--") {
-                self.at += rest.find('\n').unwrap_or(rest.len());
-                continue;
-            } else if rest.starts_with("/*") {
-                self.at += comment(rest);
-                continue;
-            } else if first == '\'' {
-                quoted(rest, '\'', false)
-            } else if first == '"' {
-                quoted(rest, '"', false)
-            } else if matches!(first, 'e' | 'E') && rest[1..].starts_with('\'') {
-                1 + quoted(&rest[1..], '\'', true)
-            } else if first == '$' {
-                dollar_quoted(rest).unwrap_or(1)
-            } else if is_word(first) {
-                rest.find(|c: char| !is_word(c) && c != '$').unwrap_or(rest.len())
-            } else {
-                first.len_utf8()
-            };
-            let token = (self.at, &rest[..length]);
-            self.at += length;
-            return Some(token);
-        }
-    }
+/// The tokens of a text that are neither blank nor comment, and where each begins.
+fn tokens_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut end = 0;
+    tokenize(text).filter_map(move |token| {
+        let start = end;
+        end += usize::try_from(token.len).unwrap_or(usize::MAX);
+        let is_blank = matches!(
+            token.kind,
+            TokenKind::Whitespace | TokenKind::LineComment | TokenKind::BlockComment { .. }
+        );
+        (!is_blank).then(|| (start, &text[start..end]))
+    })
 }
 
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()
-}
-
-/// The length of a comment, which may hold others.
-fn comment(text: &str) -> usize {
-    let (mut at, mut depth) = (0, 0_usize);
-    while at < text.len() {
-        if text[at..].starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if text[at..].starts_with("*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += text[at..].chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    text.len()
-}
-
-/// The length of a quoted text. A doubled quote closes and opens again, which comes to the same here.
-fn quoted(text: &str, quote: char, with_escapes: bool) -> usize {
-    let mut chars = text.char_indices().skip(1);
-    while let Some((at, c)) = chars.next() {
-        if c == '\\' && with_escapes {
-            chars.next();
-        } else if c == quote {
-            let end = at + 1;
-            if text[end..].starts_with(quote) {
-                chars.next();
-                continue;
-            }
-            return end;
-        }
-    }
-    text.len()
-}
-
-/// The length of `$tag$...$tag$`; `None` where the dollar is something else.
-fn dollar_quoted(text: &str) -> Option<usize> {
-    let end = 2 + text[1..].find('$')?;
-    let tag = &text[..end];
-    let name = &tag[1..end - 1];
-    let is_tag = name.chars().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit());
-    is_tag.then(|| {
-        text[end..]
-            .find(tag)
-            .map_or(text.len(), |close| end + close + end)
-    })
 }
 
 #[cfg(test)]
@@ -404,6 +329,36 @@ mod tests {
         assert_eq!(texts("EXECUTE p($1, $2); SELECT a$b$c; SELECT 1").len(), 3);
         assert_eq!(texts("SELECT 'never closed; SELECT 1").len(), 1);
         assert_eq!(texts("SELECT $$never closed; SELECT 1").len(), 1);
+        assert_eq!(texts("SELECT 1 /* never /* closed */; SELECT 1").len(), 1);
+    }
+
+    #[test]
+    fn tokens_are_what_postgresql_takes_them_for() {
+        // A carriage return ends a comment, a number ends before a dollar quote, and prefixes belong to their quotes.
+        assert_eq!(texts("SELECT 1 -- a;\r + 2; SELECT 1").len(), 2);
+        assert_eq!(texts("SELECT 1$$;$$; SELECT 1").len(), 2);
+        assert_eq!(
+            texts("SELECT U&'\\';U&\"a;\", b';', x';', n';', e'\\\\'; SELECT 1").len(),
+            3
+        );
+        // An editor's byte order mark isn't a part of the first word.
+        assert_eq!(texts("\u{feff}SELECT 1; SELECT 2"), ["SELECT 1", "SELECT 2"]);
+        // A statement that no grammar knows yet is still one.
+        let unknown = "FROBNICATE TABLE x BEGIN (1; 2) AS 'a;b'";
+        assert_eq!(texts(&format!("{unknown}; SELECT 1")), [unknown, "SELECT 1"]);
+    }
+
+    #[test]
+    fn an_error_names_the_first_words() {
+        let first = |sql: &str| split(sql)[0].to_string();
+        assert_eq!(
+            first("CREATE TABLE a.b (c int DEFAULT 1.5)"),
+            "CREATE TABLE a . b"
+        );
+        assert_eq!(
+            first("/* why */ SELECT /* what */ 1.5e3::text"),
+            "SELECT 1.5e3 : : text"
+        );
     }
 
     #[test]
