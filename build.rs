@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("downs.rs"), downs()?)?;
-    let statements = chatledger_statements::generate(&STATEMENTS.map(Path::new))?;
+    let statements = chatledger_statements::generate(&STATEMENTS.map(Path::new), &[])?;
     fs::write(out.join("statements.rs"), statements)?;
     Ok(())
 }

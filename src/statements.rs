@@ -17,7 +17,7 @@ use crate::store::RegConfig;
 use chatledger_postgres::{Sql, Time};
 
 /// A statement with the values of its parameters, but for those of its caller.
-pub(crate) trait Statement {
+pub trait Statement {
     /// What each of its rows is read as.
     type Row: FromRow;
     /// What is known of it without its values.
@@ -27,7 +27,7 @@ pub(crate) trait Statement {
 }
 
 /// A statement that binds nothing of its caller, and so can be run without one.
-pub(crate) trait CallerFree: Statement {}
+pub trait CallerFree: Statement {}
 
 /// What a statement is, without its values.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub struct Description {
 
 impl Description {
     /// The text, for whoever runs the statement now. The event by which it can be followed has the name, and no values.
-    pub(crate) fn begin(&'static self) -> &'static Sql {
+    pub fn begin(&'static self) -> &'static Sql {
         tracing::trace!(statement = self.name, "runs");
         &self.sql
     }
@@ -78,14 +78,16 @@ pub enum Binding {
 
 /// Whose rows a statement is run for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Viewer<'a> {
-    pub(crate) tenant: &'a str,
-    pub(crate) end_user: Option<Uuid>,
+pub struct Viewer<'a> {
+    /// The tenant.
+    pub tenant: &'a str,
+    /// The end user, where the caller is one.
+    pub end_user: Option<Uuid>,
 }
 
 impl Viewer<'_> {
     /// The viewer of a statement that doesn't look at it.
-    pub(crate) const NOBODY: Viewer<'static> = Viewer {
+    pub const NOBODY: Viewer<'static> = Viewer {
         tenant: "",
         end_user: None,
     };
@@ -101,7 +103,7 @@ impl<'a> From<&'a Caller> for Viewer<'a> {
 }
 
 /// What is read of a row, or of a part of its columns.
-pub(crate) trait FromRow: Sized {
+pub trait FromRow: Sized {
     /// Reads the columns from the place `first` on.
     fn read(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error>;
 }
@@ -146,7 +148,7 @@ impl<'a> tokio_postgres::types::FromSql<'a> for IsThere {
 }
 
 /// The result of a statement: its rows, read.
-pub(crate) fn read_all<S: Statement>(_: &S, rows: Vec<Row>) -> Result<Vec<S::Row>, tokio_postgres::Error> {
+pub fn read_all<S: Statement>(_: &S, rows: Vec<Row>) -> Result<Vec<S::Row>, tokio_postgres::Error> {
     // Row by row, so that what a row takes is given back as soon as it is read.
     rows.into_iter().map(|row| S::Row::read(&row, 0)).collect()
 }

@@ -39,6 +39,8 @@ pub enum Action {
     ChangeDocument,
     /// The reports of AnalyticsService.
     Analyze,
+    /// What `chatledger import` does.
+    Import,
     /// The notifications between servers, which nobody asks for.
     NotifyServers,
 }
@@ -79,6 +81,7 @@ impl Action {
             | Action::VerifyPassword
             | Action::ChangeDocument
             | Action::Analyze
+            | Action::Import
             | Action::NotifyServers => Reach::Nothing,
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -140,6 +141,26 @@ pub struct Identity<'a> {
     pub selected_text: Option<&'a str>,
     /// A framework's own form of the message.
     pub payload: Option<&'a [u8]>,
+}
+
+impl Identity<'_> {
+    /// The SHA-256 of all of it, each part with its length before it; in SQL it is `identity_digest`.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.role);
+        let parts = [
+            Some(self.content.as_bytes()),
+            self.selected_text.map(str::as_bytes),
+            self.payload,
+        ];
+        for part in parts {
+            let length = part.map_or_else(|| "-".to_owned(), |part| part.len().to_string());
+            hash.update(format!("\n{length}\n"));
+            hash.update(part.unwrap_or_default());
+        }
+        hash.finalize().into()
+    }
 }
 
 /// What a message weighs: the bytes that it holds in memory, about; `payload` and `citations` by theirs. Whatever is

@@ -7,7 +7,7 @@ async fn every_statement_can_be_prepared_and_answers_its_columns() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     let mut count = 0;
-    for statement in chatledger::statements::all() {
+    for statement in chatledger::statements::all().chain(chatledger_transfer::statements()) {
         let (name, sql) = (statement.name, &statement.sql);
         let prepared = client.prepare_typed(sql.text, sql.params).await;
         let prepared = prepared.unwrap_or_else(|error| panic!("{name}: {error:?} in\n{}", sql.text));
@@ -25,12 +25,11 @@ async fn every_statement_can_be_prepared_and_answers_its_columns() {
 }
 
 #[tokio::test]
-async fn every_statement_of_the_tools_can_be_prepared() {
+async fn the_versions_of_the_sets_can_be_asked_for() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    for sql in chatledger::migrations::statements().chain(chatledger_transfer::statements()) {
+    for sql in chatledger::migrations::statements() {
         let prepared = client.prepare_typed(sql.text, sql.params).await;
-        let prepared = prepared.unwrap_or_else(|error| panic!("{error:?} in\n{}", sql.text));
-        assert_eq!(prepared.params(), sql.params, "{}", sql.text);
+        prepared.unwrap_or_else(|error| panic!("{error:?} in\n{}", sql.text));
     }
 }

@@ -95,6 +95,13 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<(String, String)>> {
     Ok(files)
 }
 
+/// A file, by name and text.
+pub(crate) fn read_file(path: &Path) -> Result<(String, String)> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    Ok((name.into_owned(), text))
+}
+
 /// The modules of files, which are given by name and text.
 pub(crate) fn modules(files: &[(String, String)]) -> Result<Vec<Module>> {
     let mut environment = Environment::new();

@@ -47,14 +47,18 @@ mod types;
 use std::path::Path;
 
 /// The Rust code for the `.sql` files of some directories: a module for each file that has statements, and `ALL`, the list of the
-/// statements' descriptions. It stands in a module that has the names it uses in scope.
+/// statements' descriptions. It stands in a module that has the names it uses in scope. Of the shared files only the macros can
+/// be used.
 ///
 /// # Errors
 /// A mistake in a file, with the names of the file and of the statement.
-pub fn generate(directories: &[&Path]) -> anyhow::Result<String> {
+pub fn generate(directories: &[&Path], shared: &[&Path]) -> anyhow::Result<String> {
     let mut files = Vec::new();
     for directory in directories {
         files.extend(file::read(directory)?);
+    }
+    for path in shared {
+        files.push(file::read_file(path)?);
     }
     emit::module(&file::modules(&files)?)
 }

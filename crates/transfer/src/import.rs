@@ -106,7 +106,8 @@ impl ImportRun {
         self.finish_sessions().await?;
         if self.scope.has_chat() {
             let tallies = self.sessions.iter().map(|(id, seen)| (*id, seen.tally)).collect();
-            self.report.comparison = Some(tally::compare(&self.target.db, &tallies).await?);
+            self.report.comparison =
+                Some(tally::compare(&self.target.db, &self.target.caller, &tallies).await?);
         }
         self.report.finish()
     }
@@ -253,7 +254,7 @@ impl ImportRun {
         let who = if others.is_empty() {
             HashMap::new()
         } else {
-            self.target.who(&others).await?
+            self.target.occupants(&others).await?
         };
         let mut already = 0;
         for user in others {

@@ -47,6 +47,7 @@ mod report;
 mod row;
 mod schema;
 mod source;
+mod statements;
 mod tally;
 mod target;
 
@@ -60,9 +61,7 @@ pub use row::Origin;
 pub use schema::{SchemaFormat, catalog::Schema};
 pub use source::{LineSource, Source, TableSource, identity};
 
-use chatledger_postgres::Sql;
-
 /// Every statement on a target, for the test that prepares them all.
-pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    target::ALL.iter().chain(tally::ALL).copied()
+pub fn statements() -> impl Iterator<Item = &'static chatledger::statements::Description> {
+    statements::ALL.iter().copied()
 }

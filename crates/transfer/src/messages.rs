@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::anyhow;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -152,7 +151,7 @@ impl ImportRun {
         {
             if last_seqs.get(session_id).is_some_and(|last| *last > 0) {
                 places.push(place);
-                messages.push((*session_id, message.id, digest(message)));
+                messages.push((*session_id, message.id, message.identity().digest()));
             }
         }
         if messages.is_empty() {
@@ -173,7 +172,7 @@ impl ImportRun {
         if deleted {
             tally.skip();
         } else {
-            tally.add(message.role.as_str(), &message.content, citations);
+            tally.add(&message.identity(), citations);
         }
         let Some(stored) = stored else { return Ok(()) };
         if deleted || stored.same {
@@ -235,15 +234,4 @@ fn add_to(units: &mut Vec<Unit>, caller: &Caller, ready: StorableMessage) {
         messages: vec![ready.message],
         expected_last_seq: None,
     });
-}
-
-/// What `target::STORED` compares with.
-fn digest(message: &NewMessage) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    hash.update(message.role.as_str());
-    hash.update(b"\n");
-    hash.update(&message.content);
-    hash.update(b"\n");
-    hash.update(message.selected_text.as_deref().unwrap_or_default());
-    hash.finalize().to_vec()
 }

@@ -39,3 +39,11 @@ CROSS JOIN LATERAL (SELECT {{ page }}.documents, {{ page }}.chunks, {{ page }}.s
 {% macro identity(row) -%}
 ({{ row }}.role, {{ row }}.content, {{ row }}.selected_text, {{ row }}.payload)
 {%- endmacro %}
+{#- The SHA-256 of a row's identity, as domain::message::Identity has it: each part with its length before it, `-` where it is
+absent. -#}
+{% macro identity_digest(row) -%}
+sha256(convert_to(concat(
+    {{ row }}.role, E'\n', octet_length({{ row }}.content), E'\n', {{ row }}.content, E'\n',
+    coalesce(octet_length({{ row }}.selected_text)::text, '-'), E'\n', {{ row }}.selected_text, E'\n',
+    coalesce(octet_length({{ row }}.payload)::text, '-'), E'\n'), 'UTF8') || coalesce({{ row }}.payload, ''::bytea))
+{%- endmacro %}

@@ -11,12 +11,12 @@ use chatledger::{
         message::{MessageChange, MessageFilter, Search},
         page::Page,
         profile::{ProfileChange, ProfileFields, ProfileFilter},
-        session::{NewSession, Owner, SessionChange, SessionFilter, SessionOrder},
+        session::{NewSession, SessionChange, SessionFilter, SessionOrder, SessionOwner},
         user::{NewUser, UserChange, UserFilter, UserKey},
     },
     ledger::Unit,
     store::{NewsRequest, PageSize},
-    watch::Event,
+    watch::WatchEvent,
 };
 use tokio::time;
 use uuid::Uuid;
@@ -94,10 +94,10 @@ trials! {
     };
     session: ReadSession, |rooms, of, caller| seen(rooms.store.session(&caller, of.session_id).await);
     list_sessions: ReadSession, |rooms, of, caller| {
-        any(rooms.store.list_sessions(&caller, &sessions(Owner::User(of.user_id), SessionOrder::Created)).await)
+        any(rooms.store.list_sessions(&caller, &sessions(SessionOwner::User(of.user_id), SessionOrder::Created)).await)
     };
     list_active_sessions: ReadSession, |rooms, of, caller| {
-        any(rooms.store.list_sessions(&caller, &sessions(Owner::User(of.user_id), SessionOrder::LastActive)).await)
+        any(rooms.store.list_sessions(&caller, &sessions(SessionOwner::User(of.user_id), SessionOrder::LastActive)).await)
     };
     update_session: ChangeSession, |rooms, of, caller| {
         let change = SessionChange {
@@ -142,7 +142,7 @@ trials! {
     watch: ReadMessages, |rooms, of, caller| {
         let mut watcher = rooms.hub.watch(caller, of.session_id, 0).await?;
         let event = time::timeout(Duration::from_secs(20), watcher.next()).await;
-        Ok(matches!(event.expect("an event")?, Event::Message(_)))
+        Ok(matches!(event.expect("an event")?, WatchEvent::Message(_)))
     };
     append: AppendMessages, |rooms, of, caller| seen(of.append(rooms, caller, vec![message("third", None)]).await);
     append_cited: AppendMessages, |rooms, of, caller| {
@@ -269,7 +269,7 @@ fn profile_change(user_id: Uuid) -> ProfileChange {
     }
 }
 
-fn sessions(owner: Owner, order: SessionOrder) -> SessionFilter {
+fn sessions(owner: SessionOwner, order: SessionOrder) -> SessionFilter {
     SessionFilter {
         page: all(),
         owner,
@@ -281,7 +281,7 @@ fn sessions(owner: Owner, order: SessionOrder) -> SessionFilter {
 
 /// The sessions that are nobody's.
 pub fn anonymous_sessions() -> SessionFilter {
-    sessions(Owner::Anonymous, SessionOrder::Created)
+    sessions(SessionOwner::Anonymous, SessionOrder::Created)
 }
 
 fn messages(of: &Belongings, descending: bool) -> MessageFilter {
