@@ -186,11 +186,11 @@ impl Measurement {
         let rate = last.latencies.len() as f64 / self.interval.as_secs_f64();
         let p99 = millis(last.latencies.value_at_percentile(99.0));
         let errors: u64 = self.errors.values().sum();
-        let mut line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
-        if errors > 0 {
-            line += &format!(", {errors} errors");
-        }
-        Some(line)
+        let line = format!("{rate:.0} messages/s, p99 {p99:.1} ms");
+        Some(match errors {
+            0 => line,
+            _ => format!("{line}, {errors} errors"),
+        })
     }
 
     fn new(clock: RunClock, interval: Duration) -> Self {

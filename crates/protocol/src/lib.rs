@@ -39,7 +39,7 @@ mod tests {
         let messages = services.find(|service| service.name() == "MessageService");
         let methods = &messages.expect("the service of messages").method;
         let streamed = methods.iter().filter(|method| method.client_streaming());
-        let names: Vec<&str> = streamed.map(|method| method.name()).collect();
+        let names: Vec<&str> = streamed.map(prost_types::MethodDescriptorProto::name).collect();
         assert_eq!(names, ["StreamAppendMessages"]);
     }
 
