@@ -12,14 +12,14 @@ use crate::{domain::message::NewMessage, statements::append::AppendCited};
 #[derive(Default)]
 pub(super) struct Batch<'a> {
     places: HashMap<Uuid, usize>,
-    sessions: Sessions<'a>,
-    messages: Messages<'a>,
-    citations: Citations<'a>,
+    sessions: SessionArrays<'a>,
+    messages: MessageArrays<'a>,
+    citations: CitationArrays<'a>,
     optimistic: bool,
 }
 
 #[derive(Default)]
-struct Sessions<'a> {
+struct SessionArrays<'a> {
     ids: Vec<Uuid>,
     tenants: Vec<&'a str>,
     users: Vec<Option<Uuid>>,
@@ -31,7 +31,7 @@ struct Sessions<'a> {
 }
 
 #[derive(Default)]
-struct Messages<'a> {
+struct MessageArrays<'a> {
     places: Vec<i64>,
     numbers: Vec<i64>,
     ids: Vec<Uuid>,
@@ -45,7 +45,7 @@ struct Messages<'a> {
 }
 
 #[derive(Default)]
-struct Citations<'a> {
+struct CitationArrays<'a> {
     places: Vec<i64>,
     messages: Vec<Uuid>,
     imported_at: Vec<Option<Timestamp>>,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{Store, Transaction};
+use super::{CallerTransaction, Store};
 use crate::{
     auth::Caller,
     domain::{
@@ -113,7 +113,7 @@ impl Store {
         caller: &Caller,
         session_id: Uuid,
         id: Uuid,
-        work: impl AsyncFnOnce(&Transaction<'_>, Uuid) -> Result<T>,
+        work: impl AsyncFnOnce(&CallerTransaction<'_>, Uuid) -> Result<T>,
     ) -> Result<T> {
         let done = self.transaction(caller, async |tx| {
             let Some(row_id) = tx.first(&Lock { session_id, id }).await? else {
@@ -130,7 +130,7 @@ impl Store {
 
 /// Adds citations to a message that the transaction has locked, which has at most `max` of them afterwards.
 async fn add_to_locked(
-    tx: &Transaction<'_>,
+    tx: &CallerTransaction<'_>,
     session_id: Uuid,
     message_row_id: Uuid,
     mut citations: Vec<Citation>,

@@ -107,23 +107,23 @@ impl Store {
     async fn transaction<T>(
         &self,
         caller: &Caller,
-        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T>,
+        work: impl AsyncFnOnce(&CallerTransaction<'_>) -> Result<T>,
     ) -> Result<T> {
         self.db
             .transaction(caller.deadline, async |tx| {
-                work(&Transaction { tx, caller }).await
+                work(&CallerTransaction { tx, caller }).await
             })
             .await
     }
 }
 
 /// A transaction in which statements are run for its caller.
-struct Transaction<'a> {
+struct CallerTransaction<'a> {
     tx: &'a Tx,
     caller: &'a Caller,
 }
 
-impl Transaction<'_> {
+impl CallerTransaction<'_> {
     /// Runs a statement.
     async fn run<S: Statement>(&self, statement: &S) -> Result<Vec<S::Row>> {
         self.caller.permit(S::DESCRIPTION.action)?;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Store, Transaction, replaces, user::first_id};
+use super::{CallerTransaction, Store, replaces, user::first_id};
 use crate::{
     auth::Caller,
     domain::{
@@ -59,7 +59,11 @@ impl Store {
         }
     }
 
-    async fn change_profile(&self, tx: &Transaction<'_>, change: &ProfileChange) -> Result<Option<Profile>> {
+    async fn change_profile(
+        &self,
+        tx: &CallerTransaction<'_>,
+        change: &ProfileChange,
+    ) -> Result<Option<Profile>> {
         let update = Update {
             user_id: change.user_id,
             with_software_background: change.software_background.is_some(),
@@ -122,7 +126,7 @@ fn text(field: Option<&Option<String>>) -> Option<&str> {
 }
 
 async fn insert_profile(
-    tx: &Transaction<'_>,
+    tx: &CallerTransaction<'_>,
     change: &ProfileChange,
     fields: &ProfileFields,
 ) -> Result<Option<Profile>> {

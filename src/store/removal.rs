@@ -4,7 +4,7 @@
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use super::{Store, Transaction};
+use super::{CallerTransaction, Store};
 use crate::{
     auth::Caller,
     domain::{Error, Resource, Result},
@@ -60,7 +60,7 @@ impl Store {
 
 /// Removes a session's messages but for the last, which go with it. A pause is as long as the step before it, as long as
 /// the caller's time allows that.
-async fn remove_messages(tx: &Transaction<'_>, session_id: Uuid, last_seq: i64) -> Result<()> {
+async fn remove_messages(tx: &CallerTransaction<'_>, session_id: Uuid, last_seq: i64) -> Result<()> {
     let began = Instant::now();
     let mut below = 0;
     while last_seq - below > STEP {

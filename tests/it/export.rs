@@ -97,6 +97,31 @@ async fn an_export_that_is_imported_exports_the_same_lines() {
 }
 
 #[tokio::test]
+async fn a_message_that_differs_in_any_part_of_its_identity_is_no_repetition() {
+    let first = filled().await;
+    let plain = "UPDATE messages SET selected_text = NULL WHERE content LIKE 'Message 7 %'";
+    first.client().await.batch_execute(plain).await.expect("a change");
+    let second = TestDatabase::empty().await;
+    succeeds(import(&first, &second)).await;
+    let client = second.client().await;
+    for (change, back) in [
+        ("payload = '\\xff'", "payload = '\\x00ff10'"),
+        ("payload = NULL", "payload = '\\x00ff10'"),
+        ("selected_text = 'another'", "selected_text = NULL"),
+        ("selected_text = ''", "selected_text = NULL"),
+    ] {
+        let set = |change| format!("UPDATE messages SET {change} WHERE content LIKE 'Message 7 %'");
+        client.batch_execute(&set(change)).await.expect("a change");
+        let output = output_of(import(&first, &second)).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{change}: {said}");
+        let is_told = said.contains("conflict: 1 messages") && said.contains("1 sessions differ");
+        assert!(is_told, "{change}: {said}");
+        client.batch_execute(&set(back)).await.expect("a change");
+    }
+}
+
+#[tokio::test]
 async fn a_users_data_is_the_users_only() {
     let database = filled().await;
     let client = database.client().await;

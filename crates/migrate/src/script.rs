@@ -33,7 +33,7 @@ impl Script {
     }
 
     /// Its statements.
-    pub(crate) fn statements(&self) -> Vec<Statement<'_>> {
+    pub(crate) fn statements(&self) -> Vec<ScriptStatement<'_>> {
         split(&self.text)
     }
 
@@ -89,7 +89,7 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
 
 /// One statement.
 #[derive(Clone, Debug)]
-pub(crate) struct Statement<'a> {
+pub(crate) struct ScriptStatement<'a> {
     /// Without the semicolon.
     pub text: &'a str,
     /// Where it begins in the file, in bytes.
@@ -109,7 +109,7 @@ pub(crate) struct ConcurrentIndex {
     pub(crate) plainly: Option<String>,
 }
 
-impl Statement<'_> {
+impl ScriptStatement<'_> {
     fn starts_with(&self, words: &[&str]) -> bool {
         self.tokens.len() >= words.len()
             && words
@@ -216,7 +216,7 @@ impl Statement<'_> {
 }
 
 /// Its first words, to be recognized by.
-impl fmt::Display for Statement<'_> {
+impl fmt::Display for ScriptStatement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Enough for CREATE UNIQUE INDEX CONCURRENTLY and a name.
         const WORDS: usize = 5;
@@ -225,7 +225,7 @@ impl fmt::Display for Statement<'_> {
 }
 
 /// The statements of a text.
-pub(crate) fn split(text: &str) -> Vec<Statement<'_>> {
+pub(crate) fn split(text: &str) -> Vec<ScriptStatement<'_>> {
     let mut found = Vec::new();
     let mut tokens: Vec<&str> = Vec::new();
     let (mut start, mut end) = (0, 0);
@@ -234,7 +234,7 @@ pub(crate) fn split(text: &str) -> Vec<Statement<'_>> {
         if token == ";" && parentheses == 0 && blocks == 0 {
             if !tokens.is_empty() {
                 let tokens = std::mem::take(&mut tokens);
-                found.push(Statement {
+                found.push(ScriptStatement {
                     text: &text[start..end],
                     offset: start,
                     tokens,
@@ -255,7 +255,7 @@ pub(crate) fn split(text: &str) -> Vec<Statement<'_>> {
         end = offset + token.len();
     }
     if !tokens.is_empty() {
-        found.push(Statement {
+        found.push(ScriptStatement {
             text: &text[start..end],
             offset: start,
             tokens,

@@ -12,7 +12,7 @@ use crate::{
     driver::{Driver, MigrationFailure, retried, ticking},
     observer::TableLock,
     progress::MigrationEvent,
-    script::{ConcurrentIndex, Script, Statement, line_of},
+    script::{ConcurrentIndex, Script, ScriptStatement, line_of},
 };
 
 /// While another process builds an index of this name.
@@ -76,7 +76,7 @@ impl Driver<'_> {
 
     async fn run_one(
         &self,
-        statement: &Statement<'_>,
+        statement: &ScriptStatement<'_>,
         first_line: usize,
     ) -> Result<BTreeSet<TableLock>, MigrationFailure> {
         let fail_of = |error: &tokio_postgres::Error| self.failure_of(error, statement.text, first_line);

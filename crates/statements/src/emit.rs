@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    file::{Answer, Declared, Module, Parameters, RowPart, RowShape, Unbound, find_row},
+    file::{Declared, Module, Parameters, RowPart, RowShape, StatementAnswer, Unbound, find_row},
     named::{Numbered, number},
     types::SqlType,
 };
@@ -251,11 +251,11 @@ fn statement(code: &mut String, declared: &Declared, module: &Module, modules: &
 }
 
 /// The Rust type of what a statement answers, and its columns.
-fn answer(answer: &Answer, modules: &[Module]) -> Result<(String, Vec<(String, SqlType)>)> {
+fn answer(answer: &StatementAnswer, modules: &[Module]) -> Result<(String, Vec<(String, SqlType)>)> {
     Ok(match answer {
-        Answer::Nothing => ("()".to_owned(), Vec::new()),
-        Answer::Column(name, sql_type) => (sql_type.read(), vec![(name.clone(), *sql_type)]),
-        Answer::Row(name) => {
+        StatementAnswer::Nothing => ("()".to_owned(), Vec::new()),
+        StatementAnswer::Column(name, sql_type) => (sql_type.read(), vec![(name.clone(), *sql_type)]),
+        StatementAnswer::Row(name) => {
             let shape = find_row(rows(modules), name)?;
             (row_path(modules, name)?, columns(shape, modules)?)
         }

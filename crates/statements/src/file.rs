@@ -43,7 +43,7 @@ pub(crate) enum RowPart {
 pub(crate) struct Declared {
     pub(crate) name: String,
     pub(crate) parameters: Parameters,
-    pub(crate) answer: Answer,
+    pub(crate) answer: StatementAnswer,
     /// How it is run, such as `read`.
     pub(crate) mode: String,
     /// What is done by it, such as `ReadSession`.
@@ -64,7 +64,7 @@ pub(crate) enum Parameters {
 
 /// What a statement answers.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum StatementAnswer {
     Nothing,
     Column(String, SqlType),
     Row(String),
@@ -251,10 +251,10 @@ fn declared(part: &str) -> Result<Declared> {
     {
         Some(column) => {
             let (name, sql_type) = typed(column)?;
-            Answer::Column(name, sql_type)
+            StatementAnswer::Column(name, sql_type)
         }
-        None if answer.is_empty() => Answer::Nothing,
-        None => Answer::Row(answer.to_owned()),
+        None if answer.is_empty() => StatementAnswer::Nothing,
+        None => StatementAnswer::Row(answer.to_owned()),
     };
     let (how, body) = body.split_once('\n').context("has no text")?;
     let (how, unbound) = match how.split_once(", ") {

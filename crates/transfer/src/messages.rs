@@ -11,7 +11,7 @@ use super::{
     import::ImportRun,
     record::{CitationRecord, MessageRecord, RecordKind},
     report::Notice,
-    target::StoredMessage,
+    target::MessageMatch,
 };
 use chatledger::{
     auth::Caller,
@@ -140,7 +140,7 @@ impl ImportRun {
         &self,
         ready: &[StorableMessage],
         last_seqs: &HashMap<Uuid, i64>,
-    ) -> anyhow::Result<HashMap<usize, StoredMessage>> {
+    ) -> anyhow::Result<HashMap<usize, MessageMatch>> {
         let (mut places, mut messages) = (Vec::new(), Vec::new());
         for (
             place,
@@ -164,7 +164,7 @@ impl ImportRun {
             .collect())
     }
 
-    fn tally(&mut self, ready: &StorableMessage, stored: Option<StoredMessage>) -> anyhow::Result<()> {
+    fn tally(&mut self, ready: &StorableMessage, stored: Option<MessageMatch>) -> anyhow::Result<()> {
         let message = &ready.message;
         let citations = message.citations.len();
         let tally = &mut self.sessions.entry(ready.session_id).or_default().tally;

@@ -28,7 +28,7 @@ use chatledger_postgres::{Db, DbError};
 
 /// What is known of a message that is stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StoredMessage {
+pub(super) struct MessageMatch {
     pub(super) deleted: bool,
     pub(super) same: bool,
 }
@@ -145,7 +145,7 @@ impl ImportTarget {
     pub(super) async fn stored(
         &self,
         messages: &[(Uuid, Uuid, [u8; 32])],
-    ) -> Result<HashMap<usize, StoredMessage>, DbError> {
+    ) -> Result<HashMap<usize, MessageMatch>, DbError> {
         let compare = CompareMessages {
             session_ids: &column!(messages, (session, _, _) => *session),
             ids: &column!(messages, (_, id, _) => *id),
@@ -153,7 +153,7 @@ impl ImportTarget {
         };
         let found = self.run(&compare).await?.into_iter().map(|row| {
             let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
-            let stored = StoredMessage {
+            let stored = MessageMatch {
                 deleted: row.deleted,
                 same: row.same,
             };

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::harness::TestDatabase;
 use record::recorded;
-use trials::{TRIALS, Trial};
+use trials::{IsolationTrial, TRIALS};
 use world::{Belongings, Rooms, TENANT, caller};
 
 /// What must come of a trial.
@@ -47,7 +47,7 @@ fn came_of(result: &Result<bool>) -> Expected {
 }
 
 /// Tries everything, each time on new belongings, and compares what comes of it. Who sees nothing has changed nothing.
-async fn try_all(caller: impl Fn(&Belongings) -> Caller, expected: impl Fn(&Trial) -> Expected) {
+async fn try_all(caller: impl Fn(&Belongings) -> Caller, expected: impl Fn(&IsolationTrial) -> Expected) {
     let database = TestDatabase::new().await;
     let rooms = rooms(&database).await;
     for trial in TRIALS {
@@ -64,13 +64,13 @@ async fn try_all(caller: impl Fn(&Belongings) -> Caller, expected: impl Fn(&Tria
 }
 
 /// What comes of a trial that is no sight even for those who see all: an id that is in use, for another email.
-fn is_never_seen(trial: &Trial) -> bool {
+fn is_never_seen(trial: &IsolationTrial) -> bool {
     trial.name == "create_user_with_the_id"
 }
 
 #[tokio::test]
 async fn a_service_of_the_tenant_sees_all() {
-    let expected = |trial: &Trial| {
+    let expected = |trial: &IsolationTrial| {
         if is_never_seen(trial) {
             Expected::Nothing
         } else {
@@ -82,7 +82,7 @@ async fn a_service_of_the_tenant_sees_all() {
 
 #[tokio::test]
 async fn the_owner_sees_its_own() {
-    let expected = |trial: &Trial| match trial.action.of_end_user() {
+    let expected = |trial: &IsolationTrial| match trial.action.of_end_user() {
         Reach::Own | Reach::Tenant => Expected::Sight,
         Reach::Nothing => Expected::Refusal,
     };
@@ -92,7 +92,7 @@ async fn the_owner_sees_its_own() {
 #[tokio::test]
 async fn for_a_stranger_it_does_not_exist() {
     let stranger = Uuid::now_v7();
-    let expected = |trial: &Trial| match trial.action.of_end_user() {
+    let expected = |trial: &IsolationTrial| match trial.action.of_end_user() {
         Reach::Own => Expected::Nothing,
         Reach::Tenant => Expected::Sight,
         Reach::Nothing => Expected::Refusal,
@@ -107,7 +107,7 @@ async fn for_another_tenant_it_does_not_exist() {
 
 #[tokio::test]
 async fn for_an_end_user_of_another_tenant_with_the_same_id_it_does_not_exist() {
-    let expected = |trial: &Trial| match trial.action.of_end_user() {
+    let expected = |trial: &IsolationTrial| match trial.action.of_end_user() {
         Reach::Own | Reach::Tenant => Expected::Nothing,
         Reach::Nothing => Expected::Refusal,
     };

@@ -15,7 +15,7 @@ use tracing_subscriber::{Layer, Registry, layer::Context, prelude::*};
 
 /// The names of the statements that run meanwhile, on this thread: that of all tasks of a test's runtime.
 pub async fn recorded(work: impl Future<Output = ()>) -> HashSet<String> {
-    let record = Record::default();
+    let record = StatementRecord::default();
     let names = Arc::clone(&record.0);
     let guard = tracing::subscriber::set_default(Registry::default().with(record));
     work.await;
@@ -25,9 +25,9 @@ pub async fn recorded(work: impl Future<Output = ()>) -> HashSet<String> {
 }
 
 #[derive(Default)]
-struct Record(Arc<Mutex<HashSet<String>>>);
+struct StatementRecord(Arc<Mutex<HashSet<String>>>);
 
-impl<S: Subscriber> Layer<S> for Record {
+impl<S: Subscriber> Layer<S> for StatementRecord {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         event.record(&mut Name(&self.0));
     }

@@ -24,18 +24,18 @@ use uuid::Uuid;
 use super::world::{Belongings, Rooms, citation, document, message};
 
 /// The answer: whether the caller has seen, or changed, anything of the owner's.
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<bool>> + 'a>>;
+type TrialAnswer<'a> = Pin<Box<dyn Future<Output = Result<bool>> + 'a>>;
 
 /// A function that is tried.
-pub struct Trial {
+pub struct IsolationTrial {
     pub name: &'static str,
     pub action: Action,
-    pub run: for<'a> fn(&'a Rooms, &'a Belongings, Caller) -> Answer<'a>,
+    pub run: for<'a> fn(&'a Rooms, &'a Belongings, Caller) -> TrialAnswer<'a>,
 }
 
 macro_rules! trials {
     ($($name:ident: $action:ident, |$rooms:pat_param, $of:pat_param, $caller:ident| $body:expr;)*) => {
-        pub static TRIALS: &[Trial] = &[$(Trial {
+        pub static TRIALS: &[IsolationTrial] = &[$(IsolationTrial {
             name: stringify!($name),
             action: Action::$action,
             run: |$rooms, $of, $caller| Box::pin(async move { $body }),
