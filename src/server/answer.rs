@@ -25,8 +25,8 @@ const PAGE: usize = 2 * READ;
 /// The memory of one row at most: as it came from the database, and as it is encoded.
 const ONE: usize = 2 * LARGEST_MESSAGE;
 
-/// Takes the memory that the answer to a request may need at most. Answers without texts are part of what every call
-/// takes.
+/// Takes the memory that the answer to a request may need at most. Numbers, and single rows that are no messages, are part
+/// of what every call takes.
 pub(super) async fn take(
     memory: &MemoryBudget,
     path: &str,

@@ -21,11 +21,14 @@
 //! - `--:` begins a *row*: its columns by name, type and, where that isn't the name, expression. `{{ Session }}` in a
 //!   statement is the list of them. `message: Message` is another row within this one, `message: Message?` one that is
 //!   absent where its first column is null.
-//! - `--!` begins a *statement*: its name, its parameters, the row that it answers (or `(name type)` for a single column).
-//!   `Name like Other` takes the parameters of another statement.
-//! - `--?` says how it is run, what is done by it, and, where it doesn't bind `:tenant` and `:end_user`, why not:
-//!   `each user's, since …` or `each tenant's, since …`. These two parameters are no fields: whoever runs the statement binds
-//!   the caller's.
+//! - `--!` begins a *statement*: its name, its parameters, the row that it answers (or `(name type)` for a single column, which
+//!   the text has to answer under that name; nothing, where no row is read). Further lines begin with `--!` and more blanks.
+//!   `Name like Other` takes the parameters of another statement of the file; its struct wraps that one's.
+//! - `--?` says how it is run (`read`; `plan`, which is `read` with a plan for the values of its parameters; or `write`), what
+//!   is done by it (an `Action`), and, where it doesn't bind `:tenant` and `:end_user`, why not: `each user's, since …` (it
+//!   binds the tenant only) or `each tenant's, since …` (neither). These two parameters are no fields: whoever runs the statement
+//!   binds the caller's.
+//! - The comment below says what the statement is for, and must not be missing: it becomes the struct's.
 //! - Types are PostgreSQL's, with `?` where there may be a null: `text`, `int8?`, `uuid[]`, `text?[]`, `text[]?`.
 //! - The rest is a [Jinja](https://docs.rs/minijinja) template: what several statements share is a macro, of this file or of
 //!   another one of the directory.
