@@ -18,7 +18,8 @@ test FILTER="":
 
 # The integration tests with another PostgreSQL, whose programs are in BIN
 test-with BIN:
-    if command -v cargo-nextest >/dev/null; then CHATLEDGER_PG_BIN={{ BIN }} cargo nextest run --locked --test it; else CHATLEDGER_PG_BIN={{ BIN }} cargo test --locked --test it; fi
+    # Chosen by a filter, and not as a target: Cargo would build everything again, with fewer features.
+    if command -v cargo-nextest >/dev/null; then CHATLEDGER_PG_BIN={{ BIN }} cargo nextest run --locked -E 'binary(it)'; else CHATLEDGER_PG_BIN={{ BIN }} cargo test --locked --test it; fi
 
 # The append path under COUNT seeded schedules
 schedules COUNT="100000":
