@@ -55,8 +55,8 @@ pub async fn prepare(
 }
 
 impl Migrator {
-    /// Does as the mode says, checks that the text search configuration exists, and answers the server's version,
-    /// such as `15.18`. Any number of servers may do so at once.
+    /// A boot does as the mode says, checks that the text search configuration exists, and answers the server's
+    /// version, such as `15.18`. Any number of servers may do so at once.
     ///
     /// # Errors
     /// An unreachable database, a failed migration, a schema that is too old or too new, an unknown configuration;
@@ -82,7 +82,7 @@ impl Migrator {
         };
         check_search_config(&client, search_config).await?;
         let version = text_of(&client, "SHOW server_version").await?;
-        // Debian's says `15.18 (Debian 15.18-0+deb12u1)`.
+        // Debian's PostgreSQL says `15.18 (Debian 15.18-0+deb12u1)`.
         Ok(version.split(' ').next().unwrap_or_default().to_owned())
     }
 
@@ -152,7 +152,7 @@ pub async fn is_usable(db: &Db, scope: &[SetName]) -> bool {
                     return false;
                 }
             }
-            // Others use it.
+            // Other clients have all of the database's connections, which is no fault of it.
             Err(DbError::Full) => return true,
             Err(error) => {
                 tracing::debug!(%error, %set, "the database can't be used yet");

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, types::Type};
 
 use crate::{client::explain, program::Program};
 
-/// What a thing is.
+/// The kinds of things that a schema is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
@@ -21,7 +21,7 @@ pub enum ObjectKind {
     Column,
     /// A column's default.
     Default,
-    /// That a column is NOT NULL.
+    /// A column's NOT NULL.
     NotNull,
     /// A function or procedure.
     Function,
@@ -76,17 +76,17 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// Which thing it is.
+/// The identity of a thing in the schema.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ObjectKey {
     pub kind: ObjectKind,
-    /// Empty for what is in no table: types, sequences, functions and views.
+    /// The table's name: empty for what is in no table, which is types, sequences, functions and views.
     pub table: String,
-    /// Empty for tables.
+    /// The thing's own name: empty for tables.
     pub name: String,
 }
 
-/// Such as `column messages.content`.
+/// The thing in words, such as `column messages.content`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ObjectKey { kind, table, name } = self;
@@ -98,12 +98,12 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A thing, and how it is defined.
+/// A thing in the schema, and how it is defined.
 #[derive(Clone, Debug)]
 pub(crate) struct SchemaObject {
     pub key: ObjectKey,
     pub value: String,
-    /// The SQL that adds it.
+    /// The SQL that adds the thing.
     pub adding: String,
 }
 

@@ -22,18 +22,18 @@ use crate::{
     sets::{MigrationStep, Set, SetName},
 };
 
-/// What was done to one migration.
+/// An account of what was done to one migration.
 #[derive(Debug, Serialize)]
 pub struct Change {
-    /// Its set.
+    /// The migration's set.
     pub set: SetName,
-    /// Its version.
+    /// The migration's version.
     pub version: i64,
-    /// Such as `V2__messages`.
+    /// The migration's name, such as `V2__messages`.
     pub migration: String,
-    /// How long it took, in milliseconds.
+    /// The time that the migration took, in milliseconds.
     pub milliseconds: u128,
-    /// The locks on tables that it took; seen by rehearsals only.
+    /// The locks on tables that the migration took; seen by rehearsals only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<TableLock>,
 }
@@ -41,9 +41,9 @@ pub struct Change {
 /// A dump to be written before anything is changed.
 #[derive(Clone, Debug)]
 pub struct Backup {
-    /// pg_dump.
+    /// The program pg_dump.
     pub programs: DumpPrograms,
-    /// Where the dump goes.
+    /// The file that the dump goes to.
     pub file: PathBuf,
 }
 
@@ -130,7 +130,7 @@ impl<'a> MigrationRun<'a> {
         let mut runner = Runner::new(&migrations);
         runner.set_migration_table_name(set.name.table());
         let runner = runner
-            // A newer server may have been here: what it has applied isn't known, and is accepted by State::check.
+            // A newer server may have been here: what that has applied isn't known, and is accepted by State::check.
             .set_abort_missing(false)
             .set_target(Target::Version(step.version()));
         self.run(step, !step.up.in_transaction, async |driver| {
@@ -218,7 +218,7 @@ impl<'a> MigrationRun<'a> {
     }
 }
 
-/// refinery's `Display` says only "db error".
+/// The causes of an error, since refinery's `Display` says only "db error".
 fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
@@ -255,7 +255,7 @@ impl Migrator {
         allow: impl FnOnce(&[String], bool) -> anyhow::Result<()>,
         listener: &MigrationListener,
     ) -> anyhow::Result<Vec<Change>> {
-        // Without the lock: whoever is asked may take his time, and servers want to boot.
+        // The question is asked without the lock: whoever is asked may take his time, and servers want to boot.
         let asked = self.states(&self.connect().await?).await?;
         let asked = choose::down(&self.chosen(&asked), &asked, until)?;
         let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
@@ -328,9 +328,9 @@ pub struct StampReport {
     pub set: SetName,
     /// The version.
     pub version: i64,
-    /// What its history says was applied.
+    /// The migrations that its history now says were applied.
     pub recorded: Vec<String>,
-    /// What it said was applied, and no longer does.
+    /// The migrations that its history said were applied, and no longer does.
     pub forgotten: Vec<String>,
 }
 
@@ -346,7 +346,7 @@ async fn record(client: &Client, set: &Set, version: i64) -> anyhow::Result<()> 
         .query_typed(&forget, &[(&version, Type::INT8)])
         .await
         .map_err(explain)?;
-    // What was recorded before keeps its time.
+    // A migration that was recorded before keeps its time.
     let insert = format!(
         "INSERT INTO {table} AS h (version, name, applied_on, checksum) VALUES ($1, $2, $3, $4)
          ON CONFLICT (version) DO UPDATE SET name = excluded.name, checksum = excluded.checksum"

@@ -5,14 +5,14 @@ use crate::{
     sets::{MigrationStep, SetName},
 };
 
-/// How far to go.
+/// The distance to go up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// All the way up.
+    /// The whole way.
     Head,
     /// Until this version is the newest.
     Version(i64),
-    /// So many migrations.
+    /// A number of migrations.
     Steps(usize),
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn check_version(number: u32) -> anyhow::Result<()> {
 /// other side of the world.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 
-/// Connects, and tries again for as long as `patience` lasts.
+/// A connection is tried again for as long as `patience` lasts.
 pub(crate) async fn connect(connector: &Connector, patience: Duration) -> anyhow::Result<Client> {
     let end = Instant::now() + patience;
     let mut reason = "no answer".to_owned();

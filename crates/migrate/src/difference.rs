@@ -10,18 +10,18 @@ use serde::Serialize;
 use crate::catalog::{ObjectKey, ObjectKind, SchemaObject};
 use crate::program::LateConstraint;
 
-/// One thing that isn't as the migrations make it.
+/// A difference: one thing that isn't as the migrations make it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
-    /// What it is.
+    /// The kind of thing that differs.
     pub kind: ObjectKind,
-    /// Its table; empty for what is in none, such as functions.
+    /// The thing's table; empty for what is in none, such as functions.
     pub table: String,
-    /// Its name; empty for tables.
+    /// The thing's name; empty for tables.
     pub name: String,
-    /// How the migrations define it; `None`: they don't make it.
+    /// The definition by the migrations; `None`: they don't make the thing.
     pub expected: Option<String>,
-    /// How the database has it; `None`: it isn't there.
+    /// The definition in the database; `None`: the thing isn't there.
     pub found: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Difference {
         }
     }
 
-    /// Whether its definition has many lines.
+    /// Whether the thing's definition has many lines.
     fn is_long(&self) -> bool {
         matches!(
             self.kind,
@@ -54,7 +54,7 @@ impl Difference {
     }
 }
 
-/// In one line.
+/// The difference in one line.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -124,7 +124,7 @@ pub(crate) fn compare(
     without_consequences(differences)
 }
 
-/// Whether both are defined alike. A late constraint is validated by `up` once it can be.
+/// Whether both things are defined alike. A late constraint is validated by `up` once it can be.
 fn is_same(expected: &SchemaObject, found: &SchemaObject, late: Option<&LateConstraint>) -> bool {
     let waits = late.is_some_and(|late| expected.key.name == late.name)
         && found.value.strip_suffix(" NOT VALID") == Some(expected.value.as_str());

@@ -17,22 +17,23 @@ use crate::{
 };
 use chatledger_postgres::connect::describe;
 
-/// How migrations wait for locks. Whoever comes after a waiting ALTER TABLE waits behind it, readers too; so it waits
-/// briefly, makes way, and comes again.
+/// The way that migrations wait for locks. Whoever comes after a waiting ALTER TABLE waits behind it, readers too; so a
+/// migration waits briefly, makes way, and comes again.
 #[derive(Clone, Debug)]
 pub struct LockPolicy {
     /// The longest wait for one lock.
     pub timeout: Duration,
-    /// How often it comes again.
+    /// The number of times that a migration comes again.
     pub retries: usize,
 }
 
 impl Default for LockPolicy {
     fn default() -> Self {
         LockPolicy {
-            // Others that serve are held up for no longer at a time.
+            // Other clients are held up for no longer at a time.
             timeout: Duration::from_secs(1),
-            // With the pauses between, two or three minutes: longer than transactions of a service last.
+            // All attempts, with the pauses between, take two or three minutes: longer than transactions of a service
+            // last.
             retries: 30,
         }
     }
@@ -54,7 +55,7 @@ impl LockPolicy {
     }
 }
 
-/// Why a migration failed, in one line, with the line of the file where that is known.
+/// The reason why a migration failed, in one line, with the line of the file where that is known.
 #[derive(Clone, Debug)]
 pub(crate) struct MigrationFailure {
     message: String,
@@ -106,7 +107,7 @@ impl MigrationFailure {
         }
     }
 
-    /// One that we found out ourselves.
+    /// A failure that we found out ourselves.
     pub(super) fn because(message: String) -> MigrationFailure {
         MigrationFailure {
             message,
@@ -114,7 +115,7 @@ impl MigrationFailure {
         }
     }
 
-    /// One that another attempt may not meet.
+    /// A failure that another attempt may not meet.
     pub(super) fn try_again(mut self) -> MigrationFailure {
         self.is_lock = true;
         self
@@ -125,7 +126,7 @@ impl MigrationFailure {
     }
 }
 
-/// What refinery runs migrations by.
+/// The connection that refinery runs migrations by.
 pub(crate) struct Driver<'a> {
     pub(super) client: &'a Client,
     pub(super) locks: &'a LockPolicy,
@@ -133,14 +134,14 @@ pub(crate) struct Driver<'a> {
     /// Sees what the client is doing, from another connection; needed without a transaction, and for rehearsals.
     pub(super) watch: Option<&'a Observer>,
     table_exists: &'static str,
-    /// What the last migration failed with: refinery's own errors say less.
+    /// The failure of the last migration: refinery's own errors say less.
     pub failure: Option<MigrationFailure>,
     /// The locks that were seen, on relations that others can see.
     pub seen: BTreeSet<TableLock>,
 }
 
 impl<'a> Driver<'a> {
-    /// Over a connection that does nothing else meanwhile.
+    /// A driver over a connection that does nothing else meanwhile.
     pub(crate) fn new(
         client: &'a Client,
         locks: &'a LockPolicy,
@@ -159,7 +160,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Why a text of the migration's failed.
+    /// The failure of one of the migration's texts.
     pub(crate) fn failure_of(
         &self,
         error: &tokio_postgres::Error,
@@ -208,7 +209,7 @@ impl<'a> Driver<'a> {
                 Ok(seen)
             }
             Err(failure) => {
-                // Its own failure would hide the first one, and the connection is no good any more then.
+                // A failure of the ROLLBACK would hide the first one, and the connection is no good any more then.
                 let _ = self.client.batch_execute("ROLLBACK").await;
                 Err(failure)
             }
@@ -247,7 +248,7 @@ pub(super) async fn retried<'a, T>(
     })
 }
 
-/// How often the listener hears that something is still going on.
+/// The time between two words to the listener that something is still going on.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs something, and tells the listener now and then that it goes on, and how far it is.

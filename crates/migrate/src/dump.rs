@@ -123,11 +123,11 @@ impl DumpPrograms {
         let pipe: Stdio = dump.stdout.take().context("pg_dump")?.try_into()?;
         let mut restore = self.command("pg_restore", to);
         restore.args(["--no-owner", "--no-acl", "--exit-on-error"]);
-        // Named in PGDATABASE as well, but without it pg_restore would only print.
+        // The database is named in PGDATABASE as well, but without this pg_restore would only print.
         restore.arg("--dbname").arg(to.database());
         let restored = restore.stdin(pipe).output();
         let (dumped, restored) = tokio::join!(dump.wait_with_output(), restored);
-        // First the one whose failure the other's follows from.
+        // The first failure told is the one that the other's follows from.
         succeeded("pg_dump", dumped)?;
         succeeded("pg_restore", restored)
     }

@@ -17,14 +17,14 @@ pub(crate) struct AppliedMigration {
     pub version: i64,
     /// Its name, such as `messages`.
     pub name: String,
-    /// When, in RFC 3339.
+    /// The time at which it was applied, in RFC 3339.
     pub at: String,
     /// refinery's checksum of name, version and text.
     pub checksum: String,
 }
 
 impl AppliedMigration {
-    /// Such as `V2__messages`.
+    /// The full name, such as `V2__messages`.
     pub(crate) fn file(&self) -> String {
         format!("V{}__{}", self.version, self.name)
     }
@@ -39,7 +39,7 @@ impl AppliedMigration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Drift {
-    /// Not at all.
+    /// History and files don't differ.
     None,
     /// The files aren't at hand: there is no `--migrations-dir`.
     Unread,
@@ -69,13 +69,13 @@ impl fmt::Display for Drift {
 /// One way in which history and files differ.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
-    /// Which way.
+    /// The kind of difference.
     pub drift: Drift,
-    /// The set.
+    /// The difference's set.
     pub set: SetName,
     /// The migration, such as `V2__messages`.
     pub migration: String,
-    /// What happened, and what to do about it.
+    /// The text that says what happened, and what to do about it.
     explanation: String,
 }
 
@@ -135,14 +135,14 @@ impl<'a> SetState<'a> {
         self.applied.iter().any(|applied| applied.version == version)
     }
 
-    /// What is to be applied, in order.
+    /// The migrations to be applied, in order.
     pub(crate) fn pending(&self) -> Vec<&'a MigrationStep> {
         let current = self.current();
         let newer = |step: &&MigrationStep| current.is_none_or(|current| step.version() > current);
         self.set.steps.iter().filter(newer).collect()
     }
 
-    /// All in which history and files differ.
+    /// All ways in which history and files differ.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let applied = self.applied.iter().filter_map(|applied| self.problem_of(applied));
         let late = self
@@ -206,7 +206,7 @@ impl<'a> SetState<'a> {
         })
     }
 
-    /// The worst of it in one word.
+    /// The worst difference in one word.
     pub(crate) fn drift(&self) -> Drift {
         if !self.set.is_known && !self.applied.is_empty() {
             return Drift::Unread;

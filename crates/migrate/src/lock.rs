@@ -27,11 +27,11 @@ fn key(program: &Program) -> i64 {
     i64::from_be_bytes(bytes)
 }
 
-/// How long to wait between two looks at the lock: a migration takes longer than this, and eight servers
-/// that boot together ask no more than a few hundred times a second.
+/// The pause between two looks at the lock: a migration takes longer than this, and eight servers that boot together
+/// ask no more than a few hundred times a second.
 const POLL: Duration = Duration::from_millis(25);
 
-/// How often it is said for whom we wait.
+/// The time between two words on who is waited for.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Says who holds the lock. By the simple protocol, as all that happens here while somebody may build an index
@@ -73,7 +73,7 @@ impl MigrationLock {
     ) -> anyhow::Result<MigrationLock> {
         let client = connect(connector, patience).await?;
         let key = key(program);
-        // Where a provider ends transactions that idle or last, it must not end this one: a migration can take hours.
+        // A provider may end transactions that idle or last, but must not end this one: a migration can take hours.
         let attempt = format!(
             "BEGIN; SELECT set_config(name, '0', true) FROM pg_settings
                 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');

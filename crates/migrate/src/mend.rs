@@ -18,7 +18,7 @@ pub(crate) fn script(
     sql.push('\n');
     for thing in expected {
         let is_there = found.iter().any(|other| other.key == thing.key);
-        // What belongs to a column comes with it.
+        // A part of a missing column comes with the column.
         let comes_along = matches!(thing.key.kind, ObjectKind::Default | ObjectKind::NotNull)
             && differences.iter().all(|it| it.key() != thing.key);
         if !is_there && !comes_along {
@@ -45,7 +45,7 @@ fn patiently(kind: ObjectKind, sql: &str) -> String {
     }
 }
 
-/// What is there in another form, and can be put right without a loss.
+/// A thing that is there in another form, and can be put right without a loss.
 fn mended(difference: &Difference, expected: &[SchemaObject]) -> Option<String> {
     let (wanted, found) = (difference.expected.as_deref()?, difference.found.as_deref()?);
     let thing = expected.iter().find(|thing| thing.key == difference.key())?;

@@ -17,19 +17,19 @@ use chatledger_postgres::connect::Connector;
 /// What to migrate, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the program brings along.
+    /// The program, with what it brings along.
     pub program: &'static Program,
-    /// Which of its sets this is about, in the order in which they are installed.
+    /// The sets that this is about, in the order in which they are installed.
     pub scope: Vec<SetName>,
-    /// Only this set.
+    /// The only set, where one is named.
     pub only: Option<SetName>,
     /// An optional set that is wanted although it isn't installed.
     pub with: Vec<SetName>,
-    /// Where the team's own migrations are.
+    /// The directory of the team's own migrations.
     pub migrations_dir: Option<PathBuf>,
-    /// How long to go on trying to connect.
+    /// The time for which connecting is tried.
     pub patience: Duration,
-    /// How to wait for locks.
+    /// The way to wait for locks.
     pub locks: LockPolicy,
     /// Whether the connection goes through a transaction pooler.
     pub pooled: bool,
@@ -39,7 +39,7 @@ pub struct Settings {
 pub struct Migrator {
     pub(crate) connector: Connector,
     pub(crate) settings: Settings,
-    /// All of them, whatever the scope.
+    /// A migrator of all sets, whatever the scope.
     pub(crate) sets: Vec<Set>,
 }
 
@@ -94,7 +94,7 @@ impl Migrator {
         Ok(states)
     }
 
-    /// Those that the command is about: of the scope, and wanted or installed where they are optional.
+    /// The sets that the command is about: of the scope, and wanted or installed where they are optional.
     pub(crate) fn chosen<'a>(&self, states: &[SetState<'a>]) -> Vec<SetState<'a>> {
         let is_chosen = |state: &&SetState<'a>| {
             let name = state.set.name;

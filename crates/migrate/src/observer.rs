@@ -17,7 +17,7 @@ use chatledger_postgres::connect::Connector;
 pub struct TableLock {
     /// The table.
     pub table: String,
-    /// Such as `AccessExclusiveLock`.
+    /// The lock's mode, such as `AccessExclusiveLock`.
     pub mode: String,
 }
 
@@ -64,7 +64,8 @@ impl Observer {
         })
     }
 
-    /// The locks that it has now. Nothing where that can't be seen: it is no reason to stop a migration.
+    /// The locks that the watched connection has now. Nothing where that can't be seen: it is no reason to stop a
+    /// migration.
     pub(crate) async fn locks(&self) -> BTreeSet<TableLock> {
         if !self.sees_locks {
             return BTreeSet::new();
@@ -84,7 +85,7 @@ impl Observer {
         locks.collect()
     }
 
-    /// How far the index is that it builds.
+    /// The progress of the index that it builds.
     pub(crate) async fn progress(&self) -> Option<String> {
         let rows = self
             .client

@@ -15,11 +15,11 @@ use crate::{
 /// A pending migration, and the SQL that applies it.
 #[derive(Debug, Serialize)]
 pub struct PlannedMigration {
-    /// Its set.
+    /// The migration's set.
     pub set: SetName,
-    /// Its version.
+    /// The migration's version.
     pub version: i64,
-    /// Such as `V2__messages`.
+    /// The migration's name, such as `V2__messages`.
     pub migration: String,
     /// Whether it is one transaction.
     pub in_transaction: bool,
@@ -28,7 +28,7 @@ pub struct PlannedMigration {
 }
 
 impl Migrator {
-    /// What `up` would run now. Runs nothing but the reading of the histories.
+    /// The SQL that `up` would run now. Runs nothing but the reading of the histories.
     ///
     /// # Errors
     /// As `up`, before it begins.
@@ -78,7 +78,7 @@ impl Migrator {
         }
     }
 
-    /// The statements of one without a transaction, each with its limit.
+    /// The statements of a migration without a transaction, each with its limit.
     fn one_by_one(&self, step: &MigrationStep) -> String {
         let timeout = self.settings.locks.setting();
         let statements = step.up.statements();

@@ -3,10 +3,10 @@
 use crate::sets::{Set, SetName};
 use chatledger_postgres::Sql;
 
-/// What a program brings along.
+/// The migrations and statements that a program brings along.
 #[derive(Debug)]
 pub struct Program {
-    /// What its scratch databases are named after.
+    /// The name that its scratch databases begin with.
     pub name: &'static str,
     /// All its sets, in the order in which they are installed; the team's own is the last.
     pub sets: &'static [SetName],
@@ -14,7 +14,7 @@ pub struct Program {
     pub late: Option<LateConstraint>,
     /// Every statement that it runs, for a rehearsal.
     pub statements: fn() -> Vec<&'static Sql>,
-    /// What is said where a migration would create a table that is there already.
+    /// The hint where a migration would create a table that is there already.
     pub table_exists: &'static str,
     /// The table of the examples in a new migration's file.
     pub example_table: &'static str,
@@ -26,13 +26,13 @@ pub struct Program {
 pub struct LateConstraint {
     /// The set whose migration adds it.
     pub set: SetName,
-    /// Its table.
+    /// The constraint's table.
     pub table: &'static str,
-    /// Its name.
+    /// The constraint's name.
     pub name: &'static str,
     /// Counts the rows that don't keep it, as a bigint.
     pub exceptions: &'static str,
-    /// What is said of them, behind their number.
+    /// The words on those rows, behind their number.
     pub what: &'static str,
 }
 

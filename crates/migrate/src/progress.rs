@@ -7,27 +7,27 @@ use std::time::Duration;
 pub enum MigrationEvent {
     /// Something began, such as `up chat V2__messages`.
     Began(String),
-    /// It goes on.
+    /// The work goes on.
     Running {
         /// The time that it has taken so far.
         elapsed: Duration,
-        /// How far it is, where that is known.
+        /// The state of the work, where that is known.
         detail: Option<String>,
     },
     /// A lock wasn't to be had; it is tried again after a pause.
     Retrying {
         /// What PostgreSQL said.
         reason: String,
-        /// How long.
+        /// The length of the pause.
         pause: Duration,
     },
     /// Something that people may want to know.
     Note(String),
-    /// It is done, after so long.
+    /// The work is done, after so long.
     Done(Duration),
 }
 
-/// Who is told.
+/// The listener: who is told.
 pub type MigrationListener = dyn Fn(&MigrationEvent) + Send + Sync;
 
 /// Tells the log, where servers boot.

@@ -47,7 +47,7 @@ impl AsyncQuery<Vec<Migration>> for Driver<'_> {
             .await
             .map_err(MigrationFailure::of)?;
         let migrations = rows.iter().map(|row| {
-            // What somebody has written by hand is no reason to stop: only version, name and checksum count.
+            // A history that somebody has written by hand is no reason to stop: only version, name and checksum count.
             let applied_on: Option<String> = row.get(2);
             let applied_on = OffsetDateTime::parse(&applied_on.unwrap_or_default(), &Rfc3339);
             let checksum: Option<String> = row.get(3);

@@ -26,11 +26,11 @@ use chatledger_postgres::{
     connect::{Connector, describe},
 };
 
-/// Where the copy comes from.
+/// The place where the copy comes from.
 pub enum RehearsalCopy {
     /// A database that is one already, such as a branch of a hosted PostgreSQL. It is left as it is afterwards.
     Branch(Connector),
-    /// Made by pg_dump in a scratch database, and dropped.
+    /// A copy made by pg_dump in a scratch database, and dropped.
     Dump(DumpPrograms),
 }
 
@@ -39,13 +39,13 @@ pub enum RehearsalCopy {
 pub struct Rehearsal {
     /// How long the copying took, in milliseconds; `None` for a branch.
     pub copied_in_milliseconds: Option<u128>,
-    /// What was applied to the copy.
+    /// The migrations that were applied to the copy.
     pub changes: Vec<Change>,
-    /// What `verify` says of it.
+    /// The answer of `verify` on the copy.
     pub verify: SchemaVerification,
-    /// How many of the server's statements ran.
+    /// The number of the server's statements that ran.
     pub statements_run: usize,
-    /// Those that didn't, and why.
+    /// The statements that didn't run, and why.
     pub statements_failed: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Rehearsal {
 }
 
 impl Migrator {
-    /// Rehearses. `place` is where scratch databases are made, if not on the same server.
+    /// The migrations are rehearsed on a copy. `place` is where scratch databases are made, if not on the same server.
     ///
     /// # Errors
     /// A copy that can't be made; a migration that fails on it.
@@ -178,7 +178,7 @@ async fn run_statement(client: &Client, sql: &Sql) -> Result<(), tokio_postgres:
     client.query(&statement, &params).await.map(drop)
 }
 
-/// Bad data (class 22) and constraints (23).
+/// The classes of bad data (22) and constraints (23).
 fn is_about_null(code: &SqlState) -> bool {
     code.code().starts_with("22") || code.code().starts_with("23")
 }

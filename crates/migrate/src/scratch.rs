@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::client::{connect, explain, text_of};
 use chatledger_postgres::connect::Connector;
 
-/// How their names go on behind the program's; then come the seconds since 1970, and chance.
+/// The names of scratch databases go on like this behind the program's; then come the seconds since 1970, and chance.
 const INFIX: &str = "_scratch_";
 
-/// One that is older than this, and that nobody is connected to, was left by a run that was killed.
+/// A scratch database that is older than this, and that nobody is connected to, was left by a run that was killed.
 const ABANDONED: Duration = Duration::from_hours(6);
 
 /// Makes an empty database beside the one of `connector`, with its search path; lets `work` use it; and drops it,
@@ -52,7 +52,7 @@ pub(crate) async fn with<T>(
 async fn create(admin: &Client, program: &str, name: &str, of: &str) -> anyhow::Result<()> {
     let create = format!("CREATE DATABASE {name} TEMPLATE template0");
     let created = admin.batch_execute(&create).await;
-    // For whoever finds it: what it is, and that it may be dropped.
+    // A comment for whoever finds the database: what it is, and that it may be dropped.
     let about = format!(
         "a scratch database of {program} migrate, for {}",
         of.replace('\'', "''")

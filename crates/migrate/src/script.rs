@@ -32,7 +32,7 @@ impl Script {
         }
     }
 
-    /// Its statements.
+    /// The script's statements.
     pub(crate) fn statements(&self) -> Vec<ScriptStatement<'_>> {
         split(&self.text)
     }
@@ -58,7 +58,7 @@ impl Script {
         Ok(())
     }
 
-    /// Whether it takes only what holds no rows: then there is nothing to ask before going back.
+    /// Whether the script takes only what holds no rows: then there is nothing to ask before going back.
     pub(crate) fn keeps_data(&self) -> bool {
         self.statements().iter().all(|statement| {
             let drops_code = ["INDEX", "TRIGGER", "FUNCTION", "PROCEDURE", "VIEW"]
@@ -90,11 +90,11 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
 /// One statement.
 #[derive(Clone, Debug)]
 pub(crate) struct ScriptStatement<'a> {
-    /// Without the semicolon.
+    /// The statement's text, without the semicolon.
     pub text: &'a str,
-    /// Where it begins in the file, in bytes.
+    /// The place where the statement begins in the file, in bytes.
     pub offset: usize,
-    /// Its words, names, literals and signs, without comments.
+    /// The statement's words, names, literals and signs, without comments.
     tokens: Vec<&'a str>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct ScriptStatement<'a> {
 pub(crate) struct ConcurrentIndex {
     /// The name as `to_regclass` reads it: with its table's schema where the statement gives one.
     pub name: String,
-    /// Its table, where the statement gives no schema.
+    /// The index's table, where the statement gives no schema.
     pub table: Option<String>,
     /// The statement that builds it while others wait; `None` where any index of this name will do (IF NOT EXISTS).
     pub(crate) plainly: Option<String>,
@@ -129,7 +129,7 @@ impl ScriptStatement<'_> {
             .count()
     }
 
-    /// Whether it waits for others without holding them up: it needs no limit on that.
+    /// Whether the statement waits for others without holding them up: it needs no limit on that.
     pub(crate) fn is_concurrent(&self) -> bool {
         ["CREATE", "DROP", "REINDEX"]
             .iter()
@@ -138,7 +138,7 @@ impl ScriptStatement<'_> {
             && self.tokens.iter().take(6).any(|token| token.eq_ignore_ascii_case("CONCURRENTLY"))
     }
 
-    /// The index that it builds concurrently; `None` for other statements, and without a name.
+    /// The index that the statement builds concurrently; `None` for other statements, and without a name.
     pub(crate) fn concurrent_index(&self) -> Option<ConcurrentIndex> {
         let create = self.starts_with(&["CREATE"]) && self.is_concurrent();
         let at = |word: &str| {
@@ -215,7 +215,7 @@ impl ScriptStatement<'_> {
     }
 }
 
-/// Its first words, to be recognized by.
+/// The statement's first words, to be recognized by.
 impl fmt::Display for ScriptStatement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Enough for CREATE UNIQUE INDEX CONCURRENTLY and a name.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::script::Script;
 use chatledger_postgres::Sql;
 
-/// What a program says of a set: where its history is, and where its migrations come from.
+/// A program's description of a set: where its history is, and where its migrations come from.
 #[derive(Debug)]
 pub struct SetDescription {
     name: &'static str,
@@ -106,12 +106,12 @@ impl SetName {
         self.0.table
     }
 
-    /// Whether it is installed only where it was asked for.
+    /// Whether the set is installed only where it was asked for.
     pub(crate) fn is_optional(self) -> bool {
         self.0.is_optional
     }
 
-    /// Whether it is the team's own, from a directory.
+    /// Whether the set is the team's own, from a directory.
     pub(crate) fn is_own(self) -> bool {
         self.0.runner.is_none()
     }
@@ -164,18 +164,18 @@ pub(crate) fn major(version: i64) -> i64 {
 /// A set with its migrations.
 #[derive(Clone, Debug)]
 pub(crate) struct Set {
-    /// Which one.
+    /// The set's description.
     pub(crate) name: SetName,
-    /// In order of version.
+    /// The migrations in order of version.
     pub(crate) steps: Vec<MigrationStep>,
-    /// Whether its files are at hand; not, where there is no `--migrations-dir`.
+    /// Whether the set's files are at hand; not, where there is no `--migrations-dir`.
     pub(crate) is_known: bool,
 }
 
 /// One migration of a set.
 #[derive(Clone, Debug)]
 pub(crate) struct MigrationStep {
-    /// Its set.
+    /// The migration's set.
     pub(crate) set: SetName,
     /// The migration as refinery knows it: version, name, checksum.
     pub(crate) migration: Migration,
@@ -186,18 +186,18 @@ pub(crate) struct MigrationStep {
 }
 
 impl MigrationStep {
-    /// Its place in the set.
+    /// The migration's place in the set.
     pub(crate) fn version(&self) -> i64 {
         self.migration.version()
     }
 
-    /// Such as `V2__messages`.
+    /// The full name, such as `V2__messages`.
     pub(crate) fn file(&self) -> String {
         self.migration.to_string()
     }
 }
 
-/// Such as `chat V2__messages`.
+/// The set and the full name, such as `chat V2__messages`.
 impl fmt::Display for MigrationStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.set, self.migration)

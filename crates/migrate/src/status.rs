@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Migrator {
-    /// How far each set of the scope is.
+    /// The state of each set of the scope.
     ///
     /// # Errors
     /// A database that can't be reached.
@@ -84,10 +84,10 @@ pub struct MigrationStatus {
     pub sets: Vec<SetStatus>,
 }
 
-/// How far a set is.
+/// The state of a set.
 #[derive(Debug, Serialize)]
 pub struct SetStatus {
-    /// Which one.
+    /// The set's name.
     pub set: SetName,
     /// Whether servers of this scope need it, or somebody wanted it: all but optional ones, and those that are there.
     pub installed: bool,
@@ -95,13 +95,13 @@ pub struct SetStatus {
     pub current: Option<i64>,
     /// The newest that there is.
     pub head: Option<i64>,
-    /// What `up` would apply, such as `V2__messages`.
+    /// The migrations that `up` would apply, such as `V2__messages`.
     pub pending: Vec<String>,
-    /// When the newest was applied, in RFC 3339.
+    /// The time at which the newest was applied, in RFC 3339.
     pub applied_at: Option<String>,
-    /// How history and files differ.
+    /// The difference between history and files.
     pub drift: Drift,
-    /// The same at length.
+    /// The same difference at length.
     pub problems: Vec<Problem>,
 }
 
@@ -127,11 +127,11 @@ pub struct HistoryEntry {
     pub set: SetName,
     /// The version.
     pub version: i64,
-    /// Such as `V2__messages`.
+    /// The migration's full name, such as `V2__messages`.
     pub migration: String,
-    /// When, in RFC 3339; `None`: it is pending.
+    /// The time at which it was applied, in RFC 3339; `None`: it is pending.
     pub applied_at: Option<String>,
-    /// How it differs from its file.
+    /// The migration's difference from its file.
     pub drift: Drift,
 }
 

@@ -61,7 +61,7 @@ impl SchemaTransaction<'_> {
             Box::pin(async move {
                 let done = client.batch_execute(begin).await;
                 if done.is_err() {
-                    // Its own failure would hide the first one.
+                    // A failure of the ROLLBACK would hide the first one.
                     let _ = client.batch_execute("ROLLBACK").await;
                 }
                 done.map_err(|error| MigrationFailure::new(&error, begin, 1, None))

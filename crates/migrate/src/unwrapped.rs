@@ -15,11 +15,11 @@ use crate::{
     script::{ConcurrentIndex, Script, ScriptStatement, line_of},
 };
 
-/// While another process builds an index of this name.
+/// A query with a row while another process builds an index of this name.
 const BUILDER: &str = "SELECT pid FROM pg_stat_progress_create_index
     WHERE index_relid = to_regclass($1) AND pid <> pg_backend_pid() AND datname = current_database()";
 
-/// How often to look whether it has ended.
+/// The pause between two looks whether that process has ended.
 const BUILDER_POLL: Duration = Duration::from_millis(100);
 
 const IS_VALID: &str = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
@@ -31,17 +31,17 @@ const SETTINGS: [&str; 2] = [
     "SET client_connection_check_interval = '1s'",
 ];
 
-/// How often to look for the locks of a statement, for a rehearsal's report.
+/// The pause between two looks for the locks of a statement, for a rehearsal's report.
 const LOCKS_POLL: Duration = Duration::from_millis(20);
 
-/// What there was of an index, before a build.
+/// The state of an index before a build.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BuildRemains {
-    /// Nothing.
+    /// The index wasn't there.
     Nothing,
-    /// An INVALID one, which has been dropped.
+    /// An INVALID index was there, which has been dropped.
     Invalid,
-    /// All of it.
+    /// The whole index was there.
     Finished,
 }
 
@@ -49,7 +49,7 @@ impl Driver<'_> {
     /// Runs a marked script.
     pub(super) async fn run_unwrapped(&mut self, text: &str) -> Result<(), MigrationFailure> {
         for setting in SETTINGS {
-            // Not to be had everywhere, and nothing depends on it.
+            // A setting is not to be had everywhere, and nothing depends on it.
             let _ = self.client.batch_execute(setting).await;
         }
         let script = Script::new(text);
@@ -92,7 +92,7 @@ impl Driver<'_> {
                 None => Ok(BTreeSet::new()),
             };
         }
-        // One that is concurrent waits without holding others up.
+        // A concurrent statement waits without holding others up.
         let timeout = if statement.is_concurrent() {
             "0".to_owned()
         } else {
@@ -114,7 +114,7 @@ impl Driver<'_> {
             };
         }
         if error.as_db_error().is_some() {
-            // Left behind, it would cost every write, for nothing.
+            // An INVALID index, left behind, would cost every write, for nothing.
             let _ = self.drop_invalid(&index.name).await;
         }
         Err(fail_of(error))

@@ -21,9 +21,9 @@ use chatledger_postgres::connect::Connector;
 /// The answer of `migrate verify`.
 #[derive(Debug, Serialize)]
 pub struct SchemaVerification {
-    /// How the histories and the files differ.
+    /// The differences between the histories and the files.
     pub problems: Vec<Problem>,
-    /// How the tables and what the migrations make differ.
+    /// The differences between the tables and what the migrations make.
     pub differences: Vec<Difference>,
     /// The SQL for what can be mended by adding.
     #[serde(skip)]
@@ -31,7 +31,7 @@ pub struct SchemaVerification {
 }
 
 impl SchemaVerification {
-    /// Whether there is nothing to tell.
+    /// Whether the answer has nothing to tell.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty() && self.differences.is_empty()
@@ -108,7 +108,7 @@ impl Migrator {
             settings,
             sets,
         };
-        // What it says of its migrations is of interest to nobody here.
+        // The scratch migrator's words on its migrations are of interest to nobody here.
         let session = MigrationRun::open(&migrator, &|_| {}, false).await?;
         session.up(Until::Head, None).await?;
         let client = session.close().await?;

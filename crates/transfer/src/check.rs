@@ -13,7 +13,7 @@ use chatledger::domain::{
     session, user,
 };
 
-/// What is checked against.
+/// The rules that a record is checked against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordRules<'a> {
     pub(super) limits: &'a Limits,
@@ -32,7 +32,7 @@ impl RecordFaults {
         format!("not valid: {}", fields.join(", "))
     }
 
-    /// What is wrong with each.
+    /// The faults in words, field by field.
     pub(super) fn detail(&self) -> String {
         let each: Vec<String> = self
             .0

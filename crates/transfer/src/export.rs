@@ -24,7 +24,7 @@ pub async fn export(
     while let Some(item) = source.next().await? {
         let record = match item {
             SourceItem::Record(record) => record,
-            // Nothing is left out of an export without a word.
+            // A lost row ends the export: nothing is left out of it without a word.
             SourceItem::Lost { kind, key, reason } => bail!("a row of {} ({key}): {reason}", kind.plural()),
         };
         serde_json::to_writer(&mut *output, &record).context("writing")?;

@@ -25,9 +25,9 @@ use chatledger_postgres::{Db, DbError};
 
 /// A chunk has at most this many records: as many rows as a lane commits together.
 const CHUNK_RECORDS: usize = 1000;
-/// And about so many bytes.
+/// A chunk has about so many bytes, too.
 const CHUNK_BYTES: usize = 8 << 20;
-/// How many sessions get their time of change by one statement.
+/// The number of sessions that get their time of change by one statement.
 const SESSIONS_AT_A_TIME: usize = 1000;
 
 /// An import under way.
@@ -36,7 +36,7 @@ pub struct ImportRun {
     scope: Scope,
     pub(super) limits: Limits,
     pub(super) now: Timestamp,
-    /// What it did so far.
+    /// The report of what the import did so far.
     pub report: ImportReport,
     /// Users who are somebody else in the target, since that one has their email.
     merged: HashMap<Uuid, Uuid>,
@@ -52,7 +52,7 @@ pub(crate) struct SourceSession {
     pub(super) last_time: Option<Timestamp>,
 }
 
-/// What is stored together.
+/// The records that are stored together.
 #[derive(Default)]
 struct Chunk {
     items: Vec<SourceItem>,
@@ -118,7 +118,7 @@ impl ImportRun {
             .iter()
             .map(|(id, seen)| (*id, seen.updated_at, seen.tally.messages))
             .collect();
-        // In id order, as everything that locks sessions.
+        // The sessions come in id order, as in everything that locks sessions.
         sessions.sort_unstable_by_key(|(id, ..)| *id);
         for sessions in sessions.chunks(SESSIONS_AT_A_TIME) {
             self.target.set_updated_at(sessions).await?;
@@ -180,7 +180,7 @@ impl ImportRun {
         }
     }
 
-    /// What of a record has no place here.
+    /// A note of what of a record has no place here.
     pub(super) fn note_left_out(
         &mut self,
         kind: RecordKind,
@@ -383,11 +383,11 @@ impl ImportRun {
         )
     }
 
-    /// Which of the sessions' users there are.
+    /// The users of these sessions that there are.
     async fn owners(&self, records: &[SessionRecord]) -> anyhow::Result<HashSet<Uuid>> {
         let mut ids: Vec<Uuid> = records.iter().filter_map(|record| record.user_id).collect();
         ids.extend(ids.clone().iter().filter_map(|id| self.merged.get(id)));
-        // Without users, their ids are the application's own.
+        // The ids of users are the application's own in a scope without users.
         if ids.is_empty() || !self.scope.has_auth() {
             return Ok(ids.into_iter().collect());
         }

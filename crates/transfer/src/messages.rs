@@ -19,7 +19,7 @@ use chatledger::{
     ledger::{self, Unit},
 };
 
-/// How many characters of a bad document_id are shown.
+/// The number of characters of a bad document_id that are shown.
 const SHOWN: usize = 60;
 /// The most messages of a unit, as of a request.
 const UNIT_MESSAGES: usize = 500;
@@ -135,7 +135,7 @@ impl ImportRun {
         }))
     }
 
-    /// What is stored already, by place: asked only where the session has messages.
+    /// The messages that are stored already, by place: asked only where the session has messages.
     async fn stored(
         &self,
         ready: &[StorableMessage],
@@ -204,7 +204,7 @@ impl ImportRun {
                     self.report.of(RecordKind::Message).stored += unit.messages.len() as u64;
                     self.report.of(RecordKind::Citation).stored += citations as u64;
                 }
-                // Somebody else is at work in this session.
+                // Another writer is at work in this session.
                 Err(Error::MessageIdReused(why)) => {
                     for message in &unit.messages {
                         let key = format!("{} of session {}", message.id, unit.session_id);
@@ -219,7 +219,7 @@ impl ImportRun {
     }
 }
 
-/// Behind the messages of the same session, as long as there is room in the unit.
+/// A message goes behind those of the same session, as long as there is room in the unit.
 fn add_to(units: &mut Vec<Unit>, caller: &Caller, ready: StorableMessage) {
     if let Some(unit) = units.last_mut()
         && unit.session_id == ready.session_id

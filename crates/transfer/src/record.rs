@@ -81,7 +81,7 @@ pub(crate) struct UserRecord {
     /// An identity provider's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// What the user is called.
+    /// The user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// An argon2id or bcrypt hash. Exported only where it is asked for.
@@ -90,11 +90,11 @@ pub(crate) struct UserRecord {
     /// Whether the user may sign in.
     #[serde(default = "yes")]
     pub is_active: bool,
-    /// When the user was created; now, where it isn't known.
+    /// The time at which the user was created; now, where it isn't known.
     pub created_at: Option<Timestamp>,
-    /// When the user was last changed.
+    /// The time at which the user was last changed.
     pub updated_at: Option<Timestamp>,
-    /// What the source's row had that a user has no place for, by name.
+    /// The values of the source's row that a user has no place for, by name.
     #[serde(skip)]
     pub(crate) left_out: Vec<String>,
 }
@@ -108,13 +108,13 @@ fn yes() -> bool {
 pub(crate) struct ProfileRecord {
     /// The user.
     pub user_id: Uuid,
-    /// What the user knows of software.
+    /// The user's knowledge of software.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software_background: Option<String>,
-    /// What the user knows of hardware.
+    /// The user's knowledge of hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware_background: Option<String>,
-    /// What the user wants to learn.
+    /// The things that the user wants to learn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_goals: Option<String>,
     /// A level of the application's own choosing.
@@ -126,9 +126,9 @@ pub(crate) struct ProfileRecord {
     /// A JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferences: Option<Json>,
-    /// When the profile was created.
+    /// The time at which the profile was created.
     pub created_at: Option<Timestamp>,
-    /// When it was last changed.
+    /// The time at which the profile was last changed.
     pub updated_at: Option<Timestamp>,
 }
 
@@ -137,13 +137,13 @@ pub(crate) struct ProfileRecord {
 pub(crate) struct DocumentRecord {
     /// The key that citations use.
     pub id: String,
-    /// What people call it.
+    /// The name that people have for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Where it is.
+    /// The place where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_uri: Option<String>,
-    /// Its media type.
+    /// The media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
     /// A hash of its content.
@@ -152,11 +152,11 @@ pub(crate) struct DocumentRecord {
     /// A JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
-    /// When it was registered.
+    /// The time at which it was registered.
     pub created_at: Option<Timestamp>,
-    /// When it was last changed.
+    /// The time at which it was last changed.
     pub updated_at: Option<Timestamp>,
-    /// What the source's row had that a document has no place for, by name.
+    /// The values of the source's row that a document has no place for, by name.
     #[serde(skip)]
     pub(crate) left_out: Vec<String>,
 }
@@ -166,29 +166,29 @@ pub(crate) struct DocumentRecord {
 pub(crate) struct SessionRecord {
     /// The key.
     pub id: Uuid,
-    /// Whose it is; absent: nobody's.
+    /// The session's user; absent: nobody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<Uuid>,
-    /// What it is called.
+    /// The session's title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// A JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
-    /// When it was created.
+    /// The time at which the session was created.
     pub created_at: Option<Timestamp>,
-    /// When it was last changed or appended to.
+    /// The time at which the session was last changed or appended to.
     pub updated_at: Option<Timestamp>,
 }
 
 /// A message.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct MessageRecord {
-    /// Its session.
+    /// The message's session.
     pub session_id: Uuid,
-    /// Unique within the session.
+    /// The key, unique within the session.
     pub id: Uuid,
-    /// Its place in the session, for the reader: an import goes by the order of the lines.
+    /// The message's place in the session, for the reader: an import goes by the order of the lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
     /// `user`, `assistant`, `system` or `tool`.
@@ -204,9 +204,9 @@ pub(crate) struct MessageRecord {
     /// A framework's own form of the message, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
-    /// When it was said.
+    /// The time at which it was said.
     pub created_at: Option<Timestamp>,
-    /// Set: the message was deleted. It is empty, and keeps its place and id.
+    /// The time of deletion: where it is set, the message was deleted. It is empty, and keeps its place and id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
     /// The sources.
@@ -215,7 +215,7 @@ pub(crate) struct MessageRecord {
 }
 
 impl MessageRecord {
-    /// The bytes that it holds in memory, about: its own, which becomes a message by and by.
+    /// The bytes that the record holds in memory, about: its own, which becomes a message by and by.
     pub(crate) fn weight(&self) -> usize {
         message::weight(
             &self.content,
@@ -247,7 +247,7 @@ pub(crate) struct CitationRecord {
     /// The retrieval score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// What the source's row had that a citation has no place for, by name.
+    /// The values of the source's row that a citation has no place for, by name.
     #[serde(skip)]
     pub(crate) left_out: Vec<String>,
 }
@@ -270,7 +270,7 @@ impl Record {
         })
     }
 
-    /// What kind it is.
+    /// The record's kind.
     pub(crate) fn kind(&self) -> RecordKind {
         match self {
             Record::Document(_) => RecordKind::Document,
@@ -283,11 +283,11 @@ impl Record {
 }
 
 pub(super) fn parse_as<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    // It is always line 1: the caller knows which of the source.
+    // The error is always on line 1: the caller knows which of the source.
     serde_json::from_str(text).map_err(|error| error.to_string().replace(" at line 1 column", ", column"))
 }
 
-/// `object` with `more`'s keys that it lacks. What isn't an object is kept under the key `value`.
+/// The JSON `object` with `more`'s keys that it lacks. What isn't an object is kept under the key `value`.
 pub(super) fn merged(object: Option<Json>, more: BTreeMap<String, Json>) -> Option<Json> {
     if more.is_empty() && object.as_ref().is_none_or(|json| json.get().starts_with('{')) {
         return object;

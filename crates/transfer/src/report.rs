@@ -13,31 +13,31 @@ use serde::Serialize;
 
 use super::record::RecordKind;
 
-/// How many examples of each reason are shown.
+/// The number of examples of each reason that are shown.
 const EXAMPLES: usize = 3;
 
-/// What became of the records of a kind.
+/// The counts of what became of the records of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Read from the source.
+    /// The records read from the source.
     pub read: u64,
-    /// Stored now.
+    /// The records stored now.
     pub stored: u64,
-    /// Stored before.
+    /// The records stored before.
     pub already: u64,
-    /// Left out.
+    /// The records left out.
     pub skipped: u64,
 }
 
-/// What is told of a record.
+/// The news that is told of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// It was not stored.
+    /// The record was not stored.
     Skipped,
-    /// It is stored with other content. A difference.
+    /// The record is stored with other content. A difference.
     Conflict,
-    /// It was stored, but for something.
+    /// The record was stored, but for something.
     Changed,
 }
 
@@ -47,7 +47,7 @@ struct Reason {
     examples: Vec<String>,
 }
 
-/// What the comparison at the end found.
+/// The findings of the comparison at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SideComparison {
     /// Sessions compared.
@@ -62,17 +62,17 @@ pub struct SideComparison {
     pub(crate) target_citations: u64,
     /// Some of the sessions that differ.
     pub(crate) differing: Vec<uuid::Uuid>,
-    /// How many of them there are.
+    /// The number of all that differ.
     pub differences: u64,
 }
 
-/// What an import did.
+/// An account of what an import did.
 #[derive(Default)]
 pub struct ImportReport {
     counts: BTreeMap<RecordKind, Counts>,
     reasons: BTreeMap<(Notice, RecordKind, String), Reason>,
     file: Option<BufWriter<File>>,
-    /// What the comparison found, once it is done.
+    /// The findings of the comparison, once it is done.
     pub comparison: Option<SideComparison>,
 }
 

@@ -8,24 +8,24 @@ use uuid::Uuid;
 
 use super::record::{Json, parse_as};
 
-/// Where keys that aren't UUIDs get theirs from: made for this purpose, at random.
+/// The namespace from which keys that aren't UUIDs get theirs: made for this purpose, at random.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d2f_6a51_07c4_4b0e_9a63_5be1_c2d7_40f9);
 /// Epoch times above this are milliseconds: as seconds they would be after the year 5000.
 const MILLIS_FROM: f64 = 1e11;
 
-/// What PostgreSQL reads as true, and numbers and texts of programs.
+/// The words that PostgreSQL reads as true, and numbers and texts of programs.
 pub(crate) const TRUE: &[&str] = &["true", "t", "yes", "y", "on", "1", "1.0", "active", "enabled"];
 /// The same for false.
 pub(crate) const FALSE: &[&str] = &[
     "false", "f", "no", "n", "off", "0", "0.0", "", "inactive", "disabled",
 ];
 
-/// What reading needs to know of the source.
+/// The things that reading needs to know of the source.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// Tells the source's integer keys from those of other sources.
     pub name: String,
-    /// What times without an offset mean.
+    /// The zone of times without an offset.
     pub time_zone: TimeZone,
 }
 
@@ -98,7 +98,7 @@ impl SourceRow {
         self.text(names)?.parse().ok()
     }
 
-    /// As whether something is so, in the words that databases and programs have for it. What is none of them
+    /// The field as whether something is so, in the words that databases and programs have for it. What is none of them
     /// stays in the row.
     pub(crate) fn truth(&mut self, names: &[&str]) -> Option<bool> {
         let (name, truth) = names.iter().find_map(|name| {
@@ -119,12 +119,12 @@ impl SourceRow {
         names.iter().any(|name| self.0.contains_key(*name))
     }
 
-    /// The names of what nobody has taken.
+    /// The names of the fields that nobody has taken.
     pub(crate) fn names(self) -> Vec<String> {
         self.0.into_keys().collect()
     }
 
-    /// What nobody has taken.
+    /// The fields that nobody has taken.
     pub(crate) fn rest(self) -> BTreeMap<String, Json> {
         self.0
     }

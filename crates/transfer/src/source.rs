@@ -27,7 +27,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL TimeZone = 'UTC'; SET LOCAL cursor_tuple_fraction = 1; SET LOCAL statement_timeout = 0;
     SET LOCAL idle_in_transaction_session_timeout = 0";
 
-/// What tells one database from another, whatever the URL by which it is reached.
+/// The values that tell one database from another, whatever the URL by which it is reached.
 const IDENTITY: &str =
     "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' || current_database()";
 
@@ -38,21 +38,21 @@ const FIRST_FETCH: usize = 64;
 /// The most rows of a FETCH: short rows gain nothing beyond.
 const MOST_FETCH: usize = 2000;
 
-/// How many characters are shown of a row that has no key.
+/// The number of characters that are shown of a row that has no key.
 const SHOWN: usize = 80;
 
-/// What a source tells.
+/// An item that a source tells.
 #[derive(Debug)]
 pub(crate) enum SourceItem {
     /// A record.
     Record(Record),
     /// A row that could not be read, or belongs to nothing.
     Lost {
-        /// What it would have been.
+        /// The kind of record that it would have been.
         kind: RecordKind,
-        /// How to find it.
+        /// The words by which the row is found.
         key: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -76,7 +76,7 @@ impl Source {
     }
 }
 
-/// What tells this database from every other.
+/// The text that tells this database from every other.
 ///
 /// # Errors
 /// It can't be asked.
@@ -92,11 +92,11 @@ fn explain(error: tokio_postgres::Error) -> anyhow::Error {
 /// A database.
 pub struct TableSource {
     client: Client,
-    /// Which layout it has.
+    /// The layout of the database.
     pub layout: SourceLayout,
-    /// What its integer keys are derived with.
+    /// The origin that its integer keys are derived with.
     pub origin: Origin,
-    /// What tells it from other databases.
+    /// The text that tells it from other databases.
     pub identity: String,
     plan: ReadPlan,
     before: VecDeque<Cursor>,
@@ -106,12 +106,12 @@ pub struct TableSource {
 struct Chats {
     sessions: Cursor,
     messages: Cursor,
-    /// The one whose messages come now.
+    /// The session whose messages come now.
     session: Option<Uuid>,
 }
 
 impl TableSource {
-    /// Connects, recognizes the layout, and begins to read.
+    /// A connection is made, the layout recognized, and the reading begun.
     ///
     /// # Errors
     /// The database can't be reached, or isn't of this layout.
@@ -183,7 +183,7 @@ impl TableSource {
         })
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     ///
     /// # Errors
     /// They can't be counted.
@@ -191,7 +191,7 @@ impl TableSource {
         self.number(&self.plan.count).await
     }
 
-    /// How many citations name a message that isn't there.
+    /// The number of citations that name a message that isn't there.
     pub(crate) async fn lost_citations(&self) -> anyhow::Result<u64> {
         match &self.plan.lost_citations {
             Some(sql) => self.number(sql).await,
@@ -252,12 +252,12 @@ impl Chats {
 struct FetchedRow {
     body: String,
     extra: Option<String>,
-    /// Its session is missing.
+    /// Whether the row's session is missing.
     lost: bool,
 }
 
 impl FetchedRow {
-    /// How somebody finds a row that could not be read: by its key, its place, or how it begins.
+    /// The words by which somebody finds a row that could not be read: its key, its place, or how it begins.
     fn key(&self) -> String {
         let id = SourceRow::parse(&self.body)
             .ok()
@@ -295,7 +295,7 @@ impl Cursor {
         })
     }
 
-    /// Has a row at hand, unless there is none.
+    /// A row is brought to hand, unless there is none.
     async fn prepare(&mut self, client: &Client) -> anyhow::Result<()> {
         if self.rows.is_empty() && !self.done {
             self.fetch(client).await.context("reading the source")?;
@@ -340,7 +340,7 @@ impl Cursor {
     }
 }
 
-/// How a record is called in a report.
+/// The name of a record in a report.
 pub(crate) fn key_of(record: &Record) -> String {
     match record {
         Record::Document(document) => document.id.clone(),

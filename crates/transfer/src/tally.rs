@@ -12,15 +12,15 @@ use super::{
 use chatledger::{auth::Caller, domain::message::Identity};
 use chatledger_postgres::{Db, DbError};
 
-/// How many sessions are compared by one statement.
+/// The number of sessions that are compared by one statement.
 const AT_A_TIME: usize = 500;
-/// How many sessions that differ are named.
+/// The number of sessions that differ that are named.
 const NAMED: usize = 20;
 
-/// What of a session the source has.
+/// The source's side of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// How many messages.
+    /// The number of messages.
     pub messages: i64,
     /// The exclusive or of their digests. Each has its place in it, so that the order counts.
     digests: [i64; 2],

@@ -26,7 +26,7 @@ use chatledger::{
 };
 use chatledger_postgres::{Db, DbError};
 
-/// What is known of a message that is stored.
+/// The facts that are known of a message that is stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageMatch {
     pub(super) deleted: bool,
@@ -141,7 +141,7 @@ impl ImportTarget {
         Ok(found.map(|session| (session.id, session.last_seq)).collect())
     }
 
-    /// What is stored of these messages (session, id, digest of the identity), by place.
+    /// The stored side of these messages (session, id, digest of the identity), by place.
     pub(super) async fn stored(
         &self,
         messages: &[(Uuid, Uuid, [u8; 32])],

@@ -16,7 +16,7 @@ use chatledger::migrations::Scope;
 use chatledger_migrate::{Backup, MigrationListener, Migrator, SchemaTransaction};
 use old::{KEPT_IN, OldTables, explain, tables_of};
 
-/// What would go on using the old tables: foreign keys and views of tables that aren't moved.
+/// The dependents that would go on using the old tables: foreign keys and views of tables that aren't moved.
 const DEPENDENTS: &str = "SELECT format('%s of %s', k.conname, k.conrelid::regclass) FROM pg_constraint k
         WHERE k.contype = 'f' AND k.confrelid = ANY(SELECT to_regclass(t) FROM unnest($1) t)
             AND NOT k.conrelid = ANY(SELECT to_regclass(t) FROM unnest($1) t WHERE to_regclass(t) IS NOT NULL)
@@ -24,10 +24,10 @@ const DEPENDENTS: &str = "SELECT format('%s of %s', k.conname, k.conrelid::regcl
         WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = ANY(SELECT to_regclass(t) FROM unnest($1) t)
             AND r.ev_class <> d.refobjid";
 
-/// What was adopted.
+/// The answer: what was adopted.
 #[derive(Debug, Default, Serialize)]
 pub struct Adoption {
-    /// How many rows of each table.
+    /// The number of rows of each table.
     pub rows: BTreeMap<&'static str, i64>,
     /// Columns that have no place in the new tables, such as `users.phone`: only the old tables have them.
     pub left_behind: Vec<String>,
@@ -148,7 +148,7 @@ async fn texts(client: &Client, sql: &str, tables: &[&str]) -> anyhow::Result<Ve
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// What the ledger knows of each session.
+/// The ledger's knowledge of each session.
 const COUNTERS: &str = "UPDATE chat_sessions s SET last_seq = m.last, last_message_at = m.newest
     FROM (SELECT session_id, max(seq) AS last, max(created_at) AS newest FROM messages GROUP BY session_id) m
     WHERE m.session_id = s.id";

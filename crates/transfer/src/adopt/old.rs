@@ -178,7 +178,7 @@ impl<'a> OldTables<'a> {
             return object;
         }
         let all_known = known.join(",");
-        // Not jsonb_strip_nulls, which would strip what the values have within as well.
+        // The function jsonb_strip_nulls isn't used: it would strip what the values have within as well.
         format!(
             "(SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}')
                 FROM jsonb_each(to_jsonb(t) - '{{{all_known},{column}}}'::text[]) e WHERE e.value <> 'null') || {object}"
@@ -276,7 +276,8 @@ impl<'a> OldTables<'a> {
         )
     }
 
-    /// In the order of time, then of the table, as an import. A user who isn't the session's is kept in the metadata.
+    /// The messages in the order of time, then of the table, as an import. A user who isn't the session's is kept in
+    /// the metadata.
     fn messages(&self) -> String {
         let created = self.time("messages", "created_at");
         let user = self.uuid("messages", "user_id");
@@ -332,7 +333,7 @@ impl<'a> OldTables<'a> {
     /// Compares an old table with the new one, and answers how many rows both have.
     pub(super) async fn compare(&self, client: &Client, table: &str) -> anyhow::Result<i64> {
         let content = match table {
-            // What is a role already, stays it.
+            // A word that is a role already stays it.
             "messages" => &format!("concat_ws(chr(10), t.id, {}, t.content)", role()),
             "message_citations" => "concat_ws(chr(10), t.message_id, t.document_id, t.chunk_id)",
             "user_profiles" => "t.user_id::text",

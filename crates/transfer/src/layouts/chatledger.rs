@@ -12,7 +12,7 @@ use crate::{
     row::Origin,
 };
 
-/// What to export.
+/// The part of a database that is exported.
 #[derive(Clone, Copy, Debug)]
 pub enum ExportPart {
     /// Everything.

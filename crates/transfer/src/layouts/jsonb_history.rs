@@ -43,8 +43,8 @@ pub(super) fn plan(tables: &TableColumns) -> anyhow::Result<ReadPlan> {
     })
 }
 
-/// An element: `{role, content, timestamp}`. Its id comes of its place, unless it has one of its own. What
-/// else it has goes into the metadata.
+/// An element: `{role, content, timestamp}`. Its id comes of its place, unless it has one of its own. All else that it
+/// has goes into the metadata.
 fn message(origin: &Origin, element: &str, place: Option<&str>) -> Result<Record, String> {
     let (session, place): (serde_json::Value, u64) =
         serde_json::from_str(place.unwrap_or_default()).map_err(|error| error.to_string())?;

@@ -8,26 +8,26 @@ use crate::{
 /// Counts no messages.
 pub(super) const NOTHING: &str = "SELECT 0::bigint";
 
-/// What a row becomes.
+/// The function that makes a row a record.
 pub(crate) type RowReader = fn(&Origin, &str, Option<&str>) -> Result<Record, String>;
 
 /// A statement, and the function that reads its rows.
 pub(crate) struct RowQuery {
     /// The statement.
     pub sql: String,
-    /// What a row of it becomes.
+    /// The function that makes its rows records.
     pub read: RowReader,
-    /// What that is, for rows that can't be read.
+    /// The kind of those records, for rows that can't be read.
     pub kind: RecordKind,
 }
 
-/// How a source is read.
+/// The way that a source is read.
 pub(crate) struct ReadPlan {
     /// Documents, users and profiles, in this order, where there are any.
     pub before: Vec<RowQuery>,
     /// Sessions and messages, both in the order of the sessions.
     pub chats: Option<(RowQuery, RowQuery)>,
-    /// How many messages there are, for the progress bar.
+    /// The statement that counts the messages, for the progress bar.
     pub count: String,
     /// Counts the citations whose message is missing, where there can be some.
     pub(crate) lost_citations: Option<String>,

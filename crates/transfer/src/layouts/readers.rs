@@ -22,8 +22,8 @@ pub(super) fn user(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record
     }))
 }
 
-/// Who isn't said to be inactive is active. A word that nobody knows lets nobody in: it is left out, as the report
-/// says.
+/// A user who isn't said to be inactive is active. A word that nobody knows lets nobody in: it is left out, as the
+/// report says.
 fn is_active(row: &mut SourceRow) -> bool {
     const NAMES: &[&str] = &["is_active", "active"];
     row.truth(NAMES).unwrap_or_else(|| !row.has(NAMES))
@@ -48,7 +48,7 @@ pub(super) fn profile(origin: &Origin, row: &str, _: Option<&str>) -> Result<Rec
     }))
 }
 
-/// What is too large for a document's metadata: the text itself is the vector store's.
+/// The fields that are too large for a document's metadata: the text itself is the vector store's.
 const CONTENT: &[&str] = &["content", "embedding"];
 
 /// A document keeps its key as it is: citations and vector stores name documents by it.
@@ -71,7 +71,7 @@ pub(super) fn document(origin: &Origin, row: &str, _: Option<&str>) -> Result<Re
     }))
 }
 
-/// What has no column of its own goes into the metadata.
+/// A session's row. A value that has no column of its own goes into the metadata.
 pub(super) fn session(origin: &Origin, row: &str, _: Option<&str>) -> Result<Record, String> {
     let mut row = SourceRow::parse(row)?;
     Ok(Record::Session(SessionRecord {
@@ -89,7 +89,7 @@ fn key(row: &mut SourceRow, origin: &Origin, table: &str, names: &[&str]) -> Res
     Ok(origin.id(table, &key))
 }
 
-/// What frameworks call the roles.
+/// The names that frameworks have for the roles.
 pub(crate) const ROLES: &[(&str, &str)] = &[
     ("human", "user"),
     ("ai", "assistant"),

@@ -17,7 +17,7 @@ use crate::{
 };
 use chatledger_postgres::connect::describe;
 
-/// What can be found by its bare name: table, column, and whether it is a column of a plain table that doesn't count up.
+/// The columns found by a bare name: table, column, and whether it is a column of a plain table that doesn't count up.
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text,
         c.relkind = 'r' AND a.atttypid NOT IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
@@ -147,8 +147,8 @@ impl TableColumns {
             Some(time) => format!("m.{time}, "),
             None => String::new(),
         };
-        // What was inserted by one transaction often has one time: a question and its answer, for instance. Where the
-        // key is random, the place in the table tells which came first, unless a row was updated since.
+        // Messages that were inserted by one transaction often have one time: a question and its answer, for instance.
+        // Where the key is random, the place in the table tells which came first, unless a row was updated since.
         let place = if self.unordered.contains(table) {
             "m.ctid, "
         } else {
@@ -166,7 +166,7 @@ impl TableColumns {
         } else {
             ("NULL::text", String::new())
         };
-        // Not session by session: the source may have no index for that.
+        // The messages aren't read session by session: the source may have no index for that.
         Ok(format!(
             "SELECT ({row})::text, {citations}, s.id IS NULL FROM {table} m
             LEFT JOIN chat_sessions s ON s.id::text = m.{session}::text{join}
@@ -187,7 +187,7 @@ impl TableColumns {
     }
 }
 
-/// A row of a table of messages. What has no column of its own goes into the metadata.
+/// A row of a table of messages. A value that has no column of its own goes into the metadata.
 fn message(origin: &Origin, row: &str, citations: Option<&str>) -> Result<Record, String> {
     let mut row = SourceRow::parse(row)?;
     let session = row.text(SESSIONS).ok_or("it names no session")?;

@@ -51,15 +51,15 @@ pub struct Schema {
 /// A table.
 #[derive(Debug, Default)]
 pub struct SchemaTable {
-    /// Its name.
+    /// The table's name.
     pub name: String,
-    /// Its columns, in order.
+    /// The table's columns, in order.
     pub columns: Vec<Column>,
-    /// Its primary key first, and its unique constraints.
+    /// The primary key first, and the unique constraints.
     pub keys: Vec<TableKey>,
-    /// Its foreign keys.
+    /// The table's foreign keys.
     pub(crate) foreign_keys: Vec<ForeignKey>,
-    /// Its constraints as SQL: name and definition.
+    /// The table's constraints as SQL: name and definition.
     pub constraints: Vec<(String, String)>,
     /// The indexes that no constraint has made.
     pub indexes: Vec<Index>,
@@ -68,35 +68,35 @@ pub struct SchemaTable {
 /// A column.
 #[derive(Debug)]
 pub struct Column {
-    /// Its name.
+    /// The column's name.
     pub name: String,
-    /// Its type, as PostgreSQL spells it.
+    /// The column's type, as PostgreSQL spells it.
     pub type_name: String,
-    /// Whether it may be NULL.
+    /// Whether the column may be NULL.
     pub(crate) nullable: bool,
-    /// What it is where nothing is given.
+    /// The value where nothing is given.
     pub default: Option<String>,
 }
 
 /// A primary key or a unique constraint.
 #[derive(Debug)]
 pub struct TableKey {
-    /// Its name.
+    /// The key's name.
     pub name: String,
-    /// Whether it is the primary key.
+    /// Whether the key is the primary key.
     pub primary: bool,
-    /// Its columns, in order.
+    /// The key's columns, in order.
     pub columns: Vec<String>,
 }
 
 /// A foreign key.
 #[derive(Debug)]
 pub(crate) struct ForeignKey {
-    /// Its name.
+    /// The foreign key's name.
     pub name: String,
-    /// Its columns, in order.
+    /// The foreign key's columns, in order.
     pub columns: Vec<String>,
-    /// The table that it refers to.
+    /// The table that the key refers to.
     pub to: String,
     /// The columns there.
     pub(crate) to_columns: Vec<String>,
@@ -107,17 +107,17 @@ pub(crate) struct ForeignKey {
 /// An index.
 #[derive(Debug)]
 pub struct Index {
-    /// Its name.
+    /// The index's name.
     pub name: String,
-    /// Whether it is unique.
+    /// Whether the index is unique.
     pub unique: bool,
-    /// Such as `btree`.
+    /// The access method, such as `btree`.
     pub method: String,
-    /// The statement that makes it.
+    /// The statement that makes the index.
     pub definition: String,
-    /// Which rows it has, where it hasn't all.
+    /// The condition of the rows that the index has, where it hasn't all.
     pub(crate) predicate: Option<String>,
-    /// What it is over.
+    /// The columns and expressions that the index is over.
     pub parts: Vec<IndexPart>,
     /// Storage parameters: name and value.
     pub options: Vec<(String, String)>,
@@ -128,7 +128,7 @@ pub struct Index {
 pub struct IndexPart {
     /// The column's name, or the expression.
     pub text: String,
-    /// Whether it is an expression.
+    /// Whether the part is an expression.
     pub(crate) is_expression: bool,
     /// The operator class, where it isn't the type's default; else empty.
     pub operators: String,
@@ -168,7 +168,7 @@ impl Schema {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The same, made where it is missing. Rows come by table.
+    /// The table of this name, made where it is missing. Rows come by table.
     fn at(&mut self, name: String) -> &mut SchemaTable {
         let place = self
             .tables

@@ -36,13 +36,13 @@ impl SchemaFormat {
     }
 }
 
-/// What a table's rows are called.
+/// The names of a table's rows in a model.
 struct ModelNames {
     table: &'static str,
     model: &'static str,
     one: &'static str,
     many: &'static str,
-    /// What many of them are ordered by, within what they belong to.
+    /// The column that many rows are ordered by, within what they belong to.
     order: &'static str,
 }
 
@@ -119,7 +119,7 @@ fn is_secret(column: &Column) -> bool {
     column.name == "hashed_password"
 }
 
-/// Whether at most one row refers to each.
+/// Whether at most one row refers to each row of the other table.
 fn is_one_to_one(from: &SchemaTable, key: &ForeignKey) -> bool {
     from.keys.iter().any(|unique| unique.columns == key.columns)
 }

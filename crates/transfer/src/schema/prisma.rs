@@ -44,7 +44,7 @@ fn model(schema: &Schema, of: &ModelNames, table: &SchemaTable) -> String {
     for key in &table.keys {
         let columns = key.columns.join(", ");
         match (key.primary, key.columns.len()) {
-            // With its column.
+            // A primary key of one column is written with the column.
             (true, 1) => {}
             (true, _) => lines.push(format!("@@id([{columns}], map: \"{}\")", key.name)),
             (false, _) => lines.push(format!("@@unique([{columns}], map: \"{}\")", key.name)),
@@ -96,7 +96,7 @@ fn field(table: &SchemaTable, column: &Column) -> String {
 
 struct PrismaType {
     name: String,
-    /// PostgreSQL's, where it isn't the usual one.
+    /// The type's name in PostgreSQL, where it isn't the usual one.
     native: String,
     is_list: bool,
 }
@@ -108,7 +108,7 @@ fn type_of(type_name: &str) -> PrismaType {
             ..type_of(element)
         };
     }
-    // `numeric(10,2)`: the type, and what it takes.
+    // A type like `numeric(10,2)` is split: its name, and what it takes.
     let (base, arguments) = match type_name.split_once('(') {
         Some((base, rest)) => (base, format!("({}", rest.replace(',', ", "))),
         None => (type_name, String::new()),
@@ -182,7 +182,7 @@ fn parent(table: &SchemaTable, key: &ForeignKey) -> Option<String> {
 }
 
 fn index(index: &Index) -> String {
-    // Prisma has no words for these.
+    // An index with a predicate or an expression can't be said in Prisma.
     if index.predicate.is_some() || index.parts.iter().any(|part| part.is_expression) {
         return format!("// {}", index.definition);
     }

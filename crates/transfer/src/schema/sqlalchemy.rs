@@ -186,7 +186,7 @@ fn attribute(column: &Column) -> String {
     } else {
         python
     };
-    // SQLAlchemy has taken the name.
+    // A column's name may be one that SQLAlchemy has taken.
     let (name, given) = match column.name.as_str() {
         "metadata" => ("metadata_", "\"metadata\", "),
         name => (name, ""),
