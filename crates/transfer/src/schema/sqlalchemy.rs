@@ -20,7 +20,7 @@ import decimal
 import uuid
 from typing import Any, Optional
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, SchemaTable, UniqueConstraint, literal_column, text, types
+from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint, literal_column, text, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -93,7 +93,7 @@ fn plain(table: &SchemaTable) -> String {
             .map(|column| format!("Column({}, {})", quoted(&column.name), details(column))),
     );
     parts.extend(arguments(table));
-    format!("\n{} = SchemaTable(\n{})\n", table.name, lines(&parts, "    "))
+    format!("\n{} = Table(\n{})\n", table.name, lines(&parts, "    "))
 }
 
 fn lines(parts: &[String], indent: &str) -> String {
