@@ -1,6 +1,6 @@
 //! Margins: how much of a request's time is kept back, so that whoever asked still listens when the answer comes.
 //!
-//! Three rooms give up before a deadline, and the innermost first, since it knows most of the reason:
+//! Three modules give up before a deadline, and the innermost first, since it knows most of the reason:
 //!
 //! - the pool, [`DbOptions::ANSWER_MARGIN`](chatledger_postgres::DbOptions::ANSWER_MARGIN) before: a connection that isn't
 //!   to be had is DATABASE_UNAVAILABLE;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn inner_rooms_give_up_first() {
+    fn inner_modules_give_up_first() {
         assert!(DbOptions::ANSWER_MARGIN > APPEND.at_most);
         assert!(APPEND.at_most > CLIENT.at_most);
         for millis in [1, 50, 400, 10_000] {
