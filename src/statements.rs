@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::auth::{Action, Caller};
 use crate::store::RegConfig;
-use chatledger_postgres::{Sql, Time};
+use chatledger_postgres::{Db, DbError, Sql, Time};
 
 /// A statement with the values of its parameters, but for those of its caller.
 pub trait Statement {
@@ -48,7 +49,7 @@ pub struct Description {
 
 impl Description {
     /// The text, for whoever runs the statement now. The event by which it can be followed has the name, and no values.
-    pub fn begin(&'static self) -> &'static Sql {
+    pub(crate) fn begin(&'static self) -> &'static Sql {
         tracing::trace!(statement = self.name, "runs");
         &self.sql
     }
@@ -147,10 +148,29 @@ impl<'a> tokio_postgres::types::FromSql<'a> for IsThere {
     }
 }
 
-/// The result of a statement: its rows, read.
-pub fn read_all<S: Statement>(_: &S, rows: Vec<Row>) -> Result<Vec<S::Row>, tokio_postgres::Error> {
-    // Row by row, so that what a row takes is given back as soon as it is read.
+/// The rows of a statement, read one by one, so that what a row takes is given back as soon as it is read.
+pub(crate) fn read_all<S: Statement>(_: &S, rows: Vec<Row>) -> Result<Vec<S::Row>, tokio_postgres::Error> {
     rows.into_iter().map(|row| S::Row::read(&row, 0)).collect()
+}
+
+/// Runs a statement for a viewer, in the way that it says, on whichever connection is free.
+///
+/// # Errors
+/// As [`Db::read`] and [`Db::write`].
+pub async fn run<S: Statement>(
+    db: &Db,
+    deadline: Option<Instant>,
+    viewer: &Viewer<'_>,
+    statement: &S,
+) -> Result<Vec<S::Row>, DbError> {
+    let params = statement.params(viewer);
+    let sql = S::DESCRIPTION.begin();
+    let rows = match S::DESCRIPTION.mode {
+        Mode::Read => db.read(deadline, sql, &params).await?,
+        Mode::ReadPlanned => db.read_planned(deadline, sql, &params).await?,
+        Mode::Write => db.write(deadline, sql, &params).await?,
+    };
+    Ok(read_all(statement, rows)?)
 }
 
 include!(concat!(env!("OUT_DIR"), "/statements.rs"));

@@ -21,7 +21,7 @@ use crate::{
     auth::Caller,
     domain::{Error, JsonMode, Limits, Result},
     migrations::Scope,
-    statements::{CallerFree, Mode, Statement, Viewer, read_all},
+    statements::{self, CallerFree, Statement, Viewer, read_all},
 };
 use chatledger_postgres::{Db, DbError, Tx};
 
@@ -81,26 +81,14 @@ impl Store {
         failed: impl FnOnce(DbError) -> Error,
     ) -> Result<Vec<S::Row>> {
         caller.permit(S::DESCRIPTION.action)?;
-        let viewer = Viewer::from(caller);
-        let params = statement.params(&viewer);
-        let sql = S::DESCRIPTION.begin();
-        let rows = match S::DESCRIPTION.mode {
-            Mode::Read => self.db.read(caller.deadline, sql, &params).await,
-            Mode::ReadPlanned => self.db.read_planned(caller.deadline, sql, &params).await,
-            Mode::Write => self.db.write(caller.deadline, sql, &params).await,
-        };
-        Ok(read_all(statement, rows.map_err(failed)?)?)
+        statements::run(&self.db, caller.deadline, &Viewer::from(caller), statement)
+            .await
+            .map_err(failed)
     }
 
     /// Runs a statement of the server's own work, which binds nobody.
     async fn run_for_nobody<S: CallerFree>(&self, statement: &S) -> Result<Vec<S::Row>> {
-        let params = statement.params(&Viewer::NOBODY);
-        let sql = S::DESCRIPTION.begin();
-        let rows = match S::DESCRIPTION.mode {
-            Mode::Write => self.db.write(None, sql, &params).await?,
-            Mode::Read | Mode::ReadPlanned => self.db.read(None, sql, &params).await?,
-        };
-        Ok(read_all(statement, rows)?)
+        Ok(statements::run(&self.db, None, &Viewer::NOBODY, statement).await?)
     }
 
     /// Does some work in a transaction for a caller; it is committed if the work succeeds.

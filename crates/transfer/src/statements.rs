@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use chatledger::{
     auth::{Action, Caller},
-    statements::{Binding, CallerFree, Description, FromRow, Mode, Statement, Viewer, read_all},
+    statements::{self, Binding, CallerFree, Description, FromRow, Mode, Statement, Viewer},
 };
 use chatledger_postgres::{Db, DbError, Sql};
 
@@ -22,12 +22,5 @@ pub(crate) async fn run<S: Statement>(
     caller: &Caller,
     statement: &S,
 ) -> Result<Vec<S::Row>, DbError> {
-    let viewer = Viewer::from(caller);
-    let params = statement.params(&viewer);
-    let sql = S::DESCRIPTION.begin();
-    let rows = match S::DESCRIPTION.mode {
-        Mode::Read | Mode::ReadPlanned => db.read(None, sql, &params).await?,
-        Mode::Write => db.write(None, sql, &params).await?,
-    };
-    Ok(read_all(statement, rows)?)
+    statements::run(db, None, &Viewer::from(caller), statement).await
 }
