@@ -62,6 +62,7 @@ impl MessageApi {
 impl pb::message_service_server::MessageService for MessageApi {
     type StreamAppendMessagesStream =
         Pin<Box<dyn Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send>>;
+    type ReadMessagesStream = Pin<Box<dyn Stream<Item = Result<pb::ReadMessagesResponse, Status>> + Send>>;
     type WatchMessagesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchMessagesResponse, Status>> + Send>>;
 
     async fn append_message(
@@ -157,6 +158,37 @@ impl pb::message_service_server::MessageService for MessageApi {
             messages: page.rows,
             next_page_token: page.next_page_token,
         }))
+    }
+
+    async fn read_messages(
+        &self,
+        request: Request<pb::ReadMessagesRequest>,
+    ) -> Result<Response<Self::ReadMessagesStream>, Status> {
+        let caller = caller(&request);
+        let mut check = self.api.check();
+        let read = convert::message_range(&mut check, &caller, request.get_ref());
+        let filter = check.finish(read)?;
+        let store = self.api.store.clone();
+        let stream = futures_util::stream::unfold(Some((store, caller, filter)), |state| async {
+            let (store, caller, mut filter) = state?;
+            let found = match store.list_messages(&caller, &filter, 256 << 10).await {
+                Ok(found) => found,
+                Err(error) => return Some((Err(error.into()), None)),
+            };
+            let more = found.available > found.messages.len()
+                || i64::try_from(found.messages.len()).unwrap_or(0) == filter.page.fetch();
+            let last = found.messages.last().map(|message| message.seq);
+            filter.page.after = last.map(|seq| (seq,));
+            let messages: Vec<_> = found.messages.into_iter().map(convert::message_to_pb).collect();
+            if messages.is_empty() {
+                return None;
+            }
+            Some((
+                Ok(pb::ReadMessagesResponse { messages }),
+                more.then_some((store, caller, filter)),
+            ))
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn update_message(

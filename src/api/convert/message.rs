@@ -175,6 +175,23 @@ pub(in crate::api) fn message_filter(
     (filter, list)
 }
 
+pub(in crate::api) fn message_range(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: &pb::ReadMessagesRequest,
+) -> MessageFilter {
+    let list = pb::ListMessagesRequest {
+        session_id: request.session_id.clone(),
+        page_size: 500,
+        after_seq: request.after_seq,
+        before_seq: request.before_seq,
+        roles: request.roles.clone(),
+        omit_citations: request.omit_citations,
+        ..Default::default()
+    };
+    message_filter(check, caller, &list).0
+}
+
 pub(in crate::api) fn message_change(
     check: &mut Check<'_>,
     request: pb::UpdateMessageRequest,

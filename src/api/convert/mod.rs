@@ -13,8 +13,8 @@ mod user;
 pub(super) use citation::{citation_filter, citations_to_add, placed_citation_to_pb};
 pub(super) use document::{document_filter, document_to_pb, new_document};
 pub(super) use message::{
-    message_change, message_filter, message_to_pb, new_message, new_messages, receipt_to_pb, search,
-    search_hit_to_pb,
+    message_change, message_filter, message_range, message_to_pb, new_message, new_messages, receipt_to_pb,
+    search, search_hit_to_pb,
 };
 pub(super) use profile::{profile_change, profile_filter, profile_to_pb};
 pub(super) use session::{claim, new_session, session_change, session_filter, session_to_pb};
