@@ -25,6 +25,9 @@ use crate::{
     watch::Hub,
 };
 
+/// The room that a page begins with, in bytes: enough for most.
+const PAGE_BYTES: usize = 64 << 10;
+
 /// `MessageService`.
 #[derive(Clone, Debug)]
 pub struct MessageApi {
@@ -148,18 +151,18 @@ impl pb::message_service_server::MessageService for MessageApi {
         let (filter, list) = check.finish(read)?;
         let found = self.api.store.list_messages(&caller, &filter, MAX_PAGE_BYTES);
         let found = found.await?;
-        let contents = found.contents()?;
-        let mut messages = convert::MessageList::new();
-        for message in contents.messages.iter().take(filter.page.size) {
-            messages.push(message);
+        let (mut messages, mut last) = (convert::MessageList::with_capacity(PAGE_BYTES), None);
+        for message in found.messages().take(filter.page.size) {
+            let message = message?;
+            messages.push(&message);
             if messages.bytes() > MAX_PAGE_BYTES && messages.len() > 1 {
                 messages.pop();
                 break;
             }
+            last = Some(message.seq);
         }
-        let last = contents.messages[..messages.len()].last();
         let next_page_token = match last {
-            Some(last) if messages.len() < contents.available => page::token(list, &(last.seq,)),
+            Some(seq) if messages.len() < found.available() => page::token(list, &(seq,)),
             _ => String::new(),
         };
         if filter.descending && filter.chronological {

@@ -17,23 +17,20 @@ use crate::{
     domain::{Error, Result, message::MessageRange},
     fair::{FairPool, Lease},
     memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
-    store::{History, PageLimits, Store},
+    store::{History, Store, StoredRows},
 };
 
 /// The bytes of a frame, about: large enough that its price is that of its messages, small enough that a client has the first
 /// one soon.
 const FRAME: usize = 256 << 10;
-/// The most citations of a frame, or those of one message.
-const CITATIONS: usize = 1024;
-/// What a frame may take while it is made: messages and the one that was too much, citations of up to 1 KiB, and all of it
-/// encoded.
-const FRAME_MEMORY: usize = 2 * (FRAME + CITATIONS * 1152 + LARGEST_MESSAGE);
+/// The largest frame, but for one of a single message.
+const LARGEST_FRAME: usize = 1 << 20;
+/// What a frame may take while it is made: what is encoded, the message that is the last one of it, and its rows.
+const FRAME_MEMORY: usize = FRAME + 2 * LARGEST_MESSAGE;
 /// How many frames are made that the client hasn't asked for.
 const AHEAD: usize = 3;
-/// How many messages the first frame has at most; after it, it is known how large they are.
-const FIRST: usize = 128;
-/// The most messages of a frame: empty ones have some 150 bytes as well, and a frame is below 1 MiB.
-const MOST: usize = 2048;
+/// The bytes of the first frame, about: whoever asks waits for it, and works on it while the second is made.
+const FIRST: usize = 32 << 10;
 
 /// How long a client takes nothing, while others wait to read, until its history is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -102,10 +99,11 @@ impl Histories {
         };
         let mut reader = HistoryReader {
             history: self.store.open_history(caller, range).await?,
-            messages: FIRST,
+            held: None,
+            bytes: FIRST,
             histories: self.clone(),
             caller: caller.clone(),
-            _permit: permit,
+            permit: permit,
         };
         let first = reader.next().await?;
         let (frames, taken) = mpsc::channel(AHEAD);
@@ -119,50 +117,48 @@ impl Histories {
 /// A history, and whatever is needed to make frames of it.
 struct HistoryReader {
     history: History,
-    /// How many messages to read next: about a frame of them; 0: there are no more.
-    messages: usize,
+    /// A message that was too much for the frame before.
+    held: Option<StoredRows>,
+    /// The bytes of the next frame, about.
+    bytes: usize,
     histories: Histories,
     caller: Caller,
-    _permit: Lease<1>,
+    permit: Lease<1>,
 }
 
 impl HistoryReader {
     /// The next frame; `None` at the end.
     async fn next(&mut self) -> Result<Option<Frame>> {
-        if self.messages == 0 {
-            return Ok(None);
-        }
         let memory = &self.histories.memory;
         let bytes = FRAME_MEMORY.min(memory.largest());
         let mut charge = memory
             .take_soon(self.caller.holder, bytes, self.caller.deadline)
             .await?;
-        let limits = PageLimits {
-            messages: self.messages,
-            bytes: FRAME,
-            citations: CITATIONS,
-        };
-        let page = self.history.next(limits).await?;
-        let contents = page.contents()?;
-        let mut list = convert::MessageList::new();
-        for message in &contents.messages {
-            list.push(message);
+        let mut list = convert::MessageList::with_capacity(self.bytes);
+        while list.bytes() < self.bytes
+            && let Some(message) = self.next_message().await?
+        {
+            list.push(&message.read(self.history.session_id)?);
+            if list.bytes() > LARGEST_FRAME && list.len() > 1 {
+                list.pop();
+                self.held = Some(message);
+                break;
+            }
         }
-        let is_last = contents.available == list.len() && list.len() < self.messages;
-        // As many as fill a frame, if they go on like these.
-        let by_bytes = list.len() * FRAME / list.bytes().max(1);
-        let by_citations = list.len() * CITATIONS / contents.citations.max(1);
-        self.messages = match by_bytes.min(by_citations) {
-            _ if is_last => 0,
-            messages => messages.clamp(FIRST / 2, MOST),
-        };
-        drop(page);
+        self.bytes = FRAME;
         if list.len() == 0 {
             return Ok(None);
         }
+        charge.shrink_to(list.capacity());
         let bytes = list.into_bytes();
-        charge.shrink_to(bytes.len());
         Ok(Some(Frame { bytes, charge }))
+    }
+
+    async fn next_message(&mut self) -> Result<Option<StoredRows>> {
+        match self.held.take() {
+            Some(message) => Ok(Some(message)),
+            None => self.history.next().await,
+        }
     }
 
     /// Makes frames until the end, or until nobody takes them.
@@ -187,10 +183,7 @@ impl HistoryReader {
 
     /// Gives back what the reading has, and says how it ended.
     async fn end(self, frames: mpsc::Sender<Reading>, last: Reading) {
-        if let Err(error) = self.history.close().await {
-            tracing::debug!(%error, "the end of a history failed");
-        }
-        drop(self._permit);
+        drop(self);
         // An error is that nobody takes it.
         let _ = frames.send(last).await;
     }

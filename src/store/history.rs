@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Store, message::role, row_count, sql_count};
+use super::{Store, internal, message::role, row_count, sql_count};
 use crate::{
     auth::Caller,
     domain::{
@@ -13,144 +13,158 @@ use crate::{
         page::MAX_PAGE_CITATIONS,
     },
     statements::{
-        Statement, Viewer,
-        message::{ListAscending, ListDescending, PagePart, PagePartRow},
-        read_all,
+        Statement, TakeRow, Viewer,
+        message::{
+            ListAscending, ListDescending, ListLargeAscending, ListLargeDescending, MessagePart,
+            MessagePartRow, Read,
+        },
     },
 };
-use chatledger_postgres::{DbError, Tx};
+use chatledger_postgres::{DbError, Rows};
 
 /// The roles of a filter as they are stored; `None` for all.
 pub(super) fn role_names(roles: &[Role]) -> Option<Vec<&'static str>> {
     (!roles.is_empty()).then(|| roles.iter().map(|role| role.as_str()).collect())
 }
 
+/// A message as it has come from the database: a row, and one for each of its citations.
+#[derive(Debug)]
+pub struct StoredRows {
+    seq: i64,
+    rows: Vec<MessagePartRow>,
+}
+
+impl StoredRows {
+    /// How many citations it has.
+    #[must_use]
+    pub fn citations(&self) -> usize {
+        self.rows.len().saturating_sub(1)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A row that this version doesn't understand.
+    pub fn read(&self, session_id: Uuid) -> Result<MessageRef<'_>> {
+        let (mut message, mut citations) = (None, Vec::new());
+        for row in &self.rows {
+            let part = row.read().map_err(DbError::from)?;
+            match part.citation_index {
+                Some(index) => citations.push(CitationRef {
+                    document_id: part.document_id.unwrap_or_default(),
+                    chunk_id: part.chunk_id.unwrap_or_default(),
+                    score: part.score.unwrap_or_default(),
+                    index,
+                }),
+                None => message = Some(part),
+            }
+        }
+        // They mostly are in this order, by their index.
+        citations.sort_by_key(|citation| citation.index);
+        let incomplete = |what| internal(format_args!("a message without its {what}"));
+        let message: MessagePart<'_> = message.ok_or_else(|| incomplete("row"))?;
+        Ok(MessageRef {
+            id: message.id.ok_or_else(|| incomplete("id"))?,
+            session_id,
+            seq: self.seq,
+            role: role(message.role.unwrap_or_default())?,
+            content: message.content.unwrap_or_default(),
+            selected_text: message.selected_text,
+            metadata: message.metadata.unwrap_or_default(),
+            payload: message.payload,
+            created_at: message.created_at.ok_or_else(|| incomplete("time"))?,
+            citations,
+        })
+    }
+}
+
 /// A page of messages as it has come from the database.
 #[derive(Debug)]
 pub struct MessagePage {
     session_id: Uuid,
-    rows: Vec<PagePartRow>,
-    /// How many messages there were for a larger page that this one is instead of.
+    messages: Vec<StoredRows>,
+    /// How many messages there were for the page, of which `messages` are the first.
     available: usize,
 }
 
-/// What is on a page.
-#[derive(Debug)]
-pub struct PageContents<'a> {
-    /// The messages, in the order of the list.
-    pub messages: Vec<MessageRef<'a>>,
-    /// How many there were for the page, of which `messages` are the first.
-    pub available: usize,
-    /// How many citations they have.
-    pub citations: usize,
-}
-
 impl MessagePage {
-    /// Reads what is on it.
+    /// The messages, in the order of the list.
     ///
     /// # Errors
     /// A row that this version doesn't understand.
-    pub fn contents(&self) -> Result<PageContents<'_>> {
-        let mut contents = PageContents {
-            messages: Vec::new(),
-            available: self.available,
-            citations: 0,
-        };
-        let mut citations: Vec<(Uuid, CitationRef<'_>)> = Vec::new();
-        let mut is_sorted = false;
-        for row in &self.rows {
-            let part = row.read().map_err(DbError::from)?;
-            let Some(seq) = part.seq else {
-                contents.citations += 1;
-                citations.push((part.row_id, citation(&part)));
-                continue;
-            };
-            if !is_sorted {
-                // All of them have come. They mostly are in this order, by their index.
-                citations.sort_by_key(|(row_id, citation)| (*row_id, citation.index));
-                is_sorted = true;
-            }
-            contents.available = self.available.max(part.available.map_or(0, row_count));
-            contents.messages.push(MessageRef {
-                id: part.id.unwrap_or(part.row_id),
-                session_id: self.session_id,
-                seq,
-                role: role(part.role.unwrap_or_default())?,
-                content: part.content.unwrap_or_default(),
-                selected_text: part.selected_text,
-                metadata: part.metadata.unwrap_or_default(),
-                payload: part.payload,
-                created_at: part.created_at.unwrap_or_default(),
-                citations: of_message(&citations, part.row_id),
-            });
+    pub fn messages(&self) -> impl Iterator<Item = Result<MessageRef<'_>>> {
+        self.messages.iter().map(|message| message.read(self.session_id))
+    }
+
+    /// How many messages there were for the page, of which its messages are the first.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.available
+    }
+}
+
+/// How a page turned out.
+enum ReadPage {
+    Whole(MessagePage),
+    /// It has messages that are larger than their share.
+    Large,
+    /// Not even its first message has all its citations.
+    ManyCitations,
+}
+
+/// Puts the rows of a page together, of which there are `max_parts` at most.
+fn page(session_id: Uuid, rows: Vec<MessagePartRow>, max_parts: i64) -> Result<ReadPage> {
+    let is_cut = sql_count(rows.len()) == max_parts;
+    let (mut messages, mut available) = (Vec::<StoredRows>::new(), 0);
+    for row in rows {
+        let part = row.read().map_err(DbError::from)?;
+        if part.is_left_out {
+            return Ok(ReadPage::Large);
         }
-        Ok(contents)
+        available = part.available.map_or(0, row_count);
+        let seq = part.seq;
+        match messages.last_mut() {
+            Some(last) if last.seq == seq => last.rows.push(row),
+            _ => messages.push(StoredRows { seq, rows: vec![row] }),
+        }
     }
-}
-
-fn citation<'a>(part: &PagePart<'a>) -> CitationRef<'a> {
-    CitationRef {
-        document_id: part.document_id.unwrap_or_default(),
-        chunk_id: part.chunk_id.unwrap_or_default(),
-        score: part.score.unwrap_or_default(),
-        index: part.citation_index.unwrap_or_default(),
+    let available = available.max(messages.len());
+    if is_cut {
+        // The last one may have more.
+        messages.pop();
+        if messages.is_empty() {
+            return Ok(ReadPage::ManyCitations);
+        }
     }
+    Ok(ReadPage::Whole(MessagePage {
+        session_id,
+        messages,
+        available,
+    }))
 }
 
-/// A message's citations among those of a page, which are sorted.
-fn of_message<'a>(citations: &[(Uuid, CitationRef<'a>)], row_id: Uuid) -> Vec<CitationRef<'a>> {
-    let first = citations.partition_point(|(other, _)| *other < row_id);
-    let rest = citations[first..].iter();
-    rest.take_while(|(other, _)| *other == row_id)
-        .map(|(_, citation)| *citation)
-        .collect()
-}
-
-/// The size of a page.
-#[derive(Clone, Copy, Debug)]
-pub struct PageLimits {
-    /// The most messages.
-    pub messages: usize,
-    /// The bytes after which no message begins, its citations aside.
-    pub bytes: usize,
-    /// The most citations, or those of one message.
-    pub citations: usize,
-}
-
-impl PageLimits {
-    /// Smaller limits, where a page by these has as many citations as a page can have: then some may be missing, and whose
-    /// isn't known, since they have no order before they are here.
-    fn smaller(self, page: &MessagePage) -> Result<Option<PageLimits>> {
-        let contents = page.contents()?;
-        let is_whole = self.messages <= 1 || contents.citations < self.citations;
-        Ok((!is_whole).then(|| PageLimits {
-            messages: (contents.messages.len() / 2).max(1),
-            ..self
-        }))
-    }
-}
-
-/// The statement for messages of a range, above and below these.
+/// The statement for so many messages of a range, above and below these, and so many bytes.
 fn list<'a>(
     range: &MessageRange,
     roles: Option<&'a [&'a str]>,
     (after_seq, before_seq): (i64, i64),
-    limits: PageLimits,
+    limit: usize,
+    max_bytes: usize,
 ) -> ListAscending<'a> {
-    // Those of a single message are shown, however many.
-    let max_citations = if limits.messages <= 1 {
-        usize::MAX
-    } else {
-        limits.citations
+    // One is shown whole, whatever it has.
+    let (share, max_parts) = match limit {
+        0 | 1 => (usize::MAX, usize::MAX),
+        limit => (max_bytes / limit, limit + MAX_PAGE_CITATIONS),
     };
     ListAscending {
         session_id: range.session_id,
         after_seq: range.after_seq.unwrap_or(0).max(after_seq),
         before_seq: range.before_seq.unwrap_or(i64::MAX).min(before_seq),
         roles,
-        limit: sql_count(limits.messages),
-        max_bytes: sql_count(limits.bytes),
-        max_citations: sql_count(max_citations),
+        limit: sql_count(limit),
+        max_bytes: sql_count(max_bytes),
+        share: sql_count(share),
+        max_parts: sql_count(max_parts),
         with_citations: range.with_citations,
         payload_only: range.payload_only,
     }
@@ -165,115 +179,107 @@ impl Store {
         filter: &MessageFilter,
         max_bytes: usize,
     ) -> Result<MessagePage> {
-        let range = &filter.range;
-        let roles = role_names(&range.roles);
-        let roles = roles.as_deref();
-        let mut limits = PageLimits {
-            messages: row_count(filter.page.fetch()),
-            bytes: max_bytes,
-            citations: MAX_PAGE_CITATIONS,
-        };
-        let after = filter.page.after.map(|(seq,)| seq);
-        let seqs = if filter.descending {
-            (0, after.unwrap_or(i64::MAX))
-        } else {
-            (after.unwrap_or(0), i64::MAX)
-        };
-        let mut available = 0;
-        let page = loop {
-            let list = list(range, roles, seqs, limits);
-            let rows = if filter.descending {
-                self.run(caller, &ListDescending(list)).await?
-            } else {
-                self.run(caller, &list).await?
+        let session_id = filter.range.session_id;
+        let (mut is_large, mut limit) = (false, row_count(filter.page.fetch()));
+        loop {
+            let after = filter.page.after.map(|(seq,)| seq);
+            let seqs = match filter.descending {
+                true => (0, after.unwrap_or(i64::MAX)),
+                false => (after.unwrap_or(0), i64::MAX),
             };
-            let page = MessagePage {
-                session_id: range.session_id,
-                rows,
-                available,
+            let roles = role_names(&filter.range.roles);
+            let list = list(&filter.range, roles.as_deref(), seqs, limit, max_bytes);
+            let max_parts = list.max_parts;
+            let rows = match (filter.descending, is_large) {
+                (false, false) => self.run(caller, &list).await?,
+                (true, false) => self.run(caller, &ListDescending(list)).await?,
+                (false, true) => self.run(caller, &ListLargeAscending(list)).await?,
+                (true, true) => self.run(caller, &ListLargeDescending(list)).await?,
             };
-            match limits.smaller(&page)? {
-                Some(smaller) => (limits, available) = (smaller, page.contents()?.available),
-                None => break page,
+            if rows.is_empty() {
+                self.session(caller, session_id).await?;
             }
-        };
-        if page.rows.is_empty() {
-            self.session(caller, range.session_id).await?;
+            match page(session_id, rows, max_parts)? {
+                ReadPage::Whole(page) if limit == 1 && filter.page.size > 1 => {
+                    // Instead of a larger one, of which there was more.
+                    break Ok(MessagePage {
+                        available: page.available + 1,
+                        ..page
+                    });
+                }
+                ReadPage::Whole(page) => break Ok(page),
+                ReadPage::Large => is_large = true,
+                ReadPage::ManyCitations => limit = 1,
+            }
         }
-        Ok(page)
     }
 
-    /// Begins to read a session's messages as of now, in order. The first page is read by the caller's deadline.
+    /// Begins to read a session's messages as of now, in order. The first of them has been read when this returns.
     pub async fn open_history(&self, caller: &Caller, range: MessageRange) -> Result<History> {
-        caller.permit(ListAscending::DESCRIPTION.action)?;
-        let store = self.over(self.db.limited());
-        Ok(History {
-            roles: role_names(&range.roles),
-            tx: store.db.snapshot(caller.deadline).await?,
-            caller: caller.clone(),
-            store,
-            range,
-            reached: None,
-        })
+        caller.permit(Read::DESCRIPTION.action)?;
+        // Most of the rows come behind the caller's deadline: waiting for one has a limit of its own.
+        let db = self.db.limited();
+        let roles = role_names(&range.roles);
+        let list = Read(list(&range, roles.as_deref(), (0, i64::MAX), 0, 0));
+        let viewer = Viewer::from(caller);
+        let (sql, params) = (Read::DESCRIPTION.begin(), list.params(&viewer));
+        let begin = async || {
+            let mut rows = db.stream(caller.deadline, sql, &params).await?;
+            let first = rows.next().await?;
+            Ok::<_, DbError>((rows, first))
+        };
+        let (rows, first) = match begin().await {
+            // The connection turned out to be broken, and nobody has seen anything of that moment.
+            Err(error) if error.is_unavailable() => begin().await?,
+            begun => begun?,
+        };
+        let mut history = History {
+            session_id: range.session_id,
+            rows: first.is_some().then_some(rows),
+            first: None,
+        };
+        match first {
+            Some(row) => history.first = Some(MessagePartRow::take(row).map_err(DbError::from)?),
+            None => drop(self.session(caller, range.session_id).await?),
+        }
+        Ok(history)
     }
 }
 
-/// A session's messages of one moment, while they are read: that of the first page.
+/// A session's messages of one moment, while they are read: one statement, whose rows are taken as they come. Dropped before the
+/// end, it costs a connection.
 pub struct History {
-    /// Connections whose statements have a limit of their own: most of them come behind the caller's deadline.
-    store: Store,
-    caller: Caller,
-    range: MessageRange,
-    roles: Option<Vec<&'static str>>,
-    tx: Tx,
-    /// The last seq that has been read; `None` before the first page.
-    reached: Option<i64>,
+    /// The session.
+    pub session_id: Uuid,
+    /// The rows to come; `None` at the end.
+    rows: Option<Rows>,
+    /// The first row of the next message.
+    first: Option<MessagePartRow>,
 }
 
 impl History {
-    /// The next page; it has no messages at the end.
-    pub async fn next(&mut self, mut limits: PageLimits) -> Result<MessagePage> {
-        let mut available = 0;
-        let page = loop {
-            let page = MessagePage {
-                available,
-                ..self.read(limits).await?
+    /// The next message; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<StoredRows>> {
+        let Some(first) = self.first.take() else {
+            return Ok(None);
+        };
+        let seq = first.read().map_err(DbError::from)?.seq;
+        let mut message = StoredRows {
+            seq,
+            rows: vec![first],
+        };
+        while let Some(rows) = &mut self.rows {
+            let Some(row) = rows.next().await? else {
+                self.rows = None;
+                break;
             };
-            match limits.smaller(&page)? {
-                Some(smaller) => (limits, available) = (smaller, page.contents()?.available),
-                None => break page,
+            let row = MessagePartRow::take(row).map_err(DbError::from)?;
+            if row.read().map_err(DbError::from)?.seq != seq {
+                self.first = Some(row);
+                break;
             }
-        };
-        if self.reached.is_none() && page.rows.is_empty() {
-            self.store.session(&self.caller, self.range.session_id).await?;
+            message.rows.push(row);
         }
-        let last = page.contents()?.messages.last().map(|message| message.seq);
-        self.reached = last.or(self.reached);
-        Ok(page)
-    }
-
-    async fn read(&mut self, limits: PageLimits) -> Result<MessagePage> {
-        let viewer = Viewer::from(&self.caller);
-        let seqs = (self.reached.unwrap_or(0), i64::MAX);
-        let list = list(&self.range, self.roles.as_deref(), seqs, limits);
-        let (sql, params) = (ListAscending::DESCRIPTION.begin(), list.params(&viewer));
-        let rows = match self.tx.query(sql, &params).await {
-            // The connection turned out to be broken, and nobody has seen anything of that moment.
-            Err(error) if self.reached.is_none() && error.is_unavailable() => {
-                self.tx = self.store.db.snapshot(self.caller.deadline).await?;
-                self.tx.query(sql, &params).await?
-            }
-            rows => rows?,
-        };
-        Ok(MessagePage {
-            session_id: self.range.session_id,
-            rows: read_all(&list, rows).map_err(DbError::from)?,
-            available: 0,
-        })
-    }
-
-    /// Ends the reading: the connection is somebody else's again.
-    pub async fn close(self) -> Result<()> {
-        self.tx.end(Ok(())).await
+        Ok(Some(message))
     }
 }

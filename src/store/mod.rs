@@ -27,7 +27,7 @@ use crate::{
 use chatledger_postgres::{Db, DbError, Tx};
 
 pub(crate) use error::{internal, is_refusal};
-pub use history::{History, MessagePage, PageContents, PageLimits};
+pub use history::{History, MessagePage, StoredRows};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};
 

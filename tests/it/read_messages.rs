@@ -28,6 +28,7 @@ async fn rest(mut stream: Streaming<pb::ReadMessagesResponse>) -> Result<(Vec<pb
     let (mut messages, mut largest) = (Vec::new(), 0);
     while let Some(frame) = stream.message().await? {
         assert!(!frame.messages.is_empty());
+        assert!(frame.encoded_len() <= 1 << 20 || frame.messages.len() == 1);
         largest = largest.max(frame.encoded_len());
         messages.extend(frame.messages);
     }
@@ -290,7 +291,7 @@ async fn a_reader_that_leaves_gives_its_connection_back() {
     let client = database.client().await;
     eventually("nobody holds a moment", async || {
         let open = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND state = 'idle in transaction'";
+            WHERE datname = current_database() AND wait_event = 'ClientWrite'";
         let open: i64 = client.query_one(open, &[]).await.expect("SQL").get(0);
         (open == 0).then_some(())
     })
@@ -307,7 +308,7 @@ async fn a_broken_connection_ends_a_history_and_no_message_is_passed_over() {
     let first = stream.message().await.expect("a frame").expect("no end").messages;
     let client = database.client().await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE datname = current_database() AND state = 'idle in transaction'";
+        WHERE datname = current_database() AND wait_event = 'ClientWrite'";
     eventually("it is ended", async || {
         let ended = client.query(end, &[]).await.expect("SQL");
         (!ended.is_empty()).then_some(())

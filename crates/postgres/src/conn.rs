@@ -3,16 +3,16 @@
 
 use std::{
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
-use futures_util::future::{join, join3};
+use futures_util::{FutureExt, StreamExt, future::join3};
 use tokio::time;
 use tokio_postgres::{
-    Row,
+    Row, RowStream,
     types::{ToSql, Type},
 };
 
@@ -26,11 +26,6 @@ use super::{
 /// And where we are cut off in the middle, the server lets our locks go soon after the next statement should have come.
 const BEGIN: &str =
     "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
-
-/// The beginning of a transaction that reads as of one moment. Whoever reads may pause, for as long as clients are let, and a
-/// little more.
-const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
-    SET LOCAL idle_in_transaction_session_timeout = '90s'";
 
 /// The beginning of a transaction for statements whose plan should know their parameters.
 const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
@@ -78,6 +73,27 @@ impl Conn {
             client.query(&statement, params).await
         })
         .await
+    }
+
+    /// Runs a statement whose rows are read as they come.
+    pub(super) async fn stream(self, sql: &Sql, params: &Params<'_>) -> Result<Rows, DbError> {
+        let streamed = self
+            .watched(async |client| {
+                if self.db.is_pooled() {
+                    return client.query_typed_raw(sql.text, typed(sql, params)).await;
+                }
+                let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
+                client.query_raw(&statement, params.iter().copied()).await
+            })
+            .await;
+        match streamed {
+            Ok(rows) => {
+                self.unfinished.fetch_add(1, Ordering::Relaxed);
+                let rows = Box::pin(rows);
+                Ok(Rows { conn: self, rows })
+            }
+            Err(error) => Err(self.explain(error)),
+        }
     }
 
     /// Without preparing it.
@@ -216,11 +232,34 @@ async fn end_statement(client: ClientWrapper, db: Db) {
     }
 }
 
+/// The rows of a statement, which are read as they come: as long as nobody asks for more, PostgreSQL waits. Where they are
+/// dropped before their end, the statement is cancelled and the connection closed.
+pub struct Rows {
+    conn: Conn,
+    rows: Pin<Box<RowStream>>,
+}
+
+impl Rows {
+    /// The next row; `None` at the end, when the connection can be given back.
+    ///
+    /// # Errors
+    /// As [`Conn::query`].
+    pub async fn next(&mut self) -> Result<Option<Row>, DbError> {
+        let Rows { conn, rows } = self;
+        let next = match rows.next().now_or_never() {
+            Some(next) => next.transpose(),
+            None => conn.watched(async |_| rows.next().await.transpose()).await,
+        };
+        if !matches!(next, Ok(Some(_))) && !conn.is_silent.load(Ordering::Relaxed) {
+            conn.unfinished.fetch_sub(1, Ordering::Relaxed);
+        }
+        next.map_err(|error| conn.explain(error))
+    }
+}
+
 /// A transaction.
 pub struct Tx {
     conn: Conn,
-    /// Whether it begins with the first statement, as a snapshot.
-    is_to_begin: AtomicBool,
 }
 
 impl Tx {
@@ -228,19 +267,7 @@ impl Tx {
     pub(super) async fn begin(conn: Conn) -> Result<Tx, tokio_postgres::Error> {
         conn.batch(BEGIN).await?;
         conn.unfinished.fetch_add(1, Ordering::Relaxed);
-        Ok(Tx {
-            conn,
-            is_to_begin: AtomicBool::new(false),
-        })
-    }
-
-    /// A transaction that only reads, whose statements all see what the first one sees. It begins with that one, in one round
-    /// trip: nothing is lost where it doesn't.
-    pub(super) fn snapshot(conn: Conn) -> Tx {
-        Tx {
-            conn,
-            is_to_begin: AtomicBool::new(true),
-        }
+        Ok(Tx { conn })
     }
 
     /// Runs a statement and reads all its rows.
@@ -248,16 +275,10 @@ impl Tx {
     /// # Errors
     /// As [`Conn::query`].
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
-        let rows = if self.is_to_begin.swap(false, Ordering::Relaxed) {
-            let (begun, rows) = join(self.conn.batch(BEGIN_SNAPSHOT), self.conn.query(sql, params)).await;
-            if begun.is_ok() {
-                self.conn.unfinished.fetch_add(1, Ordering::Relaxed);
-            }
-            begun.and(rows)
-        } else {
-            self.conn.query(sql, params).await
-        };
-        rows.map_err(|error| self.conn.explain(error))
+        self.conn
+            .query(sql, params)
+            .await
+            .map_err(|error| self.conn.explain(error))
     }
 
     /// Commits if `result` is good, and rolls back otherwise. PostgreSQL answers the COMMIT of a failed
@@ -266,9 +287,6 @@ impl Tx {
     /// # Errors
     /// `result`'s, or the COMMIT's, after which it isn't known whether it took effect.
     pub async fn end<T, E: From<DbError>>(self, result: Result<T, E>) -> Result<T, E> {
-        if self.is_to_begin.load(Ordering::Relaxed) {
-            return result;
-        }
         let text = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.conn.batch(text).await;
         if ended.is_ok() {

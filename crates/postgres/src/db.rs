@@ -22,7 +22,7 @@ use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use super::{
     Sql, Tx,
-    conn::Conn,
+    conn::{Conn, Rows},
     connect::{self, Connector},
     connecting::PoolConnector,
 };
@@ -452,12 +452,17 @@ impl Db {
         tx.end(result).await
     }
 
-    /// Begins a transaction that only reads, and whose statements all see what the first one sees.
+    /// Runs one statement that only reads, whose rows are read as they come.
     ///
     /// # Errors
-    /// As [`Db::connection`].
-    pub async fn snapshot(&self, deadline: Option<Instant>) -> Result<Tx, DbError> {
-        Ok(Tx::snapshot(self.connection(deadline).await?))
+    /// As [`Db::write`], for what happens before the first row.
+    pub async fn stream(
+        &self,
+        deadline: Option<Instant>,
+        sql: &Sql,
+        params: &Params<'_>,
+    ) -> Result<Rows, DbError> {
+        self.connection(deadline).await?.stream(sql, params).await
     }
 
     /// The most connections that there are.

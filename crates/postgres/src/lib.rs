@@ -45,7 +45,7 @@ pub mod sql;
 mod tls;
 pub mod url;
 
-pub use conn::Tx;
+pub use conn::{Rows, Tx};
 pub use db::{Db, DbError, DbOptions};
 pub use sql::{Sql, Time};
 pub use tls::TlsError;

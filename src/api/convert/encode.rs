@@ -24,10 +24,10 @@ pub(in crate::api) struct MessageList {
 }
 
 impl MessageList {
-    /// An empty list.
-    pub(in crate::api) fn new() -> Self {
+    /// An empty list, with room for so many bytes.
+    pub(in crate::api) fn with_capacity(bytes: usize) -> Self {
         MessageList {
-            encoded: BytesMut::new(),
+            encoded: BytesMut::with_capacity(bytes),
             ends: vec![0],
             message: BytesMut::new(),
             part: BytesMut::new(),
@@ -37,6 +37,11 @@ impl MessageList {
     /// How many messages there are.
     pub(in crate::api) fn len(&self) -> usize {
         self.ends.len() - 1
+    }
+
+    /// The memory that they take.
+    pub(in crate::api) fn capacity(&self) -> usize {
+        self.encoded.capacity()
     }
 
     /// The bytes of them.
@@ -230,7 +235,7 @@ mod tests {
             next_page_token: "next".to_owned(),
         };
         let list = || {
-            let mut list = MessageList::new();
+            let mut list = MessageList::with_capacity(0);
             all.iter().for_each(|message| list.push(&borrowed(message)));
             list
         };

@@ -15,61 +15,74 @@
 --:   chunks text[]? = c.chunks
 --:   scores float8[]? = c.scores
 --:   indexes int4[]? = c.indexes
---: &PagePart
---:   row_id uuid
---:   id uuid?
---:   seq int8?
---:   role text?
---:   content text?
---:   selected_text text?
---:   metadata text?
---:   payload bytea?
---:   created_at timestamptz?
---:   available int8?
---:   document_id text?
---:   chunk_id text?
---:   score float8?
---:   citation_index int4?
+--: &MessagePart
+--:   seq int8 = m.seq
+--:   id uuid? = CASE WHEN c.citation_index IS NULL THEN m.id END
+--:   role text? = CASE WHEN c.citation_index IS NULL THEN m.role END
+--:   content text? = CASE WHEN c.citation_index IS NULL THEN m.content END
+--:   selected_text text? = CASE WHEN c.citation_index IS NULL THEN m.selected_text END
+--:   metadata text? = CASE WHEN c.citation_index IS NULL THEN m.metadata::text END
+--:   payload bytea? = CASE WHEN c.citation_index IS NULL THEN m.payload END
+--:   created_at timestamptz? = CASE WHEN c.citation_index IS NULL THEN m.created_at END
+--:   available int8? = m.available
+--:   is_left_out bool = m.is_left_out
+--:   document_id text? = c.document_id
+--:   chunk_id text? = c.chunk_id
+--:   score float8? = c.score
+--:   citation_index int4? = c.citation_index
 {# A message of a session, which has its id or, where that was taken, the derived one. #}
 {% macro one() -%}
 {{ visible_sessions() }} AND s.id = :session_id AND m.session_id = s.id AND m.deleted_at IS NULL
     AND m.id IN (:id, message_row_id(:session_id, :id))
 {%- endmacro %}
-{# A page of a session's messages: the citations of all of them first, and then the messages, which have a seq. One look-up
-of all citations costs half of one for each message.
-
-A message is left out where those before it have `:max_bytes`: sizes are known without reading the texts, so a page of large
-ones costs only what it shows. `available` is how many messages there were before that. Of messages that have a payload, that
-is all that is read where `:payload_only` says so. The session is looked at once, and not for each message. #}
-{% macro page(order) -%}
-WITH page AS MATERIALIZED (
-    SELECT m.*, coalesce(sum({{ message_size() }}) OVER (
-        ORDER BY m.seq {{ order }} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
-    FROM (
-        SELECT m.id AS row_id, coalesce(m.given_id, m.id) AS id, m.seq, m.role, m.payload, m.created_at,
-            CASE WHEN NOT l.is_lean THEN m.content END AS content,
-            CASE WHEN NOT l.is_lean THEN m.selected_text END AS selected_text,
-            CASE WHEN NOT l.is_lean THEN m.metadata END AS metadata
-        FROM messages m CROSS JOIN LATERAL (SELECT :payload_only AND m.payload IS NOT NULL AS is_lean) l
-        WHERE m.session_id = (SELECT s.id FROM chat_sessions s WHERE {{ visible_sessions() }} AND s.id = :session_id)
-            AND m.deleted_at IS NULL AND m.seq > :after_seq AND m.seq < :before_seq AND (:roles::text[] IS NULL OR m.role = ANY(:roles))
-        ORDER BY m.seq {{ order }} LIMIT :limit
-    ) m
-)
-SELECT {{ PagePart }} FROM (
-    SELECT c.message_id AS row_id, NULL::uuid AS id, NULL::bigint AS seq, NULL AS role, NULL AS content, NULL AS selected_text,
-        NULL AS metadata, NULL::bytea AS payload, NULL::timestamptz AS created_at, NULL::bigint AS available,
-        c.document_id, c.chunk_id, c.score, c.citation_index
-    FROM (
-        SELECT * FROM message_citations mc
-        WHERE :with_citations AND mc.message_id = ANY(ARRAY(SELECT p.row_id FROM page p WHERE p.before < :max_bytes))
-        LIMIT :max_citations
-    ) c
+{# A session's messages `m`. The session is looked at once, and not for each of them. Of those that have a payload, nothing else
+is read where `:payload_only` says so. #}
+{% macro messages(order) -%}
+SELECT coalesce(m.given_id, m.id) AS id, m.id AS row_id, m.seq, m.role, m.payload, m.created_at,
+    CASE WHEN NOT l.is_lean THEN m.content END AS content,
+    CASE WHEN NOT l.is_lean THEN m.selected_text END AS selected_text,
+    CASE WHEN NOT l.is_lean THEN m.metadata END AS metadata
+FROM messages m CROSS JOIN LATERAL (SELECT :payload_only AND m.payload IS NOT NULL AS is_lean) l
+WHERE m.session_id = (SELECT s.id FROM chat_sessions s WHERE {{ visible_sessions() }} AND s.id = :session_id)
+    AND m.deleted_at IS NULL AND m.seq > :after_seq AND m.seq < :before_seq
+    AND (:roles::text[] IS NULL OR m.role = ANY(:roles))
+ORDER BY m.seq {{ order }}
+{%- endmacro %}
+{# Each message `m` as a row, and behind it one for each of its citations: they come as they are found, without sorting or
+gathering anything. That costs half of what an aggregate for each message does. #}
+{% macro with_citations() -%}
+CROSS JOIN LATERAL (
+    SELECT NULL AS document_id, NULL AS chunk_id, NULL::float8 AS score, NULL::int AS citation_index
     UNION ALL
-    SELECT p.row_id, p.id, p.seq, p.role, p.content, p.selected_text, p.metadata::text, p.payload, p.created_at,
-        (SELECT count(*) FROM page), NULL, NULL, NULL, NULL
-    FROM page p WHERE p.before < :max_bytes
-) parts
+    SELECT mc.document_id, mc.chunk_id, mc.score, mc.citation_index FROM message_citations mc
+    WHERE :with_citations AND mc.message_id = m.row_id
+) c
+{%- endmacro %}
+{# A page of messages none of which is larger than its share, `:share`; one that is larger is left out, and the page is read
+by `large_page` instead. So a page is no larger than it may be, and nobody adds up sizes. #}
+{% macro page(order) -%}
+SELECT {{ MessagePart }} FROM (
+    SELECT m.seq, m.row_id, m.role, m.created_at, NULL::bigint AS available, z.is_left_out,
+        CASE WHEN NOT z.is_left_out THEN m.id END AS id,
+        CASE WHEN NOT z.is_left_out THEN m.content END AS content,
+        CASE WHEN NOT z.is_left_out THEN m.selected_text END AS selected_text,
+        CASE WHEN NOT z.is_left_out THEN m.metadata END AS metadata,
+        CASE WHEN NOT z.is_left_out THEN m.payload END AS payload
+    FROM ({{ messages(order) }} LIMIT :limit) m
+    CROSS JOIN LATERAL (SELECT {{ message_size() }} > :share AS is_left_out) z
+) m {{ with_citations() }}
+ORDER BY m.seq {{ order }} LIMIT :max_parts
+{%- endmacro %}
+{# A page of messages that ends where those before one have `:max_bytes`: sizes are known without reading the texts, so a page of
+large ones costs only what it shows. `available` is how many messages there were before that. #}
+{% macro large_page(order) -%}
+SELECT {{ MessagePart }} FROM (
+    SELECT m.*, count(*) OVER () AS available, false AS is_left_out,
+        coalesce(sum({{ message_size() }}) OVER (
+            ORDER BY m.seq {{ order }} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+    FROM ({{ messages(order) }} LIMIT :limit) m
+) m {{ with_citations() }}
+WHERE m.before < :max_bytes ORDER BY m.seq {{ order }} LIMIT :max_parts
 {%- endmacro %}
 {% set erased -%}
 content = '', selected_text = NULL, metadata = '{}', payload = NULL, deleted_at = clock_timestamp()
@@ -81,16 +94,33 @@ content = '', selected_text = NULL, metadata = '{}', payload = NULL, deleted_at 
 SELECT {{ Message }} FROM chat_sessions s JOIN messages m ON m.session_id = s.id {{ join_citations() }}
 WHERE {{ one() }}
 
---! ListAscending(session_id uuid, after_seq int8, before_seq int8, roles text[]?, limit int8, max_bytes int8,
---!     max_citations int8, with_citations bool, payload_only bool) -> PagePart
+--! ListAscending(session_id uuid, after_seq int8, before_seq int8, roles text[]?, limit int8, max_bytes int8, share int8,
+--!     max_parts int8, with_citations bool, payload_only bool) -> MessagePart
 --? read ReadMessages
 -- A page of messages with a seq between two, in order.
 {{ page("ASC") }}
 
---! ListDescending like ListAscending -> PagePart
+--! ListDescending like ListAscending -> MessagePart
 --? read ReadMessages
 -- The same from the end.
 {{ page("DESC") }}
+
+--! ListLargeAscending like ListAscending -> MessagePart
+--? read ReadMessages
+-- A page that has large messages, in order.
+{{ large_page("ASC") }}
+
+--! ListLargeDescending like ListAscending -> MessagePart
+--? read ReadMessages
+-- The same from the end.
+{{ large_page("DESC") }}
+
+--! Read like ListAscending -> MessagePart
+--? read ReadMessages
+-- All messages with a seq between two, in order, which are taken as they come.
+SELECT {{ MessagePart }}
+FROM (SELECT m.*, NULL::bigint AS available, false AS is_left_out FROM ({{ messages("ASC") }}) m) m {{ with_citations() }}
+ORDER BY m.seq
 
 --! Update(session_id uuid, id uuid, metadata text, replace bool) -> Message
 --? write ChangeMessages

@@ -15,7 +15,7 @@ use chatledger::{
         user::{NewUser, UserChange, UserFilter, UserKey},
     },
     ledger::Unit,
-    store::{NewsRequest, PageLimits, PageSize},
+    store::{NewsRequest, PageSize},
     watch::WatchEvent,
 };
 use tokio::time;
@@ -124,12 +124,15 @@ trials! {
     list_last_messages: ReadMessages, |rooms, of, caller| {
         seen(rooms.store.list_messages(&caller, &messages(of, true), 1 << 20).await)
     };
+    // Any message is larger than its share of nothing.
+    list_large_messages: ReadMessages, |rooms, of, caller| {
+        seen(rooms.store.list_messages(&caller, &messages(of, false), 1).await)
+    };
+    list_last_large_messages: ReadMessages, |rooms, of, caller| {
+        seen(rooms.store.list_messages(&caller, &messages(of, true), 1).await)
+    };
     read_history: ReadMessages, |rooms, of, caller| {
-        let mut history = rooms.store.open_history(&caller, messages(of, false).range).await?;
-        let limits = PageLimits { messages: 10, bytes: 1 << 20, citations: 100 };
-        let page = history.next(limits).await;
-        history.close().await?;
-        seen(page)
+        seen(rooms.store.open_history(&caller, messages(of, false).range).await)
     };
     search_session: ReadMessages, |rooms, of, caller| {
         seen(rooms.store.search_messages(&caller, &search(Some(of.session_id), None)).await)
