@@ -247,7 +247,7 @@ def message_from(m: message_pb2.Message) -> t.Message:
 
     The slots are set without the constructor; metadata and time as they come, to be parsed when they are asked for.
     """
-    made = _new(t.Message)
+    made: t.Message = _new(t.Message)
     stamp, citations = m.create_time, m.citations
     _set_id(made, m.id)
     _set_session_id(made, m.session_id)

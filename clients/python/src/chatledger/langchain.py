@@ -10,14 +10,17 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
+    ChatMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
     message_to_dict,
     messages_from_dict,
 )
+from pydantic_core import from_json
 
-from ._adapter import Chat, Clients, own_payload, framework_message, to_json
+from ._adapter import Chat, Clients, Form, own_payload, framework_message, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -34,6 +37,15 @@ _ROLES: dict[str, Role] = {
     "function": "tool",
     "FunctionMessageChunk": "tool",
 }
+_KINDS: dict[str, type[BaseMessage]] = {
+    "human": HumanMessage,
+    "ai": AIMessage,
+    "system": SystemMessage,
+    "tool": ToolMessage,
+    "function": FunctionMessage,
+    "chat": ChatMessage,
+}
+"""The classes by the types that payloads name; the others are rare."""
 
 
 class ChatledgerChatMessageHistory(BaseChatMessageHistory):
@@ -64,11 +76,11 @@ class ChatledgerChatMessageHistory(BaseChatMessageHistory):
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
         """All messages, oldest first; a call to the server each time."""
-        return [to_message(message) for message in self._chat.messages()]
+        return self._chat.read(_FORM)
 
     async def aget_messages(self) -> list[BaseMessage]:
         """All messages, oldest first."""
-        return [to_message(message) for message in await self._chat.amessages()]
+        return await self._chat.aread(_FORM)
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Adds messages at the end, all or none."""
@@ -123,8 +135,8 @@ def to_message(message: Message) -> BaseMessage:
     """A message as LangChain's; one that another program wrote has its role and its text."""
     payload = own_payload(FRAMEWORK, message)
     if payload is not None:
-        (restored,) = messages_from_dict([json.loads(payload)])
-        return restored
+        found = of_payload(payload)
+        return found if found is not None else messages_from_dict([json.loads(payload)])[0]
     if message.role == "user":
         return HumanMessage(content=message.content, id=message.id)
     if message.role == "assistant":
@@ -132,6 +144,25 @@ def to_message(message: Message) -> BaseMessage:
     if message.role == "tool":
         return ToolMessage(content=message.content, tool_call_id=message.id, id=message.id)
     return SystemMessage(content=message.content, id=message.id)
+
+
+def of_payload(payload: bytes) -> BaseMessage | None:
+    """The message of a payload that has LangChain's form; None where it hasn't, or can't be read as fast as this.
+
+    It is what ``messages_from_dict`` makes, without the four constructors that pass on a message's fields until pydantic
+    has them.
+    """
+    try:
+        given = from_json(payload)
+        kind = _KINDS[given["type"]]
+        made = kind.__new__(kind)
+        kind.__pydantic_validator__.validate_python(given["data"], self_instance=made)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return made if len(given) == 2 else None
+
+
+_FORM = Form(of_payload, to_message)
 
 
 def _payload(message: BaseMessage, given: dict[str, Any]) -> bytes:

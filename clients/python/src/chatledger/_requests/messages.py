@@ -46,10 +46,18 @@ def append_batch(
     With ``expected_last_seq`` only where that is the session's last seq; otherwise it raises
     :class:`~chatledger.SequenceConflictError`.
     """
+    encoded = [convert.new_message_to(message) for message in convert.each(messages, "messages")]
+    return append_encoded(session_id, encoded, expected_last_seq)
+
+
+def append_encoded(
+    session_id: Id, messages: Sequence[pb.NewMessage], expected_last_seq: int | None = None
+) -> Rpc[list[Receipt]]:
+    """As ``append_batch``, of messages that are encoded already, so that their size is known."""
     request = convert.make(
         pb.BatchAppendMessagesRequest,
         session_id=str(session_id),
-        messages=[convert.new_message_to(message) for message in convert.each(messages, "messages")],
+        messages=messages,
         expected_last_seq=expected_last_seq,
     )
     return rpc(
