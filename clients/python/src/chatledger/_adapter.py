@@ -12,7 +12,7 @@ from . import _convert as convert
 from . import errors
 from ._ids import Id, session_id_of
 from ._requests.messages import append_encoded, listing
-from ._rpc import AsyncPager, Listing, Stream
+from ._rpc import MAX_PAGE, AsyncPager, Listing, Page, Rpc, Stream
 from ._settings import settings
 from .aio import AsyncClient
 from .client import Client
@@ -109,23 +109,31 @@ class Form(Generic[T]):
 class _Reading(Generic[T]):
     """One read of a history, straight from protobuf to the framework's own messages.
 
-    The payloads come alone, since they have all of it. Whose they are is in the metadata, so it has to be seen by the
-    payload itself; where there is a doubt, the history has to be read once more, as a whole.
+    Its first page comes by a call of its own: most histories have no more, and a stream takes twice as long to open. The
+    payloads come alone, since they have all of it. Whose they are is in the metadata, so it has to be seen by the payload
+    itself; where there is a doubt, the history has to be read once more, as a whole.
     """
 
     def __init__(self, form: Form[T]) -> None:
         self._form = form
+        self._last_seq = 0
         self.doubtful = False
 
     def listing(self, session_id: str, **fields: Any) -> Listing[T]:
         return listing(self._decode, session_id, omit_citations=True, payload_only=True, **fields)
 
-    def stream(self, session_id: str) -> Stream[T]:
-        stream = self.listing(session_id).whole
+    def page(self, session_id: str) -> Rpc[Page[T]]:
+        """The call for the first page."""
+        return self.listing(session_id, limit=MAX_PAGE).next("", 0)
+
+    def rest(self, session_id: str) -> Stream[T]:
+        """The stream of all that is behind what was read."""
+        stream = self.listing(session_id, after_seq=self._last_seq).whole
         assert stream is not None  # nothing was asked for that needs pages
         return stream
 
     def _decode(self, message: pb.Message) -> T:
+        self._last_seq = message.seq
         payload = message.payload
         if payload:
             found = self._form.of_payload(payload)
@@ -163,10 +171,11 @@ class Chat:
         for step in steps:
             call = append_encoded(self.id, step)
             try:
-                receipts.extend(client.run(call))
+                stored = client.run(call)
             except errors.NotFoundError:
                 client.sessions.create(**self._session)  # type: ignore[arg-type]
-                receipts.extend(client.run(call))
+                stored = client.run(call)
+            receipts += stored
         return receipts
 
     async def aappend(
@@ -188,10 +197,11 @@ class Chat:
         for step in steps:
             call = append_encoded(self.id, step, expected_last_seq)
             try:
-                receipts.extend(await client.run(call))
+                stored = await client.run(call)
             except errors.NotFoundError:
                 await self.acreate()
-                receipts.extend(await client.run(call))
+                stored = await client.run(call)
+            receipts += stored
             if expected_last_seq is not None:
                 # A step that was stored before, by an attempt that was cut short, is further back.
                 expected_last_seq = max(expected_last_seq, receipts[-1].seq) if each_step else None
@@ -211,22 +221,28 @@ class Chat:
 
     def read(self, form: Form[T]) -> list[T]:
         """All messages as the framework's own, oldest first; none where there is no session."""
-        reading = _Reading(form)
+        reading, client = _Reading(form), self.clients.sync
         try:
-            items = [item for frame in self.clients.sync.frames(reading.stream(self.id)) for item in frame.items]
+            first = client.run(reading.page(self.id))
+            items = first.items
+            if first.next_page_token:
+                for frame in client.frames(reading.rest(self.id)):
+                    items.extend(frame.items)
         except errors.NotFoundError:
             return []
         if not reading.doubtful:
             return items
-        return [form.of_message(message) for message in self.clients.sync.messages.list(self.id, omit_citations=True)]
+        return [form.of_message(message) for message in client.messages.list(self.id, omit_citations=True)]
 
     async def aread(self, form: Form[T]) -> list[T]:
         """All messages as the framework's own, oldest first; none where there is no session."""
-        reading = _Reading(form)
-        items: list[T] = []
+        reading, client = _Reading(form), self.clients.aio
         try:
-            async for frame in self.clients.aio.frames(reading.stream(self.id)):
-                items.extend(frame.items)
+            first = await client.run(reading.page(self.id))
+            items = first.items
+            if first.next_page_token:
+                async for frame in client.frames(reading.rest(self.id)):
+                    items.extend(frame.items)
         except errors.NotFoundError:
             return []
         return [form.of_message(message) for message in await self.amessages()] if reading.doubtful else items
@@ -234,9 +250,9 @@ class Chat:
     async def aread_last(self, form: Form[T], count: int) -> list[T]:
         """The last messages as the framework's own, oldest first; none where there is no session."""
         reading = _Reading(form)
-        pages = AsyncPager(self.clients.aio, reading.listing(self.id, order="desc", limit=count)).pages()
+        wanted = reading.listing(self.id, order="desc", limit=count)
         try:
-            items = [item async for page in pages for item in page.items]
+            items = [item async for page in AsyncPager(self.clients.aio, wanted).pages() for item in page.items]
         except errors.NotFoundError:
             return []
         if reading.doubtful:
@@ -306,16 +322,21 @@ def _is_large(message: pb.NewMessage) -> bool:
     return len(message.payload) > MAX_PAYLOAD_BYTES or len(message.metadata_json.encode()) > MAX_JSON_BYTES
 
 
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def to_json(value: Any) -> bytes:
     """JSON as the payload has it: as UTF-8, or escaped, so that any string goes through, also with lone surrogates."""
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        return _to_json(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def readable_text(text: str) -> str:
     """A text as other languages read it: without what PostgreSQL can't hold, and within what the server takes."""
+    if text.isascii() and len(text) <= MAX_CONTENT_BYTES and "\0" not in text:
+        return text
     data = text.replace("\0", "\ufffd").encode(errors="replace")
     return data[:MAX_CONTENT_BYTES].decode(errors="ignore")
 

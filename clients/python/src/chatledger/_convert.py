@@ -100,13 +100,16 @@ def optional_time_to(value: datetime.datetime | None, field: str) -> Timestamp |
     return None if value is None else time_to(value, field)
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def json_to(value: Mapping[str, Any] | None, field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, Mapping):
         raise TypeError(f"{field} must be a dict, not {type(value).__name__}")
     try:
-        return json.dumps(value if isinstance(value, dict) else dict(value), ensure_ascii=False, allow_nan=False)
+        return _to_json(value if isinstance(value, dict) else dict(value))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{field} is not JSON: {error}") from None
     except RecursionError:

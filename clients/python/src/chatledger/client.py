@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from . import errors
 from ._base import BaseClient
@@ -127,7 +128,8 @@ class Client(BaseClient):
     """
 
     def _connect(self) -> None:
-        options = self._settings.channel_options
+        # A stream that is only read needs no thread of its own beside the reader's: that costs more than a short one.
+        options = [*self._settings.channel_options, (ChannelOptions.SingleThreadedUnaryStream, 1)]
         # grpc has no types of its own.
         self._channel: Any
         if self._settings.credentials is None:
