@@ -9,12 +9,18 @@ from typing import Any
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     BaseMessage,
     ChatMessage,
+    ChatMessageChunk,
     FunctionMessage,
+    FunctionMessageChunk,
     HumanMessage,
+    HumanMessageChunk,
     SystemMessage,
+    SystemMessageChunk,
     ToolMessage,
+    ToolMessageChunk,
     message_to_dict,
     messages_from_dict,
 )
@@ -38,14 +44,13 @@ _ROLES: dict[str, Role] = {
     "FunctionMessageChunk": "tool",
 }
 _KINDS: dict[str, type[BaseMessage]] = {
-    "human": HumanMessage,
-    "ai": AIMessage,
-    "system": SystemMessage,
-    "tool": ToolMessage,
-    "function": FunctionMessage,
-    "chat": ChatMessage,
+    kind.model_fields["type"].default: kind
+    for kind in (
+        *(AIMessage, ChatMessage, FunctionMessage, HumanMessage, SystemMessage, ToolMessage),
+        *(AIMessageChunk, ChatMessageChunk, FunctionMessageChunk, HumanMessageChunk, SystemMessageChunk, ToolMessageChunk),
+    )
 }
-"""The classes by the types that payloads name; the others are rare."""
+"""The classes by the types that payloads name."""
 
 
 class ChatledgerChatMessageHistory(BaseChatMessageHistory):
