@@ -183,6 +183,7 @@ class AsyncClient(BaseClient):
                     last_seq = frame.last_seq or last_seq
                     attempts.moved()
                     yield frame
+                    self.check_usable()
                 return
             except grpc.RpcError as error:
                 pause = attempts.pause_after(errors.of_rpc(error))
