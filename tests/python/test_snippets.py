@@ -355,13 +355,14 @@ def prepare(world, document):
 
 def check_the_calls(answers):
     """What grpcurl's calls answer, one after the other."""
-    *answers, watched = answers
+    *answers, read, watched = answers
     created, asked, answered, listed, cited, health = (answer for [answer] in answers)
     assert created["session"]["title"] == "ROS 2"
     assert (asked["receipt"]["seq"], answered["receipt"]["seq"]) == ("1", "2")
     assert listed["messages"][1]["citations"][0]["documentId"] == "module-1-ros2"
     assert "module-1-ros2" in json.dumps(cited)
     assert health == {"status": "SERVING"}
+    assert [message["seq"] for frame in read for message in frame["messages"]] == ["1", "2"]
     assert [event["message"]["seq"] for event in watched[:2]] == ["1", "2"]
     assert watched[2] == {"caughtUp": {"lastSeq": "2"}}
 

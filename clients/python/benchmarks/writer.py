@@ -19,13 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import pathlib
-import pwd
-import shutil
 import statistics
-import subprocess
-import tempfile
 import threading
 import time
 import uuid
@@ -33,6 +27,7 @@ from collections.abc import Callable
 
 import asyncpg
 import grpc
+from postgres import Postgres
 
 import chatledger
 import chatledger.testing
@@ -49,46 +44,6 @@ CREATE TABLE messages (
 """
 BUMP = "UPDATE sessions SET last_seq = last_seq + 1, updated_at = now() WHERE id = $1 RETURNING last_seq"
 INSERT = "INSERT INTO messages (id, session_id, seq, role, content) VALUES ($1, $2, $3, 'user', $4)"
-
-
-class Postgres:
-    """A PostgreSQL of our own, on a socket, with its defaults."""
-
-    def __init__(self, bin_dir: str) -> None:
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chatledger-bench-"))
-        user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-        self._as = {"user": user} if os.geteuid() == 0 else {}
-        shutil.chown(self.folder, user)
-        data = self.folder / "data"
-        subprocess.run(
-            [f"{bin_dir}/initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"],
-            check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self._as,
-        )  # fmt: skip
-        command = [f"{bin_dir}/postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses="]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self.folder, **self._as)
-        self.arguments = {"host": str(self.folder), "user": "postgres"}
-
-    async def prepare(self) -> None:
-        for _ in range(200):
-            try:
-                connection = await asyncpg.connect(database="postgres", **self.arguments)
-                break
-            except (OSError, asyncpg.CannotConnectNowError):
-                await asyncio.sleep(0.05)
-        for name in ("rows", "ledger"):
-            await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-        rows = await asyncpg.connect(database="rows", **self.arguments)
-        await rows.execute(SCHEMA)
-        await rows.close()
-
-    def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self.folder}"
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-        shutil.rmtree(self.folder)
 
 
 def unary(target: str, sessions: list[str], count: int, threads: int) -> None:
@@ -153,9 +108,10 @@ def measure(name: str, count: int, times: int, run: Callable[[int], None]) -> fl
 
 
 async def make_rows(postgres: Postgres) -> list[uuid.UUID]:
-    await postgres.prepare()
+    postgres.create("rows", "ledger")
     ids = [uuid.uuid4() for _ in range(SESSIONS)]
     connection = await asyncpg.connect(database="rows", **postgres.arguments)
+    await connection.execute(SCHEMA)
     await connection.executemany("INSERT INTO sessions (id) VALUES ($1)", [(each,) for each in ids])
     await connection.close()
     return ids

@@ -84,7 +84,12 @@ async def watch_under_way(client: AsyncClient) -> None:
         pass
 
 
-@pytest.mark.parametrize("use", [call_under_way, watch_under_way])
+async def read_under_way(client: AsyncClient) -> None:
+    async for _ in client.messages.list(chatledger.uuid7()):
+        pass
+
+
+@pytest.mark.parametrize("use", [call_under_way, watch_under_way, read_under_way])
 async def test_closing_the_client_is_not_a_cancellation(
     hangs: AsyncClient, use: Callable[[AsyncClient], Coroutine[object, object, None]]
 ) -> None:

@@ -103,3 +103,23 @@ def test_a_forked_process_claims_no_loss_at_its_end(chatledger_target: str) -> N
     child, parent = forking.split("forked\n")
     assert "may not be stored" not in child
     assert "1 messages may not be stored" in parent
+
+
+READ = """
+client.messages.append(session.id, "user", "text")
+reading = iter(client.messages.list(session.id))
+assert next(reading).content == "text"
+
+def child():
+    refused(lambda: next(reading))
+    refused(lambda: list(client.messages.list(session.id)))
+
+in_child(child)
+assert list(reading) == [] and len(list(client.messages.list(session.id))) == 1
+writer.close()
+client.close()
+"""
+
+
+def test_a_history_is_not_read_on_in_a_forked_process(chatledger_target: str) -> None:
+    run(READ, chatledger_target)

@@ -26,7 +26,7 @@ def fields_of(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "fields", "others"),
-    [(NewMessage, MessageFields, ["role", "content"]), (Listing, Paging, ["page"]), (Bounds, BoundFields, [])],
+    [(NewMessage, MessageFields, ["role", "content"]), (Listing, Paging, ["page", "stream"]), (Bounds, BoundFields, [])],
 )
 def test_fields_by_name_are_those_of_the_dataclass(kind: Any, fields: Any, others: list[str]) -> None:
     known = dict.fromkeys(others)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from . import _convert as convert
 from . import errors
 from ._ids import Id, session_id_of
-from ._rpc import MAX_PAGE
+from ._requests.messages import append_encoded, listing
+from ._rpc import MAX_PAGE, AsyncPager, Listing, Page, Rpc, Stream
 from ._settings import settings
 from .aio import AsyncClient
 from .client import Client
 from .types import Message, NewMessage, Receipt, Role
+from .v1 import message_pb2 as pb
+
+T = TypeVar("T")
 
 AT_ONCE = 16
 """The number of sessions that are read at a time: few enough to leave the server to others."""
@@ -92,6 +96,54 @@ class Clients:
             await found.close()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """The form of a framework's messages, and how they are read."""
+
+    of_payload: Callable[[bytes], T | None]
+    """The message of a payload, by what is fastest; None where it might be another program's, or isn't read like that."""
+    of_message: Callable[[Message], T]
+    """The message of a message that is there as a whole, whoever wrote it."""
+
+
+class _Reading(Generic[T]):
+    """One read of a history, straight from protobuf to the framework's own messages.
+
+    Its first page comes by a call of its own: most histories have no more, and a stream takes twice as long to open. The
+    payloads come alone, since they have all of it. Whose they are is in the metadata, so it has to be seen by the payload
+    itself; where there is a doubt, the history has to be read once more, as a whole.
+    """
+
+    def __init__(self, form: Form[T]) -> None:
+        self._form = form
+        self._last_seq = 0
+        self.doubtful = False
+
+    def listing(self, session_id: str, **fields: Any) -> Listing[T]:
+        return listing(self._decode, session_id, omit_citations=True, payload_only=True, **fields)
+
+    def page(self, session_id: str) -> Rpc[Page[T]]:
+        """The call for the first page."""
+        return self.listing(session_id, limit=MAX_PAGE).next("", 0)
+
+    def rest(self, session_id: str) -> Stream[T]:
+        """The stream of all that is behind what was read."""
+        stream = self.listing(session_id, after_seq=self._last_seq).whole
+        assert stream is not None  # nothing was asked for that needs pages
+        return stream
+
+    def _decode(self, message: pb.Message) -> T:
+        self._last_seq = message.seq
+        payload = message.payload
+        if payload:
+            found = self._form.of_payload(payload)
+            if found is not None:
+                return found
+        if message.HasField("payload"):
+            self.doubtful = True
+        return self._form.of_message(convert.message_from(message))
+
+
 class Chat:
     """A framework's conversation as a session, which is created with its first message."""
 
@@ -113,15 +165,17 @@ class Chat:
         steps = steps_of(messages)
         if (doubtful := doubtful_message(steps)) is not None:
             try:
-                client.messages.append_batch(self.id, [doubtful], expected_last_seq=_NEVER)
+                client.run(append_encoded(self.id, [doubtful], _NEVER))
             except (errors.SequenceConflictError, errors.NotFoundError):
                 pass
         for step in steps:
+            call = append_encoded(self.id, step)
             try:
-                receipts += client.messages.append_batch(self.id, step)
+                stored = client.run(call)
             except errors.NotFoundError:
                 client.sessions.create(**self._session)  # type: ignore[arg-type]
-                receipts += client.messages.append_batch(self.id, step)
+                stored = client.run(call)
+            receipts += stored
         return receipts
 
     async def aappend(
@@ -137,15 +191,17 @@ class Chat:
         steps = steps_of(messages)
         if (doubtful := doubtful_message(steps)) is not None:
             try:
-                await client.messages.append_batch(self.id, [doubtful], expected_last_seq=_NEVER)
+                await client.run(append_encoded(self.id, [doubtful], _NEVER))
             except (errors.SequenceConflictError, errors.NotFoundError):
                 pass
         for step in steps:
+            call = append_encoded(self.id, step, expected_last_seq)
             try:
-                receipts += await client.messages.append_batch(self.id, step, expected_last_seq=expected_last_seq)
+                stored = await client.run(call)
             except errors.NotFoundError:
                 await self.acreate()
-                receipts += await client.messages.append_batch(self.id, step, expected_last_seq=expected_last_seq)
+                stored = await client.run(call)
+            receipts += stored
             if expected_last_seq is not None:
                 # A step that was stored before, by an attempt that was cut short, is further back.
                 expected_last_seq = max(expected_last_seq, receipts[-1].seq) if each_step else None
@@ -163,25 +219,58 @@ class Chat:
         """Creates the session, if it isn't there."""
         await self.clients.aio.sessions.create(**self._session)  # type: ignore[arg-type]
 
-    def messages(self) -> list[Message]:
-        """All messages, oldest first; none where there is no session."""
+    def read(self, form: Form[T]) -> list[T]:
+        """All messages as the framework's own, oldest first; none where there is no session."""
+        reading, client = _Reading(form), self.clients.sync
         try:
-            return list(self.clients.sync.messages.list(self.id, page_size=MAX_PAGE, omit_citations=True))
+            first = client.run(reading.page(self.id))
+            items = first.items
+            if first.next_page_token:
+                for frame in client.frames(reading.rest(self.id)):
+                    items.extend(frame.items)
         except errors.NotFoundError:
             return []
+        if not reading.doubtful:
+            return items
+        return [form.of_message(message) for message in client.messages.list(self.id, omit_citations=True)]
+
+    async def aread(self, form: Form[T]) -> list[T]:
+        """All messages as the framework's own, oldest first; none where there is no session."""
+        reading, client = _Reading(form), self.clients.aio
+        try:
+            first = await client.run(reading.page(self.id))
+            items = first.items
+            if first.next_page_token:
+                async for frame in client.frames(reading.rest(self.id)):
+                    items.extend(frame.items)
+        except errors.NotFoundError:
+            return []
+        return [form.of_message(message) for message in await self.amessages()] if reading.doubtful else items
+
+    async def aread_last(self, form: Form[T], count: int) -> list[T]:
+        """The last messages as the framework's own, oldest first; none where there is no session."""
+        reading = _Reading(form)
+        wanted = reading.listing(self.id, order="desc", limit=count)
+        try:
+            items = [item async for page in AsyncPager(self.clients.aio, wanted).pages() for item in page.items]
+        except errors.NotFoundError:
+            return []
+        if reading.doubtful:
+            return [form.of_message(message) for message in await self.alast(count)]
+        return items[::-1]
 
     async def amessages(self) -> list[Message]:
         """All messages, oldest first; none where there is no session."""
-        listing = self.clients.aio.messages.list(self.id, page_size=MAX_PAGE, omit_citations=True)
         try:
-            return [message async for message in listing]
+            return [message async for message in self.clients.aio.messages.list(self.id, omit_citations=True)]
         except errors.NotFoundError:
             return []
 
     async def alast(self, count: int) -> list[Message]:
         """The last messages, oldest first; none where there is no session."""
+        listing = self.clients.aio.messages.list(self.id, order="desc", limit=count, omit_citations=True)
         try:
-            return await self.clients.aio.messages.last(self.id, count)
+            return [message async for message in listing][::-1]
         except errors.NotFoundError:
             return []
 
@@ -208,13 +297,13 @@ class Chat:
             return
 
 
-def steps_of(messages: Sequence[NewMessage]) -> list[list[NewMessage]]:
+def steps_of(messages: Iterable[NewMessage]) -> list[list[pb.NewMessage]]:
     """The steps of what the server stores all or none of: so many messages, in a request of such a size."""
-    steps: list[list[NewMessage]] = []
+    steps: list[list[pb.NewMessage]] = []
     size = 0
-    for message in messages:
+    for message in map(convert.new_message_to, messages):
         # Protobuf puts six bytes around each.
-        wanted = convert.new_message_to(message).ByteSize() + 6
+        wanted = message.ByteSize() + 6
         if not steps or len(steps[-1]) == MAX_BATCH or size + wanted > MAX_REQUEST_BYTES:
             steps.append([])
             size = 0
@@ -223,27 +312,31 @@ def steps_of(messages: Sequence[NewMessage]) -> list[list[NewMessage]]:
     return steps
 
 
-def doubtful_message(steps: Sequence[Sequence[NewMessage]]) -> NewMessage | None:
+def doubtful_message(steps: Sequence[Sequence[pb.NewMessage]]) -> pb.NewMessage | None:
     """A message that the server may refuse after earlier steps were stored, so that it should be asked before."""
     later = (message for step in steps[1:] for message in step)
     return next((message for message in later if _is_large(message)), None)
 
 
-def _is_large(message: NewMessage) -> bool:
-    made = convert.new_message_to(message)
-    return len(made.payload) > MAX_PAYLOAD_BYTES or len(made.metadata_json.encode()) > MAX_JSON_BYTES
+def _is_large(message: pb.NewMessage) -> bool:
+    return len(message.payload) > MAX_PAYLOAD_BYTES or len(message.metadata_json.encode()) > MAX_JSON_BYTES
+
+
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def to_json(value: Any) -> bytes:
     """JSON as the payload has it: as UTF-8, or escaped, so that any string goes through, also with lone surrogates."""
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        return _to_json(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def readable_text(text: str) -> str:
     """A text as other languages read it: without what PostgreSQL can't hold, and within what the server takes."""
+    if text.isascii() and len(text) <= MAX_CONTENT_BYTES and "\0" not in text:
+        return text
     data = text.replace("\0", "\ufffd").encode(errors="replace")
     return data[:MAX_CONTENT_BYTES].decode(errors="ignore")
 

@@ -1,13 +1,15 @@
 """Methods that are described once and offered twice, to be called or to be awaited.
 
-A builder turns arguments into an :class:`Rpc` (one call) or a :class:`Listing` (calls, page by page).
+A builder turns arguments into an :class:`Rpc` (one call), a :class:`Listing` (calls, page by page) or a :class:`Stream`
+(one call, many frames).
 :func:`call`, :func:`acall`, :func:`pages` and :func:`apages` make methods of it, with its signature and its docstring.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, get_type_hints
 
@@ -58,11 +60,34 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Frame(Generic[T]):
+    """One part of a stream."""
+
+    items: Iterable[T]
+    """The items, which are made as they are taken."""
+    last_seq: int | None
+    """The seq of the last one; None: there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[T]):
+    """A list that comes in one call, frame by frame, and can be read on behind any frame."""
+
+    method: str
+    """The method's path."""
+    request: Callable[[int | None], bytes]
+    """The request for what comes behind a seq; None: for all of it."""
+    parse: Callable[[bytes], Frame[T]]
+
+
+@dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """A list to be read page by page."""
+    """A list to be read page by page, or in one stream where it can be and nobody asks for pages."""
 
     page: Callable[[str, int], Rpc[Page[T]]]
     """The call that reads the page of a token, of a size."""
+    stream: Stream[T] | None = None
+    """The call that reads all of it."""
     limit: int | None = None
     """The most items that are given altogether."""
     page_size: int = 0
@@ -76,6 +101,11 @@ class Listing(Generic[T]):
                 raise TypeError(f"{name} must be an int, not {type(value).__name__}")
         if self.limit is not None and self.limit < 0:
             raise ValueError(f"limit must not be negative: {self.limit}")
+
+    @property
+    def whole(self) -> Stream[T] | None:
+        """The stream that gives all that the pages would; None where they are asked for."""
+        return None if self.limit is not None or self.page_size or self.page_token else self.stream
 
     def next(self, token: str, given: int) -> Rpc[Page[T]]:
         """The call for the next page, when so many items have been given."""
@@ -97,11 +127,15 @@ class Runner(Protocol):
 
     def run(self, rpc: Rpc[T]) -> T: ...
 
+    def frames(self, stream: Stream[T]) -> Iterator[Frame[T]]: ...
+
 
 class AsyncRunner(Protocol):
     """An async client as its groups of methods see it: it makes calls and has them awaited."""
 
     async def run(self, rpc: Rpc[T]) -> T: ...
+
+    def frames(self, stream: Stream[T]) -> AsyncGenerator[Frame[T], None]: ...
 
 
 class StreamOpener(Protocol):
@@ -127,7 +161,7 @@ class AsyncStreamOpener(Protocol):
 
 
 class Pager(Generic[T]):
-    """The items of a list; reads page after page as they are taken.
+    """The items of a list; reads them as they are taken, page after page, or in one stream where there is one.
 
     Iterating again reads again. :meth:`pages` gives the pages themselves.
     """
@@ -147,12 +181,17 @@ class Pager(Generic[T]):
                 return
 
     def __iter__(self) -> Iterator[T]:
+        stream = self._listing.whole
+        if stream is not None:
+            for frame in self._runner.frames(stream):
+                yield from frame.items
+            return
         for page in self.pages():
             yield from page.items
 
 
 class AsyncPager(Generic[T]):
-    """The items of a list, for ``async for``; reads page after page as they are taken.
+    """The items of a list, for ``async for``; reads them as they are taken, page after page, or in one stream.
 
     Iterating again reads again. :meth:`pages` gives the pages themselves.
     """
@@ -172,6 +211,14 @@ class AsyncPager(Generic[T]):
                 return
 
     async def __aiter__(self) -> AsyncIterator[T]:
+        stream = self._listing.whole
+        if stream is not None:
+            # The call is to end where this iterator is closed, and not when somebody collects its frames.
+            async with contextlib.aclosing(self._runner.frames(stream)) as frames:
+                async for frame in frames:
+                    for item in frame.items:
+                        yield item
+            return
         async for page in self.pages():
             for item in page.items:
                 yield item

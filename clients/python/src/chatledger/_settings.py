@@ -227,3 +227,30 @@ class Attempts:
         if self._end is not None and time.monotonic() + pause >= self._end:
             raise error
         return pause
+
+
+class StreamAttempts:
+    """The attempts of a stream that is read on where it broke: each that brings something begins the timeout anew."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._attempts = Attempts(timeout, safe=True)
+        self._moved = False
+
+    def left(self) -> float | None:
+        """Seconds until the deadline, for the next attempt."""
+        return self._attempts.left()
+
+    def moved(self) -> None:
+        """Called for each frame that came."""
+        self._moved = True
+
+    def pause_after(self, error: ChatledgerError) -> float:
+        """Seconds to wait before the stream is read on; raises the error where it isn't."""
+        if self._moved:
+            self._moved = False
+            self._attempts = Attempts(self._timeout, safe=True)
+            if error.code == "DEADLINE_EXCEEDED":
+                # The deadline is for each frame; gRPC has only one for the call, in which the reader's time counts, too.
+                return 0.0
+        return self._attempts.pause_after(error)

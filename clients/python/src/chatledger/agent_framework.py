@@ -11,7 +11,7 @@ from agent_framework import HistoryProvider
 from agent_framework import Message as FrameworkMessage
 
 from . import errors
-from ._adapter import Chat, Clients, own_payload, framework_message, to_json
+from ._adapter import Chat, Clients, Form, own_payload, framework_message, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -74,7 +74,7 @@ class ChatledgerHistoryProvider(HistoryProvider):
         self, session_id: str | None, *, state: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[FrameworkMessage]:
         """All messages of a session, oldest first."""
-        return [to_message(message) for message in await self._chat(session_id).amessages()]
+        return await self._chat(session_id).aread(_FORM)
 
     async def save_messages(
         self,
@@ -94,7 +94,7 @@ class ChatledgerHistoryProvider(HistoryProvider):
         while True:
             # The seq is read before the history: what is appended after that is found out by the server.
             last_seq = await chat.alast_seq()
-            history = [to_message(message) for message in await chat.amessages()]
+            history = await chat.aread(_FORM)
             new = new_messages(history, messages)
             try:
                 await chat.aappend([of_message(message) for message in new], expected_last_seq=last_seq)
@@ -196,3 +196,16 @@ def to_message(message: Message) -> FrameworkMessage:
         return FrameworkMessage.from_dict(json.loads(payload))
     role = "system" if message.role == "tool" else message.role
     return FrameworkMessage(role, [message.content], message_id=message.id)
+
+
+def of_payload(payload: bytes) -> FrameworkMessage | None:
+    """The message of a payload that has the framework's form; None where it hasn't, or can't be read as fast as this."""
+    try:
+        given = json.loads(payload)
+        known = given["type"] == "message" and "contents" in given
+    except (ValueError, TypeError, KeyError):
+        return None
+    return FrameworkMessage.from_dict(given) if known else None
+
+
+_FORM = Form(of_payload, to_message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,12 +12,12 @@ import grpc
 import grpc.aio
 
 from . import errors
-from ._answers import answer_of
+from ._answers import EOF, answer_of
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
-from ._rpc import AsyncResource, Rpc, acall, apages, by_name
-from ._settings import Attempts, Settings
+from ._rpc import AsyncResource, Frame, Rpc, Stream, acall, apages, by_name
+from ._settings import Attempts, Settings, StreamAttempts
 from ._window import BoundFields, Bounds
 from .aio_writer import AsyncWriter
 from .types import Message
@@ -172,12 +172,33 @@ class AsyncClient(BaseClient):
             await asyncio.sleep(pause)
         return rpc.parse(answer)
 
-    def open_stream(self, method: str, request: bytes | None = None) -> Any:
+    async def frames(self, stream: Stream[T]) -> AsyncGenerator[Frame[T], None]:
+        """The frames of a stream, read on behind the last one when the connection breaks, as calls are made again."""
+        attempts, last_seq, call = StreamAttempts(self._timeout), None, None
+        while True:
+            try:
+                call = self.open_stream(stream.method, stream.request(last_seq), timeout=attempts.left())
+                while (data := await answer_of(call.read())) is not EOF:
+                    frame = stream.parse(data)
+                    last_seq = frame.last_seq or last_seq
+                    attempts.moved()
+                    yield frame
+                    self.check_usable()
+                return
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(errors.of_rpc(error))
+            finally:
+                # The call ends also when the loop over us is left.
+                if call is not None:
+                    call.cancel()
+            await asyncio.sleep(pause)
+
+    def open_stream(self, method: str, request: bytes | None = None, *, timeout: float | None = None) -> Any:
         """Opens a stream: of requests and answers, or of answers to the one request that is given."""
         channel = self._connection.channel()
         if request is None:
             return channel.stream_stream(method)(metadata=self._settings.metadata)
-        return channel.unary_stream(method)(request, metadata=self._settings.metadata)
+        return channel.unary_stream(method)(request, timeout=timeout, metadata=self._settings.metadata)
 
     def fits_here(self) -> bool:
         """Whether it belongs to the event loop that is running, or to none yet."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from . import errors
 from ._base import BaseClient
 from ._ids import Id
 from ._requests import analytics, citations, documents, messages, profiles, sessions, users
-from ._rpc import Resource, Rpc, by_name, call, pages
-from ._settings import Attempts
+from ._rpc import Frame, Resource, Rpc, Stream, by_name, call, pages
+from ._settings import Attempts, StreamAttempts
 from ._window import BoundFields, Bounds
 from .types import Message
 from .watch import Watch
@@ -127,7 +128,8 @@ class Client(BaseClient):
     """
 
     def _connect(self) -> None:
-        options = self._settings.channel_options
+        # A stream that is only read needs no thread of its own beside the reader's: that costs more than a short one.
+        options = [*self._settings.channel_options, (ChannelOptions.SingleThreadedUnaryStream, 1)]
         # grpc has no types of its own.
         self._channel: Any
         if self._settings.credentials is None:
@@ -195,12 +197,36 @@ class Client(BaseClient):
             self.check_usable()
         return rpc.parse(answer)
 
-    def open_stream(self, method: str, requests: Any, *, watching: bool) -> Any:
-        """Opens a stream: of requests and answers, or, for a watch, of answers to one request."""
+    def frames(self, stream: Stream[T]) -> Iterator[Frame[T]]:
+        """The frames of a stream, read on behind the last one when the connection breaks, as calls are made again."""
+        attempts, last_seq, call = StreamAttempts(self._timeout), None, None
+        while True:
+            try:
+                request = stream.request(last_seq)
+                call = self.open_stream(stream.method, request, watching=True, timeout=attempts.left())
+                for data in call:
+                    frame = stream.parse(data)
+                    last_seq = frame.last_seq or last_seq
+                    attempts.moved()
+                    yield frame
+                    self.check_usable()
+                return
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.CANCELLED:
+                    self.check_usable()
+                pause = attempts.pause_after(errors.of_rpc(error))
+            finally:
+                # The call ends also when the loop over us is left. In a forked process it is the other process'.
+                if call is not None and not self._settings.is_forked:
+                    call.cancel()
+            time.sleep(pause)
+
+    def open_stream(self, method: str, requests: Any, *, watching: bool, timeout: float | None = None) -> Any:
+        """Opens a stream: of requests and answers, or, for who only reads, of answers to one request."""
         self.check_usable()
         open_ = self._channel.unary_stream if watching else self._channel.stream_stream
         try:
-            return open_(method)(requests, metadata=self._settings.metadata)
+            return open_(method)(requests, timeout=timeout, metadata=self._settings.metadata)
         except ValueError:
             # grpc tells by this that the channel was closed.
             self.check_usable()

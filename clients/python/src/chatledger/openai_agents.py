@@ -9,8 +9,9 @@ from typing import Any, cast
 from agents.items import TResponseInputItem
 from agents.memory import SessionABC, SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+from pydantic_core import from_json
 
-from ._adapter import Chat, Clients, own_payload, framework_message, to_json
+from ._adapter import Chat, Clients, Form, own_payload, framework_message, to_json
 from ._ids import Id
 from .aio import AsyncClient
 from .client import Client
@@ -18,6 +19,26 @@ from .types import Message, NewMessage, Role
 
 FRAMEWORK = "openai-agents"
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+_TYPES = frozenset(
+    f"{name}{suffix}"
+    for name in (
+        "apply_patch_call",
+        "code_interpreter_call",
+        "computer_call",
+        "custom_tool_call",
+        "file_search_call",
+        "function_call",
+        "image_generation_call",
+        "local_shell_call",
+        "mcp_call",
+        "reasoning",
+        "shell_call",
+        "tool_search_call",
+        "web_search_call",
+    )
+    for suffix in ("", "_output")
+)
+"""The types of items without a role that no other framework's messages have; the others are rare."""
 
 
 class ChatledgerSession(SessionABC):
@@ -55,10 +76,8 @@ class ChatledgerSession(SessionABC):
         """The items, oldest first; with ``limit``, or the settings', the last so many."""
         limit = resolve_session_limit(limit, self.session_settings)
         if limit is None or limit < 0:
-            messages = await self._chat.amessages()
-        else:
-            messages = await self._chat.alast(limit)
-        return [to_item(message) for message in messages]
+            return await self._chat.aread(_FORM)
+        return await self._chat.aread_last(_FORM, limit)
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Adds items at the end, all or none."""
@@ -111,6 +130,19 @@ def to_item(message: Message) -> TResponseInputItem:
         return cast(TResponseInputItem, json.loads(payload))
     role = "system" if message.role == "tool" else message.role
     return cast(TResponseInputItem, {"role": role, "content": message.content})
+
+
+def of_payload(payload: bytes) -> TResponseInputItem | None:
+    """The item of a payload that has the SDK's form; None where it hasn't, or can't be read as fast as this."""
+    try:
+        item = from_json(payload)
+        known = isinstance(item, dict) and ("content" in item if "role" in item else item["type"] in _TYPES)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return cast(TResponseInputItem, item) if known else None
+
+
+_FORM = Form(of_payload, to_item)
 
 
 def _text(content: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict, final
 
@@ -26,6 +27,44 @@ class Unset:
 
 UNSET: Final = Unset()
 """The value of an argument that says "leave it as it is", where ``None`` says "clear it"."""
+
+EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def time_of(stamp: tuple[int, int]) -> datetime.datetime:
+    """The time of a protobuf Timestamp: so many seconds and nanoseconds after 1970."""
+    return EPOCH + datetime.timedelta(0, stamp[0], stamp[1] // 1000)
+
+
+class _Lazy:
+    """A dataclass's field that is parsed when it is first asked for: most readers of a history never do.
+
+    The slot holds what the server sent until then, which is of a type that the field itself never has.
+    """
+
+    __slots__ = ("_parse", "_raw", "_slot")
+
+    def __init__(self, slot: Any, raw: type, parse: Callable[[Any], Any]) -> None:
+        self._slot, self._raw, self._parse = slot, raw, parse
+
+    def __get__(self, owner: object | None, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        value = self._slot.__get__(owner, kind)
+        if type(value) is self._raw:
+            # Two threads may both get here: they store equal values.
+            value = self._parse(value)
+            self._slot.__set__(owner, value)
+        return value
+
+    def __set__(self, owner: object, value: Any) -> None:
+        self._slot.__set__(owner, value)
+
+
+def _parsed_late(kind: type, **fields: tuple[type, Callable[[Any], Any]]) -> None:
+    """Makes fields of a dataclass lazy: each with the type that its slot has before, and the function that parses it."""
+    for name, (raw, parse) in fields.items():
+        setattr(kind, name, _Lazy(getattr(kind, name), raw, parse))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +166,12 @@ class Message:
     """The message's sources, by citation_index."""
     create_time: datetime.datetime
     """The time of the append; strictly increases with seq within a session, except for imports."""
+
+
+SET_MESSAGE: Final = tuple(vars(Message)[name].__set__ for name in Message.__match_args__)
+"""The setters of a message's slots, in the order of the fields: the constructor takes as long as all the rest."""
+
+_parsed_late(Message, metadata=(str, json.loads), create_time=(tuple, time_of))
 
 
 @dataclass(frozen=True, slots=True)

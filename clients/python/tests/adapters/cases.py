@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from chatledger import NewMessage
+
 # Each example is a call or two to a real server; how long that takes says nothing.
 settings.register_profile(
     "server", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -65,3 +67,21 @@ def in_order(texts: Sequence[str], each: int = 20) -> bool:
         [text for text in texts if text.startswith(f"{number} ")] == [f"{number} {n}" for n in range(each)]
         for number in range(8)
     )
+
+
+def foreign(framework: str) -> list[NewMessage]:
+    """Messages that other programs wrote into a framework's session: other frameworks' forms, odd payloads, none."""
+    forms: dict[str, bytes] = {
+        "langchain": b'{"type":"human","data":{"content":"no","type":"human"}}',
+        "openai-agents": b'{"role":"user","content":"no"}',
+        "llama-index": b'{"role":"user","additional_kwargs":{},"blocks":[{"block_type":"text","text":"no"}]}',
+        "agent-framework": b'{"type":"message","role":"user","contents":[{"type":"text","text":"no"}]}',
+        "pydantic-ai": b'{"id":"1","parent_id":null,"parent_session":null,"message":{"kind":"request","parts":[]}}',
+    }
+    others = [
+        NewMessage("user", name, payload=payload, metadata={"framework": name})
+        for name, payload in forms.items()
+        if name != framework
+    ]
+    odd = [b"", b"\x00\xff", b"null", b"[]", b"1", b'"role content"', b"{}", b'{"type":[]}', b'{"type":"event"}']
+    return [*others, *(NewMessage("user", f"odd {n}", payload=each) for n, each in enumerate(odd)), NewMessage("user", "none")]

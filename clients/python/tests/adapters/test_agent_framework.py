@@ -11,7 +11,7 @@ pytest.importorskip("agent_framework")
 
 from agent_framework import Agent, BaseChatClient, ChatResponse, Content
 from agent_framework import Message as FrameworkMessage
-from cases import NAME, OBJECT, TEXT, in_order, write_and_poll
+from cases import NAME, OBJECT, TEXT, foreign, in_order, write_and_poll
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +55,21 @@ def test_messages_come_back_as_they_were(chatledger_target: str, messages: list[
         await provider.aclose()
 
     asyncio.run(round_trip())
+
+
+@pytest.mark.parametrize("before", [0, 600])
+async def test_what_other_programs_wrote(
+    chatledger_target: str, name: str, ledger: chatledger.Client, before: int
+) -> None:
+    provider = ChatledgerHistoryProvider(target=chatledger_target)
+    own = [user(str(n)) for n in range(before + 1)]
+    await provider.save_messages(name, own)
+    others = foreign("agent-framework")
+    ledger.messages.append_batch(chatledger.session_id_of(name), others)
+    found = await provider.get_messages(name)
+    assert forms(found[: len(own)]) == forms(own)
+    assert [(message.role, message.text) for message in found[len(own) :]] == [("user", m.content) for m in others]
+    await provider.aclose()
 
 
 async def test_saving_and_clearing(chatledger_target: str, name: str) -> None:
@@ -156,18 +171,18 @@ def test_the_rule_for_replays(
 async def test_what_two_save_at_once_is_stored_once(
     chatledger_target: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, reads, both_have_read = Chat.amessages, 0, asyncio.Event()
+    read, reads, both_have_read = Chat.aread, 0, asyncio.Event()
 
-    async def read_and_wait(chat: Chat) -> Any:
+    async def read_and_wait(chat: Chat, form: Any) -> Any:
         nonlocal reads
-        found = await read(chat)
+        found = await read(chat, form)
         reads += 1
         if reads == 2:
             both_have_read.set()
         await both_have_read.wait()
         return found
 
-    monkeypatch.setattr(Chat, "amessages", read_and_wait)
+    monkeypatch.setattr(Chat, "aread", read_and_wait)
     messages = [user("one"), FrameworkMessage("assistant", ["two"], message_id="a")]
     providers = [ChatledgerHistoryProvider(target=chatledger_target) for _ in range(2)]
     await asyncio.gather(*(provider.save_messages(name, messages) for provider in providers))

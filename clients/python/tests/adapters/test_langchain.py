@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 from typing import Any
 
 import pytest
 
 pytest.importorskip("langchain_core")
 
-from cases import JSON, NAME, OBJECT, TEXT, in_order, write_and_poll
+from cases import JSON, NAME, OBJECT, TEXT, foreign, in_order, write_and_poll
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import (
@@ -22,10 +23,11 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
+    messages_from_dict,
 )
 
 import chatledger
-from chatledger.langchain import ChatledgerChatMessageHistory
+from chatledger.langchain import ChatledgerChatMessageHistory, of_message, of_payload
 
 CONTENT = TEXT | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), max_size=3)
 COMMON = {"id": st.none() | NAME, "name": st.none() | NAME, "additional_kwargs": OBJECT}
@@ -56,6 +58,43 @@ def test_messages_come_back_as_they_were(chatledger_target: str, messages: list[
     history.add_messages(messages)
     assert history.messages == messages
     history.close()
+
+
+@given(message=MESSAGE)
+def test_a_payload_is_read_as_langchain_reads_it(message: BaseMessage) -> None:
+    payload = of_message(message).payload or b""
+    (wanted,) = messages_from_dict([json.loads(payload)])
+    found = of_payload(payload)
+    # A surrogate without its other half is read by the longer way.
+    assert found is not None or "\\ud" in payload.decode()
+    if found is not None:
+        assert type(found) is type(wanted) and found == wanted
+        assert found.model_fields_set == wanted.model_fields_set and found.model_extra == wanted.model_extra
+
+
+async def test_a_long_history(chatledger_target: str, name: str) -> None:
+    history = ChatledgerChatMessageHistory(name, target=chatledger_target)
+    messages = [(AIMessage if n % 2 else HumanMessage)(str(n)) for n in range(1_200)]
+    history.add_messages(messages)
+    assert history.messages == messages == await history.aget_messages()
+    await history.aclose()
+
+
+@pytest.mark.parametrize("before", [0, 600])
+async def test_what_other_programs_wrote(
+    chatledger_target: str, name: str, ledger: chatledger.Client, before: int
+) -> None:
+    history = ChatledgerChatMessageHistory(name, target=chatledger_target)
+    own = [AIMessage(f"lone \ud800 {n}") if n == 1 else AIMessage(str(n)) for n in range(before + 2)]
+    history.add_messages(own)
+    others = foreign("langchain")
+    ledger.messages.append_batch(chatledger.session_id_of(name), others)
+    wanted = [*own, *(HumanMessage(other.content) for other in others)]
+    for messages in (history.messages, await history.aget_messages()):
+        assert [message.text for message in messages] == [message.text for message in wanted]
+        assert [type(message) for message in messages] == [type(message) for message in wanted]
+        assert messages[: len(own)] == own
+    await history.aclose()
 
 
 async def test_both_ways(chatledger_target: str, name: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 pytest.importorskip("llama_index.core")
 
-from cases import NAME, OBJECT, VALID_TEXT, in_order, write_and_poll
+from cases import NAME, OBJECT, VALID_TEXT, foreign, in_order, write_and_poll
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock, ToolCallBlock
@@ -17,7 +18,7 @@ from llama_index.core.storage.chat_store.base_db import MessageStatus
 from pydantic import BaseModel
 
 import chatledger
-from chatledger.llama_index import ChatledgerBaseChatStore, ChatledgerChatStore, of_message
+from chatledger.llama_index import ChatledgerBaseChatStore, ChatledgerChatStore, of_message, of_payload
 
 BLOCK = st.one_of(
     st.builds(TextBlock, text=VALID_TEXT),
@@ -50,6 +51,40 @@ def test_messages_come_back_as_they_were(chatledger_target: str, messages: list[
         await store.aclose()
 
     asyncio.run(round_trip())
+
+
+@given(message=MESSAGE)
+def test_a_payload_is_read_as_llama_index_reads_it(message: ChatMessage) -> None:
+    payload = of_message(message).payload or b""
+    wanted, found = ChatMessage.model_validate(json.loads(payload)), of_payload(payload)
+    assert found == wanted == message
+    assert found is not None and found.model_fields_set == wanted.model_fields_set
+    assert [type(block) for block in found.blocks] == [type(block) for block in wanted.blocks]
+
+
+async def test_a_long_history(chatledger_target: str, name: str) -> None:
+    store, older = ChatledgerChatStore(chatledger_target), ChatledgerBaseChatStore(chatledger_target)
+    messages = [user(str(n)) for n in range(1_200)]
+    await store.add_messages(name, messages)
+    assert await store.get_messages(name) == messages == await older.aget_messages(name)
+    assert await asyncio.to_thread(older.get_messages, name) == messages
+    await store.aclose()
+    await older.aclose()
+
+
+@pytest.mark.parametrize("before", [1, 600])
+async def test_what_other_programs_wrote(
+    chatledger_target: str, name: str, ledger: chatledger.Client, before: int
+) -> None:
+    store, older = ChatledgerChatStore(chatledger_target), ChatledgerBaseChatStore(chatledger_target)
+    own = [user(str(n)) for n in range(before)]
+    await store.add_messages(name, own)
+    others = foreign("llama-index")
+    ledger.messages.append_batch(chatledger.session_id_of(name), others)
+    wanted = [*own, *(user(other.content) for other in others)]
+    assert await store.get_messages(name) == wanted == await older.aget_messages(name)
+    await store.aclose()
+    await older.aclose()
 
 
 async def test_the_store(chatledger_target: str, name: str) -> None:

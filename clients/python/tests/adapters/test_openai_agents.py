@@ -13,12 +13,12 @@ pytest.importorskip("agents")
 from agents import Agent, Runner, SessionSettings
 from agents.memory import Session
 from agents.testing import ScriptedModel
-from cases import JSON, NAME, TEXT, in_order, write_and_poll
+from cases import JSON, NAME, TEXT, foreign, in_order, write_and_poll
 from hypothesis import given
 from hypothesis import strategies as st
 
 import chatledger
-from chatledger.openai_agents import ChatledgerSession, of_item, to_item
+from chatledger.openai_agents import ChatledgerSession, of_item, of_payload, to_item
 
 TEXT_PART = st.fixed_dictionaries({"type": st.sampled_from(["input_text", "output_text"]), "text": TEXT})
 ITEM = st.one_of(
@@ -47,6 +47,41 @@ def test_items_come_back_as_they_were(chatledger_target: str, items: list[Any]) 
         await session.aclose()
 
     asyncio.run(round_trip())
+
+
+@given(item=ITEM)
+def test_a_payload_is_read_as_json(item: Any) -> None:
+    payload = of_item(item).payload or b""
+    found = of_payload(payload)
+    # A surrogate without its other half is read by the longer way.
+    assert found == item or (found is None and "\\ud" in payload.decode())
+
+
+async def test_a_long_history(chatledger_target: str, name: str) -> None:
+    session = ChatledgerSession(name, target=chatledger_target)
+    items = [user(str(n)) for n in range(1_200)]
+    await session.add_items(items)
+    assert await session.get_items() == items
+    assert await session.get_items(limit=700) == items[-700:]
+    await session.aclose()
+
+
+@pytest.mark.parametrize("before", [0, 600])
+async def test_what_other_programs_wrote(
+    chatledger_target: str, name: str, ledger: chatledger.Client, before: int
+) -> None:
+    session = ChatledgerSession(name, target=chatledger_target)
+    # A type that a later SDK may have isn't known, and is read all the same.
+    own = [user("lone \ud800"), {"type": "dream", "id": "d1"}, *(user(str(n)) for n in range(before))]
+    await session.add_items(own)
+    others = foreign("openai-agents")
+    ledger.messages.append_batch(chatledger.session_id_of(name), others)
+    wanted = [*own, *(user(other.content) for other in others)]
+    assert await session.get_items() == wanted
+    assert await session.get_items(limit=len(others) + 1) == wanted[-len(others) - 1 :]
+    for item in wanted[: -len(others) - 1 : -1]:
+        assert await session.pop_item() == item
+    await session.aclose()
 
 
 async def test_limits_pops_and_clear(chatledger_target: str, name: str) -> None:

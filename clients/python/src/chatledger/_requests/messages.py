@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .. import _convert as convert
 from .._ids import Id
-from .._rpc import Listing, Page, Paging, Rpc, by_name, rpc
+from .._rpc import Frame, Listing, Page, Paging, Rpc, Stream, by_name, rpc
 from ..types import Message, MessageFields, NewMessage, Receipt, Role, SearchHit
 from ..v1 import message_pb2 as pb
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+T = TypeVar("T")
 
 _ORDERS = {"asc": pb.MESSAGE_ORDER_SEQ_ASC, "desc": pb.MESSAGE_ORDER_SEQ_DESC}
 _FIELDS = {"content": pb.SEARCH_FIELD_CONTENT, "selected_text": pb.SEARCH_FIELD_SELECTED_TEXT}
@@ -44,10 +46,18 @@ def append_batch(
     With ``expected_last_seq`` only where that is the session's last seq; otherwise it raises
     :class:`~chatledger.SequenceConflictError`.
     """
+    encoded = [convert.new_message_to(message) for message in convert.each(messages, "messages")]
+    return append_encoded(session_id, encoded, expected_last_seq)
+
+
+def append_encoded(
+    session_id: Id, messages: Sequence[pb.NewMessage], expected_last_seq: int | None = None
+) -> Rpc[list[Receipt]]:
+    """As ``append_batch``, of messages that are encoded already, so that their size is known."""
     request = convert.make(
         pb.BatchAppendMessagesRequest,
         session_id=str(session_id),
-        messages=[convert.new_message_to(message) for message in convert.each(messages, "messages")],
+        messages=messages,
         expected_last_seq=expected_last_seq,
     )
     return rpc(
@@ -76,37 +86,79 @@ def list_(
     chronological: bool = False,
     roles: Sequence[Role] = (),
     omit_citations: bool = False,
+    payload_only: bool = False,
     **paging: Unpack[Paging],
 ) -> Listing[Message]:
-    """Reads a session's messages by seq, oldest first.
+    """Reads a session's messages by seq, oldest first: all of them in one stream, of one moment.
 
-    ``order="desc"`` starts at the newest; ``chronological`` then puts each *page* oldest first. For the last few,
-    oldest first, see ``last``.
+    With ``order="desc"`` it starts at the newest, page by page; ``chronological`` then puts each *page* oldest first. For
+    the last few, oldest first, see ``last``. With ``limit``, ``page_size`` or ``page_token`` it reads pages as well.
+    ``payload_only`` leaves content, selected_text and metadata of those that have a payload empty.
     """
-    ordered = convert.choice(order, _ORDERS, "order")
-    wanted = convert.roles_to(roles)
+    return listing(
+        convert.message_from,
+        session_id,
+        after_seq=after_seq,
+        before_seq=before_seq,
+        order=order,
+        chronological=chronological,
+        roles=roles,
+        omit_citations=omit_citations,
+        payload_only=payload_only,
+        **paging,
+    )
 
-    def page(token: str, size: int) -> Rpc[Page[Message]]:
+
+def listing(
+    decode: Callable[[pb.Message], T],
+    session_id: Id,
+    *,
+    after_seq: int | None = None,
+    before_seq: int | None = None,
+    order: Literal["asc", "desc"] = "asc",
+    chronological: bool = False,
+    roles: Sequence[Role] = (),
+    omit_citations: bool = False,
+    payload_only: bool = False,
+    **paging: Unpack[Paging],
+) -> Listing[T]:
+    """A session's messages as what ``decode`` makes of them; the adapters make their framework's own."""
+    ordered = convert.choice(order, _ORDERS, "order")
+    fields: dict[str, Any] = {
+        "session_id": str(session_id),
+        "before_seq": before_seq,
+        "roles": convert.roles_to(roles),
+        "omit_citations": omit_citations,
+        "payload_only": payload_only,
+    }
+
+    def page(token: str, size: int) -> Rpc[Page[T]]:
         request = convert.make(
             pb.ListMessagesRequest,
-            session_id=str(session_id),
             page_size=size,
             page_token=token,
             after_seq=after_seq,
-            before_seq=before_seq,
             order=ordered,
             chronological=chronological,
-            roles=wanted,
-            omit_citations=omit_citations,
+            **fields,
         )
         return rpc(
             "MessageService/ListMessages",
             request,
             pb.ListMessagesResponse,
-            lambda r: Page([convert.message_from(m) for m in r.messages], r.next_page_token),
+            lambda r: Page([decode(m) for m in r.messages], r.next_page_token),
         )
 
-    return Listing(page, **paging)
+    def request_after(seq: int | None) -> bytes:
+        behind = after_seq if seq is None else seq
+        return convert.make(pb.ReadMessagesRequest, after_seq=behind, **fields).SerializeToString()
+
+    def frame(data: bytes) -> Frame[T]:
+        messages = pb.ReadMessagesResponse.FromString(data).messages
+        return Frame(map(decode, messages), messages[-1].seq if messages else None)
+
+    stream = Stream("/chatledger.v1.MessageService/ReadMessages", request_after, frame)
+    return Listing(page, stream if order == "asc" else None, **paging)
 
 
 def update(

@@ -190,7 +190,7 @@ class GetMessageResponse(_message.Message):
     def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ...) -> None: ...
 
 class ListMessagesRequest(_message.Message):
-    __slots__ = ("session_id", "page_size", "page_token", "after_seq", "before_seq", "order", "chronological", "roles", "omit_citations")
+    __slots__ = ("session_id", "page_size", "page_token", "after_seq", "before_seq", "order", "chronological", "roles", "omit_citations", "payload_only")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +200,7 @@ class ListMessagesRequest(_message.Message):
     CHRONOLOGICAL_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     OMIT_CITATIONS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_ONLY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     page_size: int
     page_token: str
@@ -209,7 +210,8 @@ class ListMessagesRequest(_message.Message):
     chronological: bool
     roles: _containers.RepeatedScalarFieldContainer[Role]
     omit_citations: bool
-    def __init__(self, session_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., after_seq: _Optional[int] = ..., before_seq: _Optional[int] = ..., order: _Optional[_Union[MessageOrder, str]] = ..., chronological: bool = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., omit_citations: bool = ...) -> None: ...
+    payload_only: bool
+    def __init__(self, session_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., after_seq: _Optional[int] = ..., before_seq: _Optional[int] = ..., order: _Optional[_Union[MessageOrder, str]] = ..., chronological: bool = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., omit_citations: bool = ..., payload_only: bool = ...) -> None: ...
 
 class ListMessagesResponse(_message.Message):
     __slots__ = ("messages", "next_page_token")
@@ -218,6 +220,28 @@ class ListMessagesResponse(_message.Message):
     messages: _containers.RepeatedCompositeFieldContainer[Message]
     next_page_token: str
     def __init__(self, messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ReadMessagesRequest(_message.Message):
+    __slots__ = ("session_id", "after_seq", "before_seq", "roles", "omit_citations", "payload_only")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_SEQ_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    OMIT_CITATIONS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_ONLY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    after_seq: int
+    before_seq: int
+    roles: _containers.RepeatedScalarFieldContainer[Role]
+    omit_citations: bool
+    payload_only: bool
+    def __init__(self, session_id: _Optional[str] = ..., after_seq: _Optional[int] = ..., before_seq: _Optional[int] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., omit_citations: bool = ..., payload_only: bool = ...) -> None: ...
+
+class ReadMessagesResponse(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[Message]
+    def __init__(self, messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
 
 class UpdateMessageRequest(_message.Message):
     __slots__ = ("session_id", "message_id", "metadata_json", "metadata_mode")

@@ -49,6 +49,11 @@ class MessageServiceStub(object):
                 request_serializer=chatledger_dot_v1_dot_message__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=chatledger_dot_v1_dot_message__pb2.ListMessagesResponse.FromString,
                 )
+        self.ReadMessages = channel.unary_stream(
+                '/chatledger.v1.MessageService/ReadMessages',
+                request_serializer=chatledger_dot_v1_dot_message__pb2.ReadMessagesRequest.SerializeToString,
+                response_deserializer=chatledger_dot_v1_dot_message__pb2.ReadMessagesResponse.FromString,
+                )
         self.UpdateMessage = channel.unary_unary(
                 '/chatledger.v1.MessageService/UpdateMessage',
                 request_serializer=chatledger_dot_v1_dot_message__pb2.UpdateMessageRequest.SerializeToString,
@@ -155,6 +160,24 @@ class MessageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadMessages(self, request, context):
+        """ReadMessages reads a session's messages by seq, from the first to the last
+        that is asked for, as fast as the client takes them: a whole history in one
+        call. All of it is of one moment, that of the call: what is appended,
+        changed or erased later isn't seen.
+
+        Each response has as many messages as are at hand, up to 1 MiB, or one that
+        is larger; none where the history is empty. A client that takes nothing for
+        long, while others wait to read, or for a minute, loses its moment: the
+        stream ends RESOURCE_EXHAUSTED. Read on with the last seq in after_seq.
+
+        Errors: NOT_FOUND (SESSION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED);
+        INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateMessage(self, request, context):
         """UpdateMessage changes a message's metadata; what was said stays as it is.
 
@@ -235,6 +258,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=chatledger_dot_v1_dot_message__pb2.ListMessagesRequest.FromString,
                     response_serializer=chatledger_dot_v1_dot_message__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'ReadMessages': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadMessages,
+                    request_deserializer=chatledger_dot_v1_dot_message__pb2.ReadMessagesRequest.FromString,
+                    response_serializer=chatledger_dot_v1_dot_message__pb2.ReadMessagesResponse.SerializeToString,
             ),
             'UpdateMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateMessage,
@@ -363,6 +391,23 @@ class MessageService(object):
         return grpc.experimental.unary_unary(request, target, '/chatledger.v1.MessageService/ListMessages',
             chatledger_dot_v1_dot_message__pb2.ListMessagesRequest.SerializeToString,
             chatledger_dot_v1_dot_message__pb2.ListMessagesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/chatledger.v1.MessageService/ReadMessages',
+            chatledger_dot_v1_dot_message__pb2.ReadMessagesRequest.SerializeToString,
+            chatledger_dot_v1_dot_message__pb2.ReadMessagesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
