@@ -77,7 +77,6 @@ pub async fn compare(
             halt,
         )))
         .await?;
-    let data_bytes = parts.database.read_bytes().await?;
     let (measured, cpu_seconds) = rounds(&mut parts, parties, halt).await?;
     let metrics = measured
         .into_iter()
@@ -91,7 +90,7 @@ pub async fn compare(
         machine: Machine::here(),
         database: parts.database.settings().await?,
         uncached: UncachedData {
-            data_bytes,
+            data_bytes: parts.uncached.bytes,
             leaves_page_cache: parts.leaves_page_cache,
         },
         ratios: ratio::ratios(&metrics),

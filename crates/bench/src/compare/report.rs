@@ -15,8 +15,8 @@ use crate::{
 /// How little of what is read can have been in a cache.
 #[derive(Debug, Serialize)]
 pub(crate) struct UncachedData {
-    /// The bytes of all messages and citations, with their indexes, when the first round began. PostgreSQL caches
-    /// `shared_buffers` of them.
+    /// The bytes that these sessions take in the database, indexes included. PostgreSQL caches `shared_buffers` of that and of
+    /// all else.
     pub(crate) data_bytes: i64,
     /// Whether the kernel was told to forget their files before each run; none where there was none.
     pub(crate) leaves_page_cache: Option<bool>,

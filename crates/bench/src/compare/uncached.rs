@@ -18,6 +18,8 @@ use crate::{
 /// Sessions to read once.
 pub(super) struct UncachedSessions {
     pub(super) ids: Vec<Uuid>,
+    /// What they take in the database, indexes included.
+    pub(super) bytes: i64,
     next: usize,
 }
 
@@ -37,10 +39,12 @@ impl UncachedSessions {
             content_bytes: options.content_bytes.median(),
             ids: IdKind::V7,
         };
+        let before = database.read_bytes().await?;
         database.fill_with_citations(&ids, &filling).await?;
+        let bytes = database.read_bytes().await? - before;
         progress.clear();
         fastrand::Rng::with_seed(0).shuffle(&mut ids);
-        Ok(UncachedSessions { ids, next: 0 })
+        Ok(UncachedSessions { ids, bytes, next: 0 })
     }
 
     /// The next one to read.
