@@ -19,8 +19,8 @@ use chatledger_postgres::{Db, DbError, Sql, Time};
 
 /// A statement with the values of its parameters, but for those of its caller.
 pub trait Statement {
-    /// What each of its rows is read as.
-    type Row: FromRow;
+    /// What each of its rows is taken as.
+    type Row: TakeRow;
     /// What is known of it without its values.
     const DESCRIPTION: &'static Description;
     /// All values, in the order of their places.
@@ -103,6 +103,18 @@ impl<'a> From<&'a Caller> for Viewer<'a> {
     }
 }
 
+/// What a row is taken as: it is read at once ([`FromRow`]), or kept to be read from.
+pub trait TakeRow: Sized {
+    /// Takes the row.
+    fn take(row: Row) -> Result<Self, tokio_postgres::Error>;
+}
+
+impl<R: FromRow> TakeRow for R {
+    fn take(row: Row) -> Result<Self, tokio_postgres::Error> {
+        R::read(&row, 0)
+    }
+}
+
 /// What is read of a row, or of a part of its columns.
 pub trait FromRow: Sized {
     /// Reads the columns from the place `first` on.
@@ -150,7 +162,7 @@ impl<'a> tokio_postgres::types::FromSql<'a> for IsThere {
 
 /// The rows of a statement, read one by one, so that what a row takes is given back as soon as it is read.
 pub(crate) fn read_all<S: Statement>(_: &S, rows: Vec<Row>) -> Result<Vec<S::Row>, tokio_postgres::Error> {
-    rows.into_iter().map(|row| S::Row::read(&row, 0)).collect()
+    rows.into_iter().map(S::Row::take).collect()
 }
 
 /// Runs a statement for a viewer, in the way that it says, on whichever connection is free.

@@ -7,7 +7,13 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, append_stream::AppendStream, caller, convert, page, pb, watch::events};
+use super::{
+    AnswerCharges, Api,
+    append_stream::AppendStream,
+    caller, convert, page, pb,
+    read_stream::{FrameStream, Histories},
+    watch::events,
+};
 use crate::{
     auth::Caller,
     domain::{
@@ -28,6 +34,8 @@ pub struct MessageApi {
     pub ledger: Ledger,
     /// Watches sessions.
     pub hub: Hub,
+    /// Reads histories.
+    pub histories: Histories,
     /// Becomes true when the server stops: streams, which have no end of their own, end then.
     pub stopping: watch::Receiver<bool>,
 }
@@ -62,7 +70,7 @@ impl MessageApi {
 impl pb::message_service_server::MessageService for MessageApi {
     type StreamAppendMessagesStream =
         Pin<Box<dyn Stream<Item = Result<pb::StreamAppendMessagesResponse, Status>> + Send>>;
-    type ReadMessagesStream = Pin<Box<dyn Stream<Item = Result<pb::ReadMessagesResponse, Status>> + Send>>;
+    type ReadMessagesStream = FrameStream;
     type WatchMessagesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchMessagesResponse, Status>> + Send>>;
 
     async fn append_message(
@@ -133,31 +141,31 @@ impl pb::message_service_server::MessageService for MessageApi {
     async fn list_messages(
         &self,
         request: Request<pb::ListMessagesRequest>,
-    ) -> Result<Response<pb::ListMessagesResponse>, Status> {
+    ) -> Result<Response<pb::Encoded<pb::ListMessagesResponse>>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
         let read = convert::message_filter(&mut check, &caller, request.get_ref());
         let (filter, list) = check.finish(read)?;
-        let found = self
-            .api
-            .store
-            .list_messages(&caller, &filter, MAX_PAGE_BYTES)
-            .await?;
-        let mut page = page::finish(
-            list,
-            filter.page.size,
-            found.messages,
-            found.available,
-            |message| (message.seq,),
-            convert::message_to_pb,
-        );
-        if filter.descending && filter.chronological {
-            page.rows.reverse();
+        let found = self.api.store.list_messages(&caller, &filter, MAX_PAGE_BYTES);
+        let found = found.await?;
+        let contents = found.contents()?;
+        let mut messages = convert::MessageList::new();
+        for message in contents.messages.iter().take(filter.page.size) {
+            messages.push(message);
+            if messages.bytes() > MAX_PAGE_BYTES && messages.len() > 1 {
+                messages.pop();
+                break;
+            }
         }
-        Ok(Response::new(pb::ListMessagesResponse {
-            messages: page.rows,
-            next_page_token: page.next_page_token,
-        }))
+        let last = contents.messages[..messages.len()].last();
+        let next_page_token = match last {
+            Some(last) if messages.len() < contents.available => page::token(list, &(last.seq,)),
+            _ => String::new(),
+        };
+        if filter.descending && filter.chronological {
+            messages.reverse();
+        }
+        Ok(Response::new(messages.into_page(&next_page_token)))
     }
 
     async fn read_messages(
@@ -166,29 +174,13 @@ impl pb::message_service_server::MessageService for MessageApi {
     ) -> Result<Response<Self::ReadMessagesStream>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let read = convert::message_range(&mut check, &caller, request.get_ref());
-        let filter = check.finish(read)?;
-        let store = self.api.store.clone();
-        let stream = futures_util::stream::unfold(Some((store, caller, filter)), |state| async {
-            let (store, caller, mut filter) = state?;
-            let found = match store.list_messages(&caller, &filter, 256 << 10).await {
-                Ok(found) => found,
-                Err(error) => return Some((Err(error.into()), None)),
-            };
-            let more = found.available > found.messages.len()
-                || i64::try_from(found.messages.len()).unwrap_or(0) == filter.page.fetch();
-            let last = found.messages.last().map(|message| message.seq);
-            filter.page.after = last.map(|seq| (seq,));
-            let messages: Vec<_> = found.messages.into_iter().map(convert::message_to_pb).collect();
-            if messages.is_empty() {
-                return None;
-            }
-            Some((
-                Ok(pb::ReadMessagesResponse { messages }),
-                more.then_some((store, caller, filter)),
-            ))
-        });
-        Ok(Response::new(Box::pin(stream)))
+        let range = convert::message_range(&mut check, request.into_inner());
+        let range = check.finish(range)?;
+        let charges = AnswerCharges::default();
+        let frames = self.histories.read(&caller, range, charges.clone()).await?;
+        let mut response = Response::new(frames);
+        response.extensions_mut().insert(charges);
+        Ok(response)
     }
 
     async fn update_message(

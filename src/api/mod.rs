@@ -11,6 +11,7 @@ mod document;
 mod message;
 mod page;
 mod profile;
+mod read_stream;
 mod session;
 pub mod status;
 mod user;
@@ -29,6 +30,7 @@ pub use citation::CitationApi;
 pub use document::DocumentApi;
 pub use message::MessageApi;
 pub use profile::ProfileApi;
+pub use read_stream::Histories;
 pub use session::SessionApi;
 pub use user::UserApi;
 
@@ -63,6 +65,28 @@ impl Charges {
     #[must_use]
     pub fn next(&self) -> Option<Arc<Charge>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// The memory that a stream's answers hold which have been handed on, and not sent yet. A handler puts it into its response, and
+/// the server's layers attach it to the bytes.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerCharges(Arc<Mutex<Option<Charge>>>);
+
+impl AnswerCharges {
+    /// Adds the memory of an answer that is handed on.
+    pub fn put(&self, charge: Charge) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *held {
+            Some(held) => held.join(charge),
+            None => *held = Some(charge),
+        }
+    }
+
+    /// The memory of all answers that have been handed on since this was asked last.
+    #[must_use]
+    pub fn take(&self) -> Option<Charge> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -68,6 +68,11 @@ pub(super) fn read<R: ListRequest, K: DeserializeOwned>(
     (Page { size, after }, list)
 }
 
+/// The token of the page behind a row, by its key.
+pub(super) fn token<K: Serialize>(list: Fingerprint, key: &K) -> String {
+    page::encode(list, key)
+}
+
 /// How many rows with a JSON field of their own are read at a time: a page of the usual size, and the one more that
 /// tells whether there is another.
 const PORTION: usize = page::DEFAULT_PAGE_SIZE + 1;
@@ -152,7 +157,7 @@ pub(super) fn finish<R, T: Message, K: Serialize>(
     if finished.rows.len() < available
         && let Some(key) = last_key
     {
-        finished.next_page_token = page::encode(list, &key);
+        finished.next_page_token = token(list, &key);
     }
     finished
 }

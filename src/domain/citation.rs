@@ -20,6 +20,27 @@ pub struct Citation {
     pub index: i32,
 }
 
+/// One source of a message, whose texts are somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CitationRef<'a> {
+    /// The document's key.
+    pub document_id: &'a str,
+    /// The chunk within it; may be empty.
+    pub chunk_id: &'a str,
+    /// The retrieval score.
+    pub score: f64,
+    /// The number that the message cites it by, from 1.
+    pub index: i32,
+}
+
+impl CitationRef<'_> {
+    /// The bytes that it holds in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        weight(self.document_id, self.chunk_id)
+    }
+}
+
 /// The largest score: PostgreSQL sums squares for a mean, and those of 1e154 overflow.
 pub const MAX_SCORE: f64 = 1e100;
 

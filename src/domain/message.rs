@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Check, FieldPath, JsonMode, JsonObject,
-    citation::{self, Citation},
+    citation::{self, Citation, CitationRef},
     page::Page,
 };
 
@@ -67,6 +67,31 @@ pub struct Message {
     pub payload: Option<Bytes>,
     /// The sources, by index.
     pub citations: Vec<Citation>,
+    /// The moment when it was appended.
+    pub created_at: Timestamp,
+}
+
+/// A stored message whose texts are somebody else's: for whoever passes on more of them than copies of them are good for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MessageRef<'a> {
+    /// Unique within the session.
+    pub id: Uuid,
+    /// The session.
+    pub session_id: Uuid,
+    /// The message's place in the session, from 1.
+    pub seq: i64,
+    /// The speaker.
+    pub role: Role,
+    /// The words; empty where they aren't wanted.
+    pub content: &'a str,
+    /// The passage that the person had selected.
+    pub selected_text: Option<&'a str>,
+    /// A JSON object; empty where it isn't wanted.
+    pub metadata: &'a str,
+    /// A framework's own form of the message.
+    pub payload: Option<&'a [u8]>,
+    /// The sources, by index.
+    pub citations: Vec<CitationRef<'a>>,
     /// The moment when it was appended.
     pub created_at: Timestamp,
 }
@@ -226,25 +251,34 @@ pub struct Receipt {
     pub deduplicated: bool,
 }
 
-/// Which messages of a session to list.
-#[derive(Debug)]
-pub struct MessageFilter {
+/// Which messages of a session to read, and what of them.
+#[derive(Clone, Debug)]
+pub struct MessageRange {
     /// The session.
     pub session_id: Uuid,
-    /// Which page, by seq.
-    pub page: Page<(i64,)>,
-    /// The seq above which messages are listed.
+    /// The seq above which messages are read.
     pub after_seq: Option<i64>,
-    /// The seq below which messages are listed.
+    /// The seq below which messages are read.
     pub before_seq: Option<i64>,
-    /// Whether the newest message comes first.
-    pub descending: bool,
-    /// Whether each page is oldest first, whatever the order of the pages.
-    pub chronological: bool,
     /// The roles that are wanted; empty: all.
     pub roles: Vec<Role>,
     /// Whether messages come with their citations.
     pub with_citations: bool,
+    /// Whether of those that have a payload nothing else is wanted that it has as well: texts and metadata.
+    pub payload_only: bool,
+}
+
+/// Which page of a list of messages.
+#[derive(Debug)]
+pub struct MessageFilter {
+    /// The messages that are listed.
+    pub range: MessageRange,
+    /// Which page, by seq.
+    pub page: Page<(i64,)>,
+    /// Whether the newest message comes first.
+    pub descending: bool,
+    /// Whether each page is oldest first, whatever the order of the pages.
+    pub chronological: bool,
 }
 
 /// The changes of an update.

@@ -10,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use tokio::time::{self, Instant, Sleep};
 use tonic::{Status, body::Body};
 
 use super::link::{ClientDebt, OpenCall};
-use crate::{domain::Error, supervise::panic_text};
+use crate::{api::AnswerCharges, domain::Error, supervise::panic_text};
 
 /// The status of a call that has panicked, which is logged.
 pub(super) fn panic_status(rpc: &str, panic: &(dyn Any + Send)) -> Status {
@@ -81,21 +81,25 @@ impl http_body::Body for TimeLimitedBody {
     }
 }
 
-/// A response's body that has something until its end. A frame that it has handed over is untaken until the next is asked
+/// A response whose body has something until its end. A frame that it has handed over is untaken until the next is asked
 /// for. Where it panics, it ends INTERNAL.
 pub(super) fn holding_body<T: Send + Sync + Unpin + 'static>(
     owned: T,
     call: Option<OpenCall>,
     rpc: String,
-    body: Body,
-) -> Body {
-    Body::new(HoldingBody {
+    response: Response<Body>,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let charges = parts.extensions.remove().unwrap_or_default();
+    let body = HoldingBody {
         body,
         rpc,
         untaken: None,
         call,
+        charges,
         _owned: owned,
-    })
+    };
+    Response::from_parts(parts, Body::new(body))
 }
 
 struct HoldingBody<T> {
@@ -103,6 +107,8 @@ struct HoldingBody<T> {
     rpc: String,
     untaken: Option<ClientDebt>,
     call: Option<OpenCall>,
+    /// The memory of what is handed over.
+    charges: AnswerCharges,
     _owned: T,
 }
 
@@ -116,13 +122,19 @@ impl<T: Unpin> http_body::Body for HoldingBody<T> {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.untaken = None;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(cx)));
-        let frame = match polled {
+        let mut frame = match polled {
             Ok(polled) => ready!(polled),
             Err(panic) => {
                 self.body = Body::empty();
                 Some(Ok(Frame::trailers(trailers(&panic_status(&self.rpc, &panic)))))
             }
         };
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(data) = frame.data_mut()
+            && let Some(charge) = self.charges.take()
+        {
+            *data = charge.attach(std::mem::take::<Bytes>(data), ());
+        }
         if frame.is_some() {
             self.untaken = self.call.as_ref().map(OpenCall::handed_over);
         }
@@ -166,7 +178,8 @@ mod tests {
             assert!(text == "a", "planted");
             data(text)
         });
-        let mut body = holding_body((), None, "/x/Y".to_owned(), Body::new(StreamBody::new(panics)));
+        let response = Response::new(Body::new(StreamBody::new(panics)));
+        let mut body = holding_body((), None, "/x/Y".to_owned(), response).into_body();
         let first = body.frame().await.expect("a frame").expect("no error");
         assert_eq!(first.into_data().expect("data"), "a");
         let last = body.frame().await.expect("a frame").expect("no error");

@@ -213,9 +213,7 @@ impl Admission {
             Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
         };
         Ok(match answer {
-            MethodAnswer::Stream(response) => {
-                response.map(|body| holding_body((permit, received.charge), call, path, body))
-            }
+            MethodAnswer::Stream(response) => holding_body((permit, received.charge), call, path, response),
             MethodAnswer::Unary(collected) => {
                 let untaken = call.as_ref().map(OpenCall::handed_over);
                 answer::finish(collected, room, received.charge, (permit, untaken, call))
@@ -245,7 +243,7 @@ impl Admission {
         if response.headers().contains_key("grpc-status") {
             return Ok(response);
         }
-        Ok(response.map(|body| holding_body(permit, call, path, body)))
+        Ok(holding_body(permit, call, path, response))
     }
 }
 

@@ -13,7 +13,9 @@ use tonic::{
 
 use super::ServerSetup;
 use crate::{
-    api::{AnalyticsApi, Api, CitationApi, DocumentApi, MessageApi, ProfileApi, SessionApi, UserApi},
+    api::{
+        AnalyticsApi, Api, CitationApi, DocumentApi, Histories, MessageApi, ProfileApi, SessionApi, UserApi,
+    },
     auth::Passwords,
     domain::Error,
     migrations::Scope,
@@ -80,6 +82,11 @@ const SERVICES: &[ServiceEntry] = &[
         api: backend.api.clone(),
         ledger: backend.setup.ledger.clone(),
         hub: backend.setup.hub.clone(),
+        histories: Histories::new(
+            backend.api.store.clone(),
+            backend.setup.memory.clone(),
+            backend.stopping.clone(),
+        ),
         stopping: backend.stopping.clone(),
     }),
     service_entry!(CitationServiceServer, Scope::has_chat, |backend| CitationApi(

@@ -2,31 +2,35 @@
 
 use uuid::Uuid;
 
-use super::{Store, internal, replaces, row_count, sql_count};
+use super::{Store, internal, replaces, sql_count};
 use crate::{
     auth::Caller,
     domain::{
         Error, Resource, Result,
         citation::Citation,
         json,
-        message::{Message, MessageChange, MessageFilter, Role},
+        message::{Message, MessageChange, Role},
     },
     statements::{
         Statement,
-        message::{DeleteCitations, Erase, EraseAll, Get, ListAscending, ListDescending, MessageRow, Update},
+        message::{DeleteCitations, Erase, EraseAll, Get, MessageRow, Update},
     },
 };
+
+/// The role that is stored as a text.
+pub(super) fn role(text: &str) -> Result<Role> {
+    Role::parse(text).ok_or_else(|| internal(format_args!("unknown role {text:?}")))
+}
 
 impl TryFrom<MessageRow> for Message {
     type Error = Error;
 
     fn try_from(row: MessageRow) -> Result<Message> {
-        let role = &row.role;
         Ok(Message {
             id: row.id,
             session_id: row.session_id,
             seq: row.seq,
-            role: Role::parse(role).ok_or_else(|| internal(format_args!("unknown role {role:?}")))?,
+            role: role(&row.role)?,
             content: row.content,
             selected_text: row.selected_text,
             metadata: row.metadata,
@@ -59,20 +63,6 @@ fn citations(
         .collect()
 }
 
-/// The roles of a filter as they are stored; `None` for all.
-pub(super) fn role_names(roles: &[Role]) -> Option<Vec<&'static str>> {
-    (!roles.is_empty()).then(|| roles.iter().map(|role| role.as_str()).collect())
-}
-
-/// A page of messages, and whether more of them follow.
-#[derive(Debug)]
-pub struct MessagePage {
-    /// The messages.
-    pub messages: Vec<Message>,
-    /// How many there were for the page, of which `messages` are the first.
-    pub available: usize,
-}
-
 impl Store {
     /// One message.
     pub async fn message(&self, caller: &Caller, session_id: Uuid, id: Uuid) -> Result<Message> {
@@ -80,48 +70,6 @@ impl Store {
             Some(row) => row.try_into(),
             None => Err(self.missing(caller, session_id, Resource::Message).await),
         }
-    }
-
-    /// A page of a session's messages, in the order of the pages, of about `max_bytes` at most; one more
-    /// than the page holds, if there are as many.
-    pub async fn list_messages(
-        &self,
-        caller: &Caller,
-        filter: &MessageFilter,
-        max_bytes: usize,
-    ) -> Result<MessagePage> {
-        let roles = role_names(&filter.roles);
-        let mut list = ListAscending {
-            session_id: filter.session_id,
-            after_seq: filter.after_seq.unwrap_or(0),
-            before_seq: filter.before_seq.unwrap_or(i64::MAX),
-            roles: roles.as_deref(),
-            limit: filter.page.fetch(),
-            max_bytes: sql_count(max_bytes),
-            with_citations: filter.with_citations,
-        };
-        let page = filter.page.after.map(|(seq,)| seq);
-        let rows = if filter.descending {
-            list.before_seq = page.map_or(list.before_seq, |seq| list.before_seq.min(seq));
-            self.run(caller, &ListDescending(list)).await?
-        } else {
-            list.after_seq = page.map_or(list.after_seq, |seq| list.after_seq.max(seq));
-            self.run(caller, &list).await?
-        };
-        let Some(first) = rows.first() else {
-            self.session(caller, filter.session_id).await?;
-            return Ok(MessagePage {
-                messages: Vec::new(),
-                available: 0,
-            });
-        };
-        Ok(MessagePage {
-            available: row_count(first.available),
-            messages: rows
-                .into_iter()
-                .map(|row| row.message.try_into())
-                .collect::<Result<_>>()?,
-        })
     }
 
     /// Changes a message's metadata.

@@ -7,6 +7,7 @@ mod analytics;
 mod citation;
 mod document;
 mod error;
+mod history;
 mod message;
 mod profile;
 mod removal;
@@ -26,6 +27,7 @@ use crate::{
 use chatledger_postgres::{Db, DbError, Tx};
 
 pub(crate) use error::{internal, is_refusal};
+pub use history::{History, MessagePage, PageContents, PageLimits};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};
 

@@ -8,7 +8,7 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, accepts, to_sql_checked},
 };
 
-use super::{Store, message::role_names, row_count, sql_count};
+use super::{Store, history::role_names, row_count, sql_count};
 use crate::{
     auth::Caller,
     domain::{

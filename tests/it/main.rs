@@ -51,6 +51,7 @@ mod paging;
 mod passwords;
 mod pgbouncer;
 mod profiles;
+mod read_messages;
 mod refusals;
 mod same_id;
 mod scopes;

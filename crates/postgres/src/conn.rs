@@ -9,7 +9,7 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use tokio::time;
 use tokio_postgres::{
     Row,
@@ -26,6 +26,11 @@ use super::{
 /// And where we are cut off in the middle, the server lets our locks go soon after the next statement should have come.
 const BEGIN: &str =
     "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+
+/// The beginning of a transaction that reads as of one moment. Whoever reads may pause, for as long as clients are let, and a
+/// little more.
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+    SET LOCAL idle_in_transaction_session_timeout = '90s'";
 
 /// The beginning of a transaction for statements whose plan should know their parameters.
 const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
@@ -214,6 +219,8 @@ async fn end_statement(client: ClientWrapper, db: Db) {
 /// A transaction.
 pub struct Tx {
     conn: Conn,
+    /// Whether it begins with the first statement, as a snapshot.
+    is_to_begin: AtomicBool,
 }
 
 impl Tx {
@@ -221,7 +228,19 @@ impl Tx {
     pub(super) async fn begin(conn: Conn) -> Result<Tx, tokio_postgres::Error> {
         conn.batch(BEGIN).await?;
         conn.unfinished.fetch_add(1, Ordering::Relaxed);
-        Ok(Tx { conn })
+        Ok(Tx {
+            conn,
+            is_to_begin: AtomicBool::new(false),
+        })
+    }
+
+    /// A transaction that only reads, whose statements all see what the first one sees. It begins with that one, in one round
+    /// trip: nothing is lost where it doesn't.
+    pub(super) fn snapshot(conn: Conn) -> Tx {
+        Tx {
+            conn,
+            is_to_begin: AtomicBool::new(true),
+        }
     }
 
     /// Runs a statement and reads all its rows.
@@ -229,10 +248,16 @@ impl Tx {
     /// # Errors
     /// As [`Conn::query`].
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, DbError> {
-        self.conn
-            .query(sql, params)
-            .await
-            .map_err(|error| self.conn.explain(error))
+        let rows = if self.is_to_begin.swap(false, Ordering::Relaxed) {
+            let (begun, rows) = join(self.conn.batch(BEGIN_SNAPSHOT), self.conn.query(sql, params)).await;
+            if begun.is_ok() {
+                self.conn.unfinished.fetch_add(1, Ordering::Relaxed);
+            }
+            begun.and(rows)
+        } else {
+            self.conn.query(sql, params).await
+        };
+        rows.map_err(|error| self.conn.explain(error))
     }
 
     /// Commits if `result` is good, and rolls back otherwise. PostgreSQL answers the COMMIT of a failed
@@ -241,6 +266,9 @@ impl Tx {
     /// # Errors
     /// `result`'s, or the COMMIT's, after which it isn't known whether it took effect.
     pub async fn end<T, E: From<DbError>>(self, result: Result<T, E>) -> Result<T, E> {
+        if self.is_to_begin.load(Ordering::Relaxed) {
+            return result;
+        }
         let text = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.conn.batch(text).await;
         if ended.is_ok() {

@@ -452,6 +452,20 @@ impl Db {
         tx.end(result).await
     }
 
+    /// Begins a transaction that only reads, and whose statements all see what the first one sees.
+    ///
+    /// # Errors
+    /// As [`Db::connection`].
+    pub async fn snapshot(&self, deadline: Option<Instant>) -> Result<Tx, DbError> {
+        Ok(Tx::snapshot(self.connection(deadline).await?))
+    }
+
+    /// The most connections that there are.
+    #[must_use]
+    pub fn pool_size(&self) -> usize {
+        self.options.pool_size
+    }
+
     /// Begins a transaction: READ COMMITTED, with a limit on waiting for locks.
     ///
     /// # Errors

@@ -14,13 +14,21 @@
 //! ```
 
 mod codec;
+mod encoded;
 
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 mod generated {
     tonic::include_proto!("chatledger.v1");
 }
 
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+mod servers {
+    include!(concat!(env!("OUT_DIR"), "/servers/chatledger.v1.rs"));
+}
+
+pub use encoded::Encoded;
 pub use generated::*;
+pub use servers::*;
 
 /// The descriptors of the contract, for reflection and for whoever walks messages by them.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -29,7 +29,8 @@ pub(crate) fn module(modules: &[Module]) -> Result<String> {
             module.name
         )?;
         for shape in &module.rows {
-            row(&mut code, shape, modules).with_context(|| format!("in the row {}", shape.name))?;
+            let emit = if shape.is_borrowed { borrowed_row } else { row };
+            emit(&mut code, shape, modules).with_context(|| format!("in the row {}", shape.name))?;
         }
         for declared in &module.statements {
             statement(&mut code, declared, module, modules)
@@ -108,6 +109,40 @@ fn row(code: &mut String, shape: &RowShape, modules: &[Module]) -> Result<()> {
         impl FromRow for {name}Row {{
             fn read(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {{
                 Ok({name}Row {{\n{readers}}})
+            }}
+        }}"
+    )?;
+    Ok(())
+}
+
+/// A row that stays the driver's: a struct around that, and one of its columns, which are borrowed from it.
+fn borrowed_row(code: &mut String, shape: &RowShape, _: &[Module]) -> Result<()> {
+    let name = &shape.name;
+    let (mut fields, mut readers) = (String::new(), String::new());
+    for (place, part) in shape.parts.iter().enumerate() {
+        let RowPart::Column { name, sql_type, .. } = part else {
+            bail!("a borrowed row can have no row within it");
+        };
+        let rust = sql_type.borrowed();
+        let rust = rust.with_context(|| format!("{name}: an array can't be borrowed"))?;
+        writeln!(fields, "pub(crate) {name}: {rust},")?;
+        writeln!(readers, "{name}: {},", sql_type.borrowing_reader(place))?;
+    }
+    writeln!(
+        code,
+        "/// The columns of a row of [`{name}`](self), borrowed from it.
+        pub(crate) struct {name}<'r> {{\n{fields}}}
+        /// A row of [`{name}`](self)'s columns, as it has come.
+        #[derive(Debug)]
+        pub(crate) struct {name}Row(Row);
+        impl TakeRow for {name}Row {{
+            fn take(row: Row) -> Result<Self, tokio_postgres::Error> {{ Ok({name}Row(row)) }}
+        }}
+        impl {name}Row {{
+            /// Its columns.
+            pub(crate) fn read(&self) -> Result<{name}<'_>, tokio_postgres::Error> {{
+                let row = &self.0;
+                Ok({name} {{\n{readers}}})
             }}
         }}"
     )?;
@@ -348,6 +383,24 @@ WHERE tenant_id = :tenant AND (:end_user::uuid IS NULL OR user_id = :end_user) A
         assert!(text.contains(":tenant"), "{text}");
         let text = forgets("ReadSession", "ReadSession, each user's, since I say so");
         assert!(text.contains("gives a reason"), "{text}");
+    }
+
+    #[test]
+    fn a_row_with_an_ampersand_is_borrowed_from() {
+        let code = generate(&GET.replace("--: Chat", "--: &Chat")).unwrap();
+        for part in [
+            "pub(crate) struct Chat<'r> {\npub(crate) id: Uuid,\npub(crate) title: &'r str,\n}",
+            "pub(crate) struct ChatRow(Row);",
+            "title: row.try_get(1)?,",
+            "type Row = super::chats::ChatRow;",
+        ] {
+            assert!(code.contains(part), "{part}: {code}");
+        }
+        let text = mistake(
+            &GET.replace("--: Chat", "--: &Chat")
+                .replace("title text =", "title text[] ="),
+        );
+        assert!(text.contains("title: an array"), "{text}");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Module {
 #[derive(Clone, Debug)]
 pub(crate) struct RowShape {
     pub(crate) name: String,
+    /// Whether it stays the driver's, and its columns are borrowed from that.
+    pub(crate) is_borrowed: bool,
     pub(crate) parts: Vec<RowPart>,
 }
 
@@ -174,8 +176,11 @@ fn split_rows(text: &str) -> Result<(Vec<RowShape>, String)> {
             let row = rows.last_mut().context("a column without a row before it")?;
             row.parts.push(row_part(declaration.trim())?);
         } else {
+            let name = declaration.trim();
+            let borrowed = name.strip_prefix('&');
             rows.push(RowShape {
-                name: declaration.trim().to_owned(),
+                name: borrowed.unwrap_or(name).to_owned(),
+                is_borrowed: borrowed.is_some(),
                 parts: Vec::new(),
             });
         }

@@ -20,7 +20,8 @@
 //!
 //! - `--:` begins a *row*: its columns by name, type and, where that isn't the name, expression. `{{ Session }}` in a
 //!   statement is the list of them. `message: Message` is another row within this one, `message: Message?` one that is
-//!   absent where its first column is null.
+//!   absent where its first column is null. `--: &Session` is a row that stays as it has come: its columns are borrowed from
+//!   it, for whoever reads so many that copies of their texts would cost.
 //! - `--!` begins a *statement*: its name, its parameters, the row that it answers (or `(name type)` for a single column, which
 //!   the text has to answer under that name; nothing, where no row is read). Further lines begin with `--!` and more blanks.
 //!   `Name like Other` takes the parameters of another statement of the file; its struct wraps that one's.

@@ -102,6 +102,21 @@ impl SqlType {
         self.wrap(self.base.read, |element| format!("Vec<{element}>"))
     }
 
+    /// The Rust type of a column that is borrowed from its row.
+    pub(crate) fn borrowed(self) -> Option<String> {
+        let rust = self.wrap(self.base.given, |element| format!("Vec<{element}>"));
+        (!self.is_array).then(|| rust.replace("'a", "'r"))
+    }
+
+    /// The expression that reads the column at a place, borrowed from its row.
+    pub(crate) fn borrowing_reader(self, place: usize) -> String {
+        if self.base.given.contains("'a") {
+            format!("row.try_get({place})?")
+        } else {
+            self.reader(&place.to_string())
+        }
+    }
+
     /// The expression that reads the column at a place.
     pub(crate) fn reader(self, place: &str) -> String {
         match self.base.through {

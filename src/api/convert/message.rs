@@ -15,14 +15,15 @@ use crate::{
         Check, FieldPath,
         citation::assign_indexes,
         message::{
-            MAX_QUERY, Message, MessageChange, MessageFilter, NewMessage, Receipt, Role, Search, SearchHit,
+            MAX_QUERY, Message, MessageChange, MessageFilter, MessageRange, NewMessage, Receipt, Role,
+            Search, SearchHit,
         },
         page::Fingerprint,
     },
 };
 use chatledger_protocol as pb;
 
-fn role_to_pb(role: Role) -> pb::Role {
+pub(super) fn role_to_pb(role: Role) -> pb::Role {
     match role {
         Role::User => pb::Role::User,
         Role::Assistant => pb::Role::Assistant,
@@ -154,6 +155,28 @@ pub(in crate::api) fn message_filter(
             false
         }
     };
+    let range = message_range(
+        check,
+        pb::ReadMessagesRequest {
+            session_id: request.session_id.clone(),
+            after_seq: request.after_seq,
+            before_seq: request.before_seq,
+            roles: request.roles.clone(),
+            omit_citations: request.omit_citations,
+            payload_only: request.payload_only,
+        },
+    );
+    let filter = MessageFilter {
+        range,
+        page,
+        descending,
+        chronological: request.chronological,
+    };
+    (filter, list)
+}
+
+pub(in crate::api) fn message_range(check: &mut Check<'_>, request: pb::ReadMessagesRequest) -> MessageRange {
+    let root = FieldPath::ROOT;
     for (field, seq) in [
         ("after_seq", request.after_seq),
         ("before_seq", request.before_seq),
@@ -162,34 +185,14 @@ pub(in crate::api) fn message_filter(
             check.violation(&root.field(field), "must not be negative");
         }
     }
-    let filter = MessageFilter {
+    MessageRange {
         session_id: check.uuid(&root.field("session_id"), &request.session_id),
-        page,
         after_seq: request.after_seq,
         before_seq: request.before_seq,
-        descending,
-        chronological: request.chronological,
         roles: roles(check, &request.roles),
         with_citations: !request.omit_citations,
-    };
-    (filter, list)
-}
-
-pub(in crate::api) fn message_range(
-    check: &mut Check<'_>,
-    caller: &Caller,
-    request: &pb::ReadMessagesRequest,
-) -> MessageFilter {
-    let list = pb::ListMessagesRequest {
-        session_id: request.session_id.clone(),
-        page_size: 500,
-        after_seq: request.after_seq,
-        before_seq: request.before_seq,
-        roles: request.roles.clone(),
-        omit_citations: request.omit_citations,
-        ..Default::default()
-    };
-    message_filter(check, caller, &list).0
+        payload_only: request.payload_only,
+    }
 }
 
 pub(in crate::api) fn message_change(

@@ -5,6 +5,7 @@
 
 mod citation;
 mod document;
+mod encode;
 mod message;
 mod profile;
 mod session;
@@ -12,6 +13,7 @@ mod user;
 
 pub(super) use citation::{citation_filter, citations_to_add, placed_citation_to_pb};
 pub(super) use document::{document_filter, document_to_pb, new_document};
+pub(super) use encode::MessageList;
 pub(super) use message::{
     message_change, message_filter, message_range, message_to_pb, new_message, new_messages, receipt_to_pb,
     search, search_hit_to_pb,

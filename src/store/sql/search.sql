@@ -1,6 +1,6 @@
 -- The search in messages: of one session or one user, which are reached by their index and ranked on the fly, or of all of a
 -- tenant's, which the opt-in index of `migrations/search` finds.
-{% from "shared.sql" import visible_sessions, message_size, join_citations, take_citations %}
+{% from "shared.sql" import visible_sessions, message_size, joined_citations_size, join_citations, take_citations %}
 --: Hit
 --:   message: Message
 --:   available int8 = p.available
@@ -33,10 +33,10 @@ WITH hits AS (
     ORDER BY rank DESC, session_id DESC, seq DESC LIMIT :limit
 ), sized AS (
     SELECT p.*, c.*, count(*) OVER () AS available,
-        coalesce(sum({{ message_size() }}) OVER (
+        coalesce(sum({{ message_size() }} + {{ joined_citations_size() }}) OVER (
             ORDER BY p.rank DESC, p.session_id DESC, p.seq DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
-    FROM page p JOIN messages m ON m.id = p.id {{ join_citations("true") }}
+    FROM page p JOIN messages m ON m.id = p.id {{ join_citations() }}
 )
 SELECT {{ Hit }} FROM sized p JOIN messages m ON m.id = p.id {{ take_citations("p") }}
 CROSS JOIN LATERAL (SELECT ts_headline(

@@ -15,21 +15,26 @@ small, and seldom there. -#}
 CASE WHEN pg_column_compression({{ column }}) IS NULL THEN pg_column_size({{ column }})
     ELSE octet_length({{ column }}::text) END
 {%- endmacro %}
-{#- What a message weighs (domain::message), told without reading its texts: a row `m` and its citations `c`, of which each is
-a struct of 64 bytes besides its texts. -#}
+{#- What a message `m` weighs (domain::message), told without reading its texts; its citations aside. -#}
 {% macro message_size() -%}
-octet_length(m.content) + coalesce(octet_length(m.selected_text), 0) + coalesce(octet_length(m.payload), 0)
-    + {{ json_size("m.metadata") }}
-    + coalesce(pg_column_size(c.documents) + pg_column_size(c.chunks) + 64 * cardinality(c.indexes), 0)
+coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.selected_text), 0) + coalesce(octet_length(m.payload), 0)
+    + coalesce({{ json_size("m.metadata") }}, 0)
 {%- endmacro %}
-{#- The citations `c` of a message `m` as four arrays, one row; all NULL where there are none or they aren't wanted. -#}
-{% macro join_citations(wanted) -%}
+{#- What a citation weighs: a struct of 64 bytes besides its texts. -#}
+{% macro citation_size(citation) -%}
+64 + octet_length({{ citation }}.document_id) + coalesce(octet_length({{ citation }}.chunk_id), 0)
+{%- endmacro %}
+{#- The citations `c` of a message `m` as four arrays, one row; all NULL where there are none. -#}
+{% macro join_citations() -%}
 LEFT JOIN LATERAL (
     SELECT array_agg(document_id) AS documents, array_agg(coalesce(chunk_id, '')) AS chunks,
         array_agg(coalesce(score, 0)) AS scores, array_agg(citation_index) AS indexes
-    FROM (SELECT * FROM message_citations mc WHERE mc.message_id = m.id AND {{ wanted }}
-        ORDER BY citation_index) ordered
+    FROM (SELECT * FROM message_citations mc WHERE mc.message_id = m.id ORDER BY citation_index) ordered
 ) c ON true
+{%- endmacro %}
+{#- What the citations that were joined weigh. -#}
+{% macro joined_citations_size() -%}
+coalesce(pg_column_size(c.documents) + pg_column_size(c.chunks) + 64 * cardinality(c.indexes), 0)
 {%- endmacro %}
 {#- The citations of a page's rows, which have been read with them. -#}
 {% macro take_citations(page) -%}

@@ -1,5 +1,5 @@
 -- What is new in watched sessions, and how servers that share the database wake each other.
-{% from "shared.sql" import message_size, join_citations, take_citations %}
+{% from "shared.sql" import message_size, joined_citations_size, join_citations, take_citations %}
 --: NewsItem
 --:   message: Message?
 --:   place int8 = w.place
@@ -20,12 +20,12 @@ JOIN chat_sessions s ON s.id = w.session_id AND s.tenant_id = w.tenant_id
 LEFT JOIN LATERAL (
     SELECT *, count(*) OVER () AS available, sum(size) OVER (ORDER BY seq) AS through
     FROM (
-        SELECT m.*, c.*, {{ message_size() }} AS size
+        SELECT m.*, c.*, {{ message_size() }} + {{ joined_citations_size() }} AS size
         FROM (
             SELECT m.* FROM messages m
             WHERE m.session_id = s.id AND m.seq > w.known AND m.seq <= s.last_seq AND m.deleted_at IS NULL
             ORDER BY m.seq LIMIT :limit
-        ) m {{ join_citations("true") }}
+        ) m {{ join_citations() }}
     ) sized
 ) m ON m.through <= :max_bytes OR :large AND m.through = m.size
 {{ take_citations("m") }}

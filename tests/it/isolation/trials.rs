@@ -8,14 +8,14 @@ use chatledger::{
         JsonMode, JsonObject, Result,
         citation::{CitationFilter, CitationSource},
         document::DocumentFilter,
-        message::{MessageChange, MessageFilter, Search},
+        message::{MessageChange, MessageFilter, MessageRange, Search},
         page::Page,
         profile::{ProfileChange, ProfileFields, ProfileFilter},
         session::{NewSession, SessionChange, SessionFilter, SessionOrder, SessionOwner},
         user::{NewUser, UserChange, UserFilter, UserKey},
     },
     ledger::Unit,
-    store::{NewsRequest, PageSize},
+    store::{NewsRequest, PageLimits, PageSize},
     watch::WatchEvent,
 };
 use tokio::time;
@@ -123,6 +123,13 @@ trials! {
     };
     list_last_messages: ReadMessages, |rooms, of, caller| {
         seen(rooms.store.list_messages(&caller, &messages(of, true), 1 << 20).await)
+    };
+    read_history: ReadMessages, |rooms, of, caller| {
+        let mut history = rooms.store.open_history(&caller, messages(of, false).range).await?;
+        let limits = PageLimits { messages: 10, bytes: 1 << 20 };
+        let page = history.next(limits).await;
+        history.close().await?;
+        seen(page)
     };
     search_session: ReadMessages, |rooms, of, caller| {
         seen(rooms.store.search_messages(&caller, &search(Some(of.session_id), None)).await)
@@ -286,14 +293,17 @@ pub fn anonymous_sessions() -> SessionFilter {
 
 fn messages(of: &Belongings, descending: bool) -> MessageFilter {
     MessageFilter {
-        session_id: of.session_id,
+        range: MessageRange {
+            session_id: of.session_id,
+            after_seq: None,
+            before_seq: None,
+            roles: Vec::new(),
+            with_citations: true,
+            payload_only: false,
+        },
         page: all(),
-        after_seq: None,
-        before_seq: None,
         descending,
         chronological: false,
-        roles: Vec::new(),
-        with_citations: true,
     }
 }
 
