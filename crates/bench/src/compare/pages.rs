@@ -72,7 +72,7 @@ impl ComparisonParts {
 
     /// Pages by SELECT.
     pub(super) async fn selected_pages(
-        &self,
+        &mut self,
         sessions: &Arc<FilledSessions>,
         readers: usize,
         form: PageForm,
@@ -88,7 +88,9 @@ impl ComparisonParts {
             let select = Arc::clone(&pool[reader % pool.len()]);
             run.add(self.reader(reader, PageSource::Select(select), sessions, &run));
         }
-        run.finish().await
+        let measured = run.finish().await?;
+        self.selecting = pool;
+        Ok(measured)
     }
 
     /// Lone pages that nobody has read before, one through the service and one by SELECT in turn. Answers both.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     direct::DirectAppends,
     options::CompareOptions,
+    select::PageSelect,
     sessions::{CITATIONS, ReadSessions, make_large},
     uncached::UncachedSessions,
 };
@@ -39,6 +40,9 @@ pub(super) struct ComparisonParts {
     pub(super) uncached: UncachedSessions,
     /// Whether the kernel forgets the uncached sessions as well; none before the first time.
     pub(super) leaves_page_cache: Option<bool>,
+    /// The connections of the last run of SELECTs, kept until the next: the processor time of one that has just been closed
+    /// is nobody's for a moment.
+    pub(super) selecting: Vec<Arc<PageSelect>>,
     pub(super) large: Uuid,
     /// Every session that was made, to be checked at the end.
     pub(super) made: Vec<Uuid>,
@@ -77,6 +81,7 @@ impl ComparisonParts {
             read,
             uncached,
             leaves_page_cache: None,
+            selecting: Vec::new(),
             large,
             made,
             cited,

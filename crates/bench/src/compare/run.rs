@@ -1,5 +1,7 @@
 //! A competitor's run.
 
+use std::sync::Arc;
+
 use super::{
     competitor::Competitor, copy, direct::DirectForm, metric::Metric, pages::READERS, parts::ComparisonParts,
     select::PageForm,
@@ -98,8 +100,9 @@ impl ComparisonParts {
     }
 
     /// Pages a second, and with many readers what they wait.
-    async fn page_rate(&self, competitor: Competitor) -> anyhow::Result<Numbers> {
-        let (pages, long, many) = (&self.read.pages, &self.read.long, self.options.many_readers);
+    async fn page_rate(&mut self, competitor: Competitor) -> anyhow::Result<Numbers> {
+        let [pages, long] = [&self.read.pages, &self.read.long].map(Arc::clone);
+        let (pages, long, many) = (&pages, &long, self.options.many_readers);
         let rate = |metric, measured: Measurement| Ok(vec![(metric, measured.throughput())]);
         let with_p99 = |metric, p99, measured: Measurement| {
             Ok(vec![

@@ -76,7 +76,7 @@ impl Step<'_> {
     /// A round of appends: streamed, unary, and lone ones.
     async fn appends(&self, round: u32, rounds: &mut Rounds) -> anyhow::Result<()> {
         self.settle().await?;
-        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+        let order = if round.is_multiple_of(2) { [0, 1] } else { [1, 0] };
         for (metric, mode) in [
             (GrowthMetric::Stream, AppendMode::Stream),
             (GrowthMetric::Unary, AppendMode::Unary),

@@ -41,7 +41,7 @@ impl StoredSide {
         let own = halt
             .unless_asked(OwnServer::start(options.pg_bin.clone()))
             .await?;
-        let prepared = halt.unless_asked(Self::prepare(&own, options)).await;
+        let prepared = halt.unless_asked(Box::pin(Self::prepare(&own, options))).await;
         progress.clear();
         match prepared {
             Ok((channels, database, workload)) => Ok(StoredSide {
