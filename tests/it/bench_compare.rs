@@ -28,23 +28,12 @@ async fn every_competitor_runs_and_every_ratio_is_there() {
             "50",
         ])
         // Little in flight, so that a busy machine answers some of it within a round.
-        .args(["--round-duration", "300ms", "--warm-up", "20ms"])
+        .args(["--round-duration", "250ms", "--warm-up", "20ms"])
         .args(["--in-flight", "4", "--stream-in-flight", "64"])
-        .args([
-            "--page-sessions",
-            "4",
-            "--uncached-sessions",
-            "30",
-            "--history-messages",
-            "60",
-        ])
-        .args([
-            "--watch-rate",
-            "100",
-            "--large-session-messages",
-            "2000",
-            "--json",
-        ])
+        .args(["--page-sessions", "4", "--many-readers", "4"])
+        .args(["--uncached-sessions", "30", "--history-messages", "40"])
+        .args(["--watch-rate", "100", "--large-session-messages", "2000"])
+        .arg("--json")
         .arg(&file);
     let mut process = ServerProcess::start(&mut command);
     assert!(process.ended().await.success(), "{}", process.stderr());
@@ -61,6 +50,7 @@ async fn every_competitor_runs_and_every_ratio_is_there() {
         "lone_p50_to_direct",
         "lone_p50_to_single_statement",
         "list_to_select",
+        "list_to_two_selects",
         "list_to_json_agg",
         "list_many_to_select",
         "uncached_p50_to_select",
@@ -99,7 +89,7 @@ async fn every_competitor_runs_and_every_ratio_is_there() {
     for setting in ["server_version", "fsync", "synchronous_commit"] {
         assert!(report["database"][setting].is_string(), "{setting}");
     }
-    assert_eq!(report["options"]["round_seconds"], 0.3);
+    assert_eq!(report["options"]["round_seconds"], 0.25);
     assert_eq!(report["wanted"]["list_to_select"], json!({ "at_least": 0.65 }));
     assert_eq!(report["wanted"]["watch_p99"], json!({ "at_most": 50.0 }));
     assert!(report["uncached"]["data_bytes"].as_i64() > Some(0));

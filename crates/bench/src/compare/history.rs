@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     metric::Metric,
     parts::ComparisonParts,
-    select::HistorySelect,
+    select::JoinedSelect,
     sessions::{CITATIONS, FilledSessions},
 };
 use crate::{target, turns::TurnTimer};
@@ -40,7 +40,7 @@ async fn read(channel: &Channel, session: Uuid) -> anyhow::Result<(usize, usize)
 impl ComparisonParts {
     /// Histories of messages without citations.
     pub(super) async fn histories(&self) -> anyhow::Result<Vec<(Metric, f64)>> {
-        let select = HistorySelect::prepare(self.database.client().await?).await?;
+        let select = JoinedSelect::of_histories(self.database.client().await?).await?;
         let metrics = [Metric::ReadP50, Metric::HistorySelectP50];
         self.in_turn(&self.read.histories, metrics, 0, async |session| {
             Ok((select.read(session).await?, 0))
@@ -50,7 +50,7 @@ impl ComparisonParts {
 
     /// Histories of messages with citations.
     pub(super) async fn histories_with_citations(&self) -> anyhow::Result<Vec<(Metric, f64)>> {
-        let select = HistorySelect::prepare(self.database.client().await?).await?;
+        let select = JoinedSelect::of_histories(self.database.client().await?).await?;
         let metrics = [
             Metric::ReadWithCitationsP50,
             Metric::HistorySelectWithCitationsP50,

@@ -56,6 +56,8 @@ pub(crate) enum Metric {
     List,
     /// Pages a second by the lateral SELECT.
     Select,
+    /// Pages a second of the same by two SELECTs.
+    SelectTwoStatements,
     /// Pages a second by ListMessages, of sessions of 170.
     #[serde(rename = "list_of_170")]
     ListOf170,
@@ -117,6 +119,7 @@ impl Metric {
             Metric::LoneUnaryP99 => ("lone AppendMessage, p99", "ms"),
             Metric::List => ("ListMessages, 50", "pages/s"),
             Metric::Select => ("SELECT, 50", "pages/s"),
+            Metric::SelectTwoStatements => ("two SELECTs, 50", "pages/s"),
             Metric::ListOf170 => ("ListMessages, 50 of 170", "pages/s"),
             Metric::SelectJsonAgg => ("SELECT json_agg, 50 of 170", "pages/s"),
             Metric::ListMany => ("ListMessages, many readers", "pages/s"),
@@ -153,6 +156,7 @@ impl Metric {
             Metric::StreamWithCitations => Competitor::StreamWithCitations,
             Metric::List => Competitor::List,
             Metric::Select => Competitor::Select,
+            Metric::SelectTwoStatements => Competitor::SelectTwoStatements,
             Metric::ListOf170 => Competitor::ListOf170,
             Metric::SelectJsonAgg => Competitor::SelectJsonAgg,
             Metric::ListMany => Competitor::ListMany,

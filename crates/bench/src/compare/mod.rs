@@ -55,7 +55,7 @@ use super::{
 
 /// How far the order rotates from round to round: a number that has no factor in common with that of the competitors, so
 /// five rounds see five far places.
-const ROTATION: usize = 5;
+const ROTATION: usize = 7;
 
 /// Runs the comparison, or as many rounds of it as there are until it is halted.
 ///

@@ -26,7 +26,7 @@ const fn ratio(name: &'static str, of: Metric, to: &'static [Metric], wanted: Op
 }
 
 /// All of them, in the order of the report.
-pub(super) const RATIOS: [Ratio; 15] = [
+pub(super) const RATIOS: [Ratio; 16] = [
     ratio("unary_to_direct", Metric::Unary, DIRECT, Some(AtLeast(3.5))),
     ratio(
         "unary_to_single_statement",
@@ -70,6 +70,12 @@ pub(super) const RATIOS: [Ratio; 15] = [
         Metric::List,
         &[Metric::Select],
         Some(AtLeast(0.65)),
+    ),
+    ratio(
+        "list_to_two_selects",
+        Metric::List,
+        &[Metric::SelectTwoStatements],
+        None,
     ),
     ratio(
         "list_to_json_agg",

@@ -29,9 +29,13 @@ impl ComparisonParts {
             }
             C::LoneAppends => self.lone().await,
             C::LargeSessionLone => self.large_session_lone().await,
-            C::List | C::Select | C::ListOf170 | C::SelectJsonAgg | C::ListMany | C::SelectMany => {
-                self.page_rate(competitor).await
-            }
+            C::List
+            | C::Select
+            | C::SelectTwoStatements
+            | C::ListOf170
+            | C::SelectJsonAgg
+            | C::ListMany
+            | C::SelectMany => self.page_rate(competitor).await,
             C::UncachedPages => {
                 let [listed, selected] = self.uncached_pages().await?;
                 Ok(vec![
@@ -124,6 +128,12 @@ impl ComparisonParts {
             Competitor::SelectMany => {
                 let read = self.selected_pages(pages, many, PageForm::Lateral);
                 with_p99(Metric::SelectMany, Metric::SelectManyP99, read.await?)
+            }
+            Competitor::SelectTwoStatements => {
+                let read = self
+                    .selected_pages(pages, READERS, PageForm::TwoStatements)
+                    .await?;
+                rate(Metric::SelectTwoStatements, read)
             }
             Competitor::Select => {
                 let read = self.selected_pages(pages, READERS, PageForm::Lateral).await?;
