@@ -23,8 +23,11 @@ use crate::{
 /// The bytes of a frame, about: large enough that its price is that of its messages, small enough that a client has the first
 /// one soon.
 const FRAME: usize = 256 << 10;
-/// What a frame may take while it is made: messages and citations as rows, the one that was too much, and all of it encoded.
-const FRAME_MEMORY: usize = 2 * (2 * FRAME + LARGEST_MESSAGE);
+/// The most citations of a frame, or those of one message.
+const CITATIONS: usize = 1024;
+/// What a frame may take while it is made: messages and the one that was too much, citations of up to 1 KiB, and all of it
+/// encoded.
+const FRAME_MEMORY: usize = 2 * (FRAME + CITATIONS * 1152 + LARGEST_MESSAGE);
 /// How many frames are made that the client hasn't asked for.
 const AHEAD: usize = 3;
 /// How many messages the first frame has at most; after it, it is known how large they are.
@@ -137,6 +140,7 @@ impl HistoryReader {
         let limits = PageLimits {
             messages: self.messages,
             bytes: FRAME,
+            citations: CITATIONS,
         };
         let page = self.history.next(limits).await?;
         let contents = page.contents()?;
@@ -145,11 +149,14 @@ impl HistoryReader {
             list.push(message);
         }
         let is_last = contents.available == list.len() && list.len() < self.messages;
-        drop(page);
-        self.messages = match list.len() {
+        // As many as fill a frame, if they go on like these.
+        let by_bytes = list.len() * FRAME / list.bytes().max(1);
+        let by_citations = list.len() * CITATIONS / contents.citations.max(1);
+        self.messages = match by_bytes.min(by_citations) {
             _ if is_last => 0,
-            count => (count * FRAME / list.bytes().max(1)).clamp(FIRST / 2, MOST),
+            messages => messages.clamp(FIRST / 2, MOST),
         };
+        drop(page);
         if list.len() == 0 {
             return Ok(None);
         }

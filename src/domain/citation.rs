@@ -33,14 +33,6 @@ pub struct CitationRef<'a> {
     pub index: i32,
 }
 
-impl CitationRef<'_> {
-    /// The bytes that it holds in memory, about.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        weight(self.document_id, self.chunk_id)
-    }
-}
-
 /// The largest score: PostgreSQL sums squares for a mean, and those of 1e154 overflow.
 pub const MAX_SCORE: f64 = 1e100;
 

@@ -16,6 +16,8 @@ pub const DEFAULT_PAGE_SIZE: usize = 50;
 pub const MAX_PAGE_SIZE: usize = 500;
 /// A page ends before it is larger than this: clients receive messages of 4 MiB unless told otherwise.
 pub const MAX_PAGE_BYTES: usize = 3 << 20;
+/// The most citations of a page of messages, or those of one message: as they are stored by the service, 4.5 MiB of them.
+pub const MAX_PAGE_CITATIONS: usize = 4096;
 
 /// The length of a fingerprint: enough that two lists of one client don't share a fingerprint by chance.
 const FINGERPRINT_BYTES: usize = 8;

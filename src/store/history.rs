@@ -10,6 +10,7 @@ use crate::{
         Result,
         citation::CitationRef,
         message::{MessageFilter, MessageRange, MessageRef, Role},
+        page::MAX_PAGE_CITATIONS,
     },
     statements::{
         Statement, Viewer,
@@ -40,8 +41,8 @@ pub struct PageContents<'a> {
     pub messages: Vec<MessageRef<'a>>,
     /// How many there were for the page, of which `messages` are the first.
     pub available: usize,
-    /// What all their citations weigh.
-    citation_bytes: usize,
+    /// How many citations they have.
+    pub citations: usize,
 }
 
 impl MessagePage {
@@ -53,16 +54,15 @@ impl MessagePage {
         let mut contents = PageContents {
             messages: Vec::new(),
             available: self.available,
-            citation_bytes: 0,
+            citations: 0,
         };
         let mut citations: Vec<(Uuid, CitationRef<'_>)> = Vec::new();
         let mut is_sorted = false;
         for row in &self.rows {
             let part = row.read().map_err(DbError::from)?;
             let Some(seq) = part.seq else {
-                let citation = citation(&part);
-                contents.citation_bytes += citation.weight();
-                citations.push((part.row_id, citation));
+                contents.citations += 1;
+                citations.push((part.row_id, citation(&part)));
                 continue;
             };
             if !is_sorted {
@@ -111,16 +111,18 @@ fn of_message<'a>(citations: &[(Uuid, CitationRef<'a>)], row_id: Uuid) -> Vec<Ci
 pub struct PageLimits {
     /// The most messages.
     pub messages: usize,
-    /// The bytes after which no message begins, nor, counted by itself, a citation.
+    /// The bytes after which no message begins, its citations aside.
     pub bytes: usize,
+    /// The most citations, or those of one message.
+    pub citations: usize,
 }
 
 impl PageLimits {
-    /// Smaller limits, where a page by these has more citations than there is room for: then some may be missing, and whose
+    /// Smaller limits, where a page by these has as many citations as a page can have: then some may be missing, and whose
     /// isn't known, since they have no order before they are here.
     fn smaller(self, page: &MessagePage) -> Result<Option<PageLimits>> {
         let contents = page.contents()?;
-        let is_whole = self.messages <= 1 || contents.citation_bytes < self.bytes;
+        let is_whole = self.messages <= 1 || contents.citations < self.citations;
         Ok((!is_whole).then(|| PageLimits {
             messages: (contents.messages.len() / 2).max(1),
             ..self
@@ -136,10 +138,10 @@ fn list<'a>(
     limits: PageLimits,
 ) -> ListAscending<'a> {
     // Those of a single message are shown, however many.
-    let max_citation_bytes = if limits.messages <= 1 {
+    let max_citations = if limits.messages <= 1 {
         usize::MAX
     } else {
-        limits.bytes
+        limits.citations
     };
     ListAscending {
         session_id: range.session_id,
@@ -148,7 +150,7 @@ fn list<'a>(
         roles,
         limit: sql_count(limits.messages),
         max_bytes: sql_count(limits.bytes),
-        max_citation_bytes: sql_count(max_citation_bytes),
+        max_citations: sql_count(max_citations),
         with_citations: range.with_citations,
         payload_only: range.payload_only,
     }
@@ -169,6 +171,7 @@ impl Store {
         let mut limits = PageLimits {
             messages: row_count(filter.page.fetch()),
             bytes: max_bytes,
+            citations: MAX_PAGE_CITATIONS,
         };
         let after = filter.page.after.map(|(seq,)| seq);
         let seqs = if filter.descending {

@@ -114,6 +114,58 @@ async fn a_history_is_what_all_pages_have() {
     server.stop().await;
 }
 
+/// Pages and frames have limits of citations, and those of one message are never torn.
+#[tokio::test]
+async fn many_citations_make_smaller_pages_and_none_is_lost() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let session = new_session(&server).await;
+    let message = |n: usize| pb::NewMessage {
+        citations: vec![citation(&format!("d{n}"), "c", 0.5); 100 - n % 3],
+        ..text("x")
+    };
+    let messages = (0..150).map(message).collect();
+    append_batch(&server, &session, messages, None)
+        .await
+        .expect("receipts");
+    // More than a page's and a frame's, by hand, in one message.
+    let client = database.client().await;
+    let by_hand = "INSERT INTO message_citations (message_id, document_id, citation_index)
+        SELECT id, 'by hand', n FROM messages, generate_series(1001, 6000) n WHERE seq = 75";
+    client.execute(by_hand, &[]).await.expect("SQL");
+    let expected: Vec<usize> = (0..150)
+        .map(|n| 100 - n % 3 + if n == 74 { 5000 } else { 0 })
+        .collect();
+    let counts = |messages: &[pb::Message]| messages.iter().map(|m| m.citations.len()).collect::<Vec<_>>();
+    let history = read(&server, read_of(&session)).await;
+    assert_eq!(counts(&history), expected);
+    for message in &history {
+        let indexes = message.citations.iter().map(|citation| citation.citation_index);
+        assert!(indexes.is_sorted());
+    }
+    for descending in [false, true] {
+        let pages = pages_of(async |page_token| {
+            let request = pb::ListMessagesRequest {
+                session_id: session.clone(),
+                page_size: 500,
+                page_token,
+                order: i32::from(descending) + 1,
+                ..Default::default()
+            };
+            let page = answer(server.messages().list_messages(request).await);
+            (page.messages, page.next_page_token)
+        })
+        .await;
+        assert!(pages.iter().all(|page| !page.is_empty()));
+        let mut listed = pages.concat();
+        if descending {
+            listed.reverse();
+        }
+        assert!(listed == history);
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn of_messages_with_a_payload_nothing_else_is_read_where_that_is_asked_for() {
     let database = TestDatabase::new().await;

@@ -1,5 +1,5 @@
 -- The statements of `messages`, but for those of the append path.
-{% from "shared.sql" import merged_json, visible_sessions, message_size, citation_size, join_citations %}
+{% from "shared.sql" import merged_json, visible_sessions, message_size, join_citations %}
 -- A message `m` and its citations `c`.
 --: Message
 --:   id uuid = coalesce(m.given_id, m.id)
@@ -36,11 +36,11 @@
     AND m.id IN (:id, message_row_id(:session_id, :id))
 {%- endmacro %}
 {# A page of a session's messages: the citations of all of them first, and then the messages, which have a seq. One look-up
-of all citations costs a third of one for each message.
+of all citations costs half of one for each message.
 
-A row is left out where those before it have `:max_bytes`, messages and citations each by themselves: sizes are known without
-reading the texts, so a page of large ones costs only what it shows. `available` is how many messages there were before that.
-Of messages that have a payload, that is all that is read where `:payload_only` says so. #}
+A message is left out where those before it have `:max_bytes`: sizes are known without reading the texts, so a page of large
+ones costs only what it shows. `available` is how many messages there were before that. Of messages that have a payload, that
+is all that is read where `:payload_only` says so. The session is looked at once, and not for each message. #}
 {% macro page(order) -%}
 WITH page AS MATERIALIZED (
     SELECT m.*, coalesce(sum({{ message_size() }}) OVER (
@@ -50,10 +50,9 @@ WITH page AS MATERIALIZED (
             CASE WHEN NOT l.is_lean THEN m.content END AS content,
             CASE WHEN NOT l.is_lean THEN m.selected_text END AS selected_text,
             CASE WHEN NOT l.is_lean THEN m.metadata END AS metadata
-        FROM chat_sessions s JOIN messages m ON m.session_id = s.id
-        CROSS JOIN LATERAL (SELECT :payload_only AND m.payload IS NOT NULL AS is_lean) l
-        WHERE {{ visible_sessions() }} AND s.id = :session_id AND m.session_id = :session_id AND m.deleted_at IS NULL
-            AND m.seq > :after_seq AND m.seq < :before_seq AND (:roles::text[] IS NULL OR m.role = ANY(:roles))
+        FROM messages m CROSS JOIN LATERAL (SELECT :payload_only AND m.payload IS NOT NULL AS is_lean) l
+        WHERE m.session_id = (SELECT s.id FROM chat_sessions s WHERE {{ visible_sessions() }} AND s.id = :session_id)
+            AND m.deleted_at IS NULL AND m.seq > :after_seq AND m.seq < :before_seq AND (:roles::text[] IS NULL OR m.role = ANY(:roles))
         ORDER BY m.seq {{ order }} LIMIT :limit
     ) m
 )
@@ -62,12 +61,10 @@ SELECT {{ PagePart }} FROM (
         NULL AS metadata, NULL::bytea AS payload, NULL::timestamptz AS created_at, NULL::bigint AS available,
         c.document_id, c.chunk_id, c.score, c.citation_index
     FROM (
-        SELECT mc.*, coalesce(sum({{ citation_size("mc") }}) OVER (
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
-        FROM message_citations mc
+        SELECT * FROM message_citations mc
         WHERE :with_citations AND mc.message_id = ANY(ARRAY(SELECT p.row_id FROM page p WHERE p.before < :max_bytes))
+        LIMIT :max_citations
     ) c
-    WHERE c.before < :max_citation_bytes
     UNION ALL
     SELECT p.row_id, p.id, p.seq, p.role, p.content, p.selected_text, p.metadata::text, p.payload, p.created_at,
         (SELECT count(*) FROM page), NULL, NULL, NULL, NULL
@@ -85,7 +82,7 @@ SELECT {{ Message }} FROM chat_sessions s JOIN messages m ON m.session_id = s.id
 WHERE {{ one() }}
 
 --! ListAscending(session_id uuid, after_seq int8, before_seq int8, roles text[]?, limit int8, max_bytes int8,
---!     max_citation_bytes int8, with_citations bool, payload_only bool) -> PagePart
+--!     max_citations int8, with_citations bool, payload_only bool) -> PagePart
 --? read ReadMessages
 -- A page of messages with a seq between two, in order.
 {{ page("ASC") }}

@@ -20,10 +20,6 @@ CASE WHEN pg_column_compression({{ column }}) IS NULL THEN pg_column_size({{ col
 coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.selected_text), 0) + coalesce(octet_length(m.payload), 0)
     + coalesce({{ json_size("m.metadata") }}, 0)
 {%- endmacro %}
-{#- What a citation weighs: a struct of 64 bytes besides its texts. -#}
-{% macro citation_size(citation) -%}
-64 + octet_length({{ citation }}.document_id) + coalesce(octet_length({{ citation }}.chunk_id), 0)
-{%- endmacro %}
 {#- The citations `c` of a message `m` as four arrays, one row; all NULL where there are none. -#}
 {% macro join_citations() -%}
 LEFT JOIN LATERAL (
@@ -32,7 +28,7 @@ LEFT JOIN LATERAL (
     FROM (SELECT * FROM message_citations mc WHERE mc.message_id = m.id ORDER BY citation_index) ordered
 ) c ON true
 {%- endmacro %}
-{#- What the citations that were joined weigh. -#}
+{#- What the citations that were joined weigh: of each a struct of 64 bytes besides its texts. -#}
 {% macro joined_citations_size() -%}
 coalesce(pg_column_size(c.documents) + pg_column_size(c.chunks) + 64 * cardinality(c.indexes), 0)
 {%- endmacro %}

@@ -126,7 +126,7 @@ trials! {
     };
     read_history: ReadMessages, |rooms, of, caller| {
         let mut history = rooms.store.open_history(&caller, messages(of, false).range).await?;
-        let limits = PageLimits { messages: 10, bytes: 1 << 20 };
+        let limits = PageLimits { messages: 10, bytes: 1 << 20, citations: 100 };
         let page = history.next(limits).await;
         history.close().await?;
         seen(page)
