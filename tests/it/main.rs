@@ -16,6 +16,7 @@ mod append_stream;
 mod append_units;
 mod bench;
 mod bench_compare;
+mod bench_growth;
 mod bench_verify;
 mod black_hole;
 mod cascades;

@@ -310,7 +310,7 @@ RULES = [
     (r"export \w+=", is_a_setting),
     (r"mkdir -p stubs && python -m grpc_tools\.protoc ", lambda world, command: world.sh(command)),
     (r"(pip|uv pip|apt) install ", is_an_installation),
-    (r"(cargo run --release -- |chatledger )bench compare", is_compared),
+    (r"(cargo run --release -- |chatledger )bench (compare|growth)", is_compared),
     (r"(cargo run --release -- |chatledger )bench ", is_measured),
     (r"(cargo run --release -- |chatledger )serve", is_served),
     (r"chatledger migrate adopt ", is_adopted),

@@ -14,8 +14,9 @@
 //! # The other runs, and what they share
 //!
 //! - [`watch()`] measures how soon a message reaches those who watch (`delivery` has the times).
-//! - [`compare()`] sets the service beside what an application would do itself, on one database. It is the only module here that
-//!   speaks SQL.
+//! - [`compare()`] sets the service beside what an application would do itself, on one database.
+//! - [`growth()`] measures what appends and lists cost as messages gather, beside an empty table.
+//! - `database` and `rows` are what speaks SQL for the two; the statements are in `sql/`.
 //! - `usage` is what the parties use of the machine; [`BenchProgress`] (`progress`) what is shown meanwhile; [`Halt`] (`halt`)
 //!   says that the user has asked to stop.
 //!
@@ -63,21 +64,29 @@
 
 mod append;
 mod compare;
+mod database;
 mod delivery;
+mod growth;
 mod halt;
 mod measure;
 mod own_server;
+mod page_cache;
 mod progress;
 mod report;
+mod rows;
 mod schedule;
+mod summary;
 mod target;
+mod turns;
 mod usage;
 mod verify;
+mod wanted;
 mod watch;
 mod workload;
 
 pub use append::{AppendMode, AppendOutcome, Load, append};
 pub use compare::{CompareOptions, compare, report::BenchComparison};
+pub use growth::{GrowthOptions, GrowthReport, LISTED, growth};
 pub use halt::Halt;
 pub use measure::Measurement;
 pub use own_server::OwnServer;
@@ -85,6 +94,7 @@ pub use progress::BenchProgress;
 pub use report::{
     BenchReport, Circumstances, Latency, html::page as report_page, text::summary as report_summary,
 };
+pub use rows::IdKind;
 pub use target::{BenchTarget, create_sessions, delete_sessions};
 pub use usage::{CpuSeconds, Parties};
 pub use verify::{AnswerLog, LedgerVerification, verify};

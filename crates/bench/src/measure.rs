@@ -231,27 +231,30 @@ impl Measurement {
             .saturating_duration_since(self.clock.measured_from)
     }
 
+    /// How many messages were answered in the window. Those that were sent in it and answered after it count only for the
+    /// latencies.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn answered_in_window(&self) -> u64 {
+        let window = self.window().as_secs_f64();
+        if window <= 0.0 {
+            return 0;
+        }
+        // What comes after the end is in intervals of its own, since the window is a whole number of them.
+        let inside = (window / self.interval.as_secs_f64()).round().max(1.0) as usize;
+        let intervals = self.intervals.iter().take(inside);
+        intervals.map(|one| one.latencies.len()).sum()
+    }
+
     /// Stored messages a second, of those that were answered in the window.
     #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss
-    )]
+    #[allow(clippy::cast_precision_loss)]
     pub fn throughput(&self) -> f64 {
         let window = self.window().as_secs_f64();
         if window <= 0.0 {
             return 0.0;
         }
-        // What comes after the end is in intervals of its own, since the window is a whole number of them.
-        let inside = (window / self.interval.as_secs_f64()).round().max(1.0) as usize;
-        let stored: u64 = self
-            .intervals
-            .iter()
-            .take(inside)
-            .map(|one| one.latencies.len())
-            .sum();
-        stored as f64 / window
+        self.answered_in_window() as f64 / window
     }
 
     /// A percentile of the latencies, in milliseconds.
@@ -309,7 +312,7 @@ mod tests {
         recorder.stored(from, clock.end + Duration::from_secs(3)); // answered late: a latency, no throughput
         recorder.failed(Code::Unavailable, from);
         drop(recorder);
-        let measured = collector.collect(BenchProgress::hidden()).await;
+        let mut measured = collector.collect(BenchProgress::hidden()).await;
         assert_eq!(measured.latencies.len(), 101);
         assert!(
             (measured.millis(50.0) - 51.0).abs() < 0.2,
@@ -323,6 +326,10 @@ mod tests {
             .max(measured.intervals[1].latencies.max());
         assert!((millis(slowest) - 100.0).abs() < 2.0, "{slowest}");
         assert_eq!(measured.errors["UNAVAILABLE"], 1);
+        // It was interrupted while it warmed up; and it wasn't.
+        assert_eq!(measured.answered_in_window(), 0);
+        measured.end = clock.end;
+        assert_eq!(measured.answered_in_window(), 100);
         assert_eq!(
             measured.intervals[0].latencies.len() + measured.intervals[1].latencies.len(),
             100

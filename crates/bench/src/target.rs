@@ -9,7 +9,7 @@ use tonic::{
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::workload::Workload;
+use super::workload::{MessageKey, Workload};
 use chatledger_protocol::{
     self as pb, message_service_client::MessageServiceClient, session_service_client::SessionServiceClient,
 };
@@ -87,6 +87,23 @@ pub(crate) fn told(status: &Status) -> anyhow::Error {
 /// A client of messages, without a limit on what it receives: a page may be as long as the server makes it.
 pub(crate) fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
     MessageServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX)
+}
+
+/// Appends one of the workload's messages.
+///
+/// # Errors
+/// It isn't stored.
+pub(crate) async fn append_one(
+    channel: &Channel,
+    workload: &Workload,
+    key: MessageKey,
+) -> anyhow::Result<()> {
+    let request = pb::AppendMessageRequest {
+        session_id: workload.session_text(workload.session_of(key)).to_owned(),
+        message: Some(workload.message(key)),
+    };
+    let appended = messages(channel).append_message(request).await;
+    appended.map(drop).map_err(|status| told(&status))
 }
 
 /// Creates the workload's sessions.

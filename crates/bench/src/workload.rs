@@ -10,6 +10,7 @@ use std::{
 use fastrand::Rng;
 use uuid::Uuid;
 
+use crate::rows::IdKind;
 use chatledger_protocol as pb;
 
 /// The longest content, in bytes: the contract's limit.
@@ -91,6 +92,15 @@ impl fmt::Display for ContentSizes {
 }
 
 impl ContentSizes {
+    /// The size in the middle: half of them are shorter.
+    pub(crate) fn median(self) -> usize {
+        match self {
+            ContentSizes::Fixed(bytes) => bytes,
+            ContentSizes::Uniform(min, max) => usize::midpoint(min, max),
+            ContentSizes::Lognormal { median, .. } => median,
+        }
+    }
+
     const FORMS: &str = "must be a number of bytes (512), uniform:MIN..MAX or lognormal:MEDIAN,SIGMA";
 
     /// One of them.
@@ -142,6 +152,8 @@ pub struct Workload {
     seed: u64,
     /// Tells this run's ids from those of others.
     run: [u8; 4],
+    /// Which ids messages get.
+    ids: IdKind,
     sessions: Vec<Uuid>,
     session_texts: Vec<String>,
     contents: Vec<String>,
@@ -159,6 +171,7 @@ impl Workload {
         Workload {
             seed: options.seed,
             run,
+            ids: IdKind::V7,
             session_texts: sessions.iter().map(Uuid::to_string).collect(),
             sessions,
             contents: contents(options.content, &mut rng),
@@ -175,6 +188,7 @@ impl Workload {
         Workload {
             seed: self.seed,
             run: self.run,
+            ids: self.ids,
             sessions: self.sessions.clone(),
             session_texts: self.session_texts.clone(),
             contents: self.contents.clone(),
@@ -188,10 +202,20 @@ impl Workload {
         Workload {
             seed: self.seed,
             run: self.run,
+            ids: self.ids,
             session_texts: sessions.iter().map(Uuid::to_string).collect(),
             sessions,
             contents: self.contents.clone(),
             citations: self.citations.clone(),
+        }
+    }
+
+    /// Another run over the same sessions, with other ids.
+    #[must_use]
+    pub fn with_ids(&self, ids: IdKind) -> Self {
+        Workload {
+            ids,
+            ..self.over(self.sessions.clone())
         }
     }
 
@@ -237,20 +261,31 @@ impl Workload {
         }
     }
 
-    /// A UUIDv7 that carries the key: ids grow with time, as an application's would.
+    /// A UUID that carries the key. One of version 7 grows with time, as an application's should; one of version 4 begins at
+    /// random.
     #[must_use]
     pub fn id(&self, key: MessageKey) -> Uuid {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
         let mut rest = [0; 10];
         rest[..4].copy_from_slice(&self.run);
         rest[4..6].copy_from_slice(&key.sender.to_be_bytes());
         rest[6..].copy_from_slice(&key.number.to_be_bytes());
-        // 48 bits of milliseconds last until the year 10889.
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
-        uuid::Builder::from_unix_timestamp_millis(now, &rest).into_uuid()
+        match self.ids {
+            IdKind::V7 => {
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .as_millis();
+                // 48 bits of milliseconds last until the year 10889.
+                let now = u64::try_from(now).unwrap_or(u64::MAX);
+                uuid::Builder::from_unix_timestamp_millis(now, &rest).into_uuid()
+            }
+            IdKind::V4 => {
+                let mut bytes = [0; 16];
+                bytes[..6].copy_from_slice(&fastrand::u64(..).to_be_bytes()[..6]);
+                bytes[6..].copy_from_slice(&rest);
+                uuid::Builder::from_random_bytes(bytes).into_uuid()
+            }
+        }
     }
 
     /// The key of one of this run's ids; `None` for those of others.
@@ -402,10 +437,13 @@ mod tests {
                 number: 16_909_060,
             },
         ] {
-            let id = workload.id(key);
-            assert_eq!(id.get_version_num(), 7);
-            assert_eq!(workload.key_of(&id.to_string()), Some(key));
-            assert_eq!(other.key_of(&id.to_string()), None);
+            for (ids, version) in [(IdKind::V7, 7), (IdKind::V4, 4)] {
+                let workload = workload.with_ids(ids);
+                let id = workload.id(key);
+                assert_eq!(id.get_version_num(), version);
+                assert_eq!(workload.key_of(&id.to_string()), Some(key));
+                assert_eq!(other.with_ids(ids).key_of(&id.to_string()), None);
+            }
         }
         assert_eq!(workload.key_of("no id"), None);
     }

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, types::Type};
 use uuid::Uuid;
 
-use super::database::{BenchDatabase, told};
 use crate::{
+    database::{BenchDatabase, told},
     halt::Halt,
     schedule::RunClock,
     workload::{MessageKey, Workload},

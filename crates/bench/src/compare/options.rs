@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::workload::ContentSizes;
 
+/// Unary requests on one connection: half of what servers commonly allow (hyper: 200).
+const A_CONNECTION: usize = 100;
+
 /// What to compare.
 #[derive(Clone, Debug, Serialize)]
 pub struct CompareOptions {
@@ -30,13 +33,30 @@ pub struct CompareOptions {
     pub streams: usize,
     /// The most messages of a frame.
     pub frame_entries: usize,
+    /// How many sessions pages are read of.
+    pub page_sessions: u32,
+    /// How many readers are many.
+    pub many_readers: usize,
+    /// How many sessions there are of which each page is read once.
+    pub uncached_sessions: u32,
+    /// How many messages a history has.
+    pub history_messages: u32,
+    /// Messages a second while others watch.
+    pub watch_rate: f64,
     /// How many messages the large session has.
     pub large_session_messages: u64,
     /// The seed of the workload.
     pub seed: u64,
 }
 
-fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+impl CompareOptions {
+    /// How many connections to the server unary requests need.
+    pub(super) fn connections(&self) -> usize {
+        self.unary_in_flight.div_ceil(A_CONNECTION).max(1)
+    }
+}
+
+pub(crate) fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(span.as_secs_f64())
 }
 

@@ -5,109 +5,21 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::options::CompareOptions;
-use crate::usage::{CpuSeconds, Machine, ProcessMemory};
+use super::{metric::Metric, options::CompareOptions, ratio::RATIOS};
+use crate::{
+    summary::Summary,
+    usage::{CpuSeconds, Machine, ProcessMemory},
+    wanted::Wanted,
+};
 
-/// What is measured, once a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Metric {
-    /// Messages a second, over 8 connections.
-    #[serde(rename = "direct_8")]
-    Direct8,
-    /// Over 16.
-    #[serde(rename = "direct_16")]
-    Direct16,
-    /// Over 32.
-    #[serde(rename = "direct_32")]
-    Direct32,
-    /// Messages a second by COPY.
-    Copy,
-    /// Messages a second by AppendMessage.
-    Unary,
-    /// Messages a second by StreamAppendMessages.
-    Stream,
-    /// The same with two citations each.
-    StreamWithCitations,
-    /// A lone direct append, milliseconds.
-    LoneDirectP50,
-    /// The same.
-    LoneDirectP99,
-    /// A lone AppendMessage, milliseconds.
-    LoneUnaryP50,
-    /// The same.
-    LoneUnaryP99,
-    /// Pages a second by ListMessages.
-    List,
-    /// Pages a second by SELECT.
-    Select,
-    /// A lone append to the large session, milliseconds.
-    AppendLargeP50,
-    /// A lone append to an empty session, milliseconds.
-    AppendEmptyP50,
-    /// Messages a second to the large session alone.
-    AppendLarge,
-    /// Messages a second to an empty session alone.
-    AppendEmpty,
-}
-
-impl Metric {
-    /// The metric for people: what it is, and its unit.
-    fn label(self) -> (&'static str, &'static str) {
-        match self {
-            Metric::Direct8 => ("direct, 8 connections", "messages/s"),
-            Metric::Direct16 => ("direct, 16 connections", "messages/s"),
-            Metric::Direct32 => ("direct, 32 connections", "messages/s"),
-            Metric::Copy => ("COPY, 1 connection", "messages/s"),
-            Metric::Unary => ("AppendMessage", "messages/s"),
-            Metric::Stream => ("StreamAppendMessages", "messages/s"),
-            Metric::StreamWithCitations => ("the same, 2 citations", "messages/s"),
-            Metric::LoneDirectP50 => ("lone direct append, p50", "ms"),
-            Metric::LoneDirectP99 => ("lone direct append, p99", "ms"),
-            Metric::LoneUnaryP50 => ("lone AppendMessage, p50", "ms"),
-            Metric::LoneUnaryP99 => ("lone AppendMessage, p99", "ms"),
-            Metric::List => ("ListMessages, 50", "pages/s"),
-            Metric::Select => ("SELECT, 50", "pages/s"),
-            Metric::AppendLargeP50 => ("lone append, large session, p50", "ms"),
-            Metric::AppendEmptyP50 => ("lone append, empty session, p50", "ms"),
-            Metric::AppendLarge => ("AppendMessage, large session", "messages/s"),
-            Metric::AppendEmpty => ("AppendMessage, empty session", "messages/s"),
-        }
-    }
-}
-
-/// One metric over the rounds.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Summary {
-    /// The median of the rounds.
-    pub median: f64,
-    /// The lowest.
-    pub min: f64,
-    /// The highest.
-    pub max: f64,
-    /// One a round, in their order.
-    pub rounds: Vec<f64>,
-}
-
-impl Summary {
-    /// The summary of at least one round.
-    pub(crate) fn of(rounds: Vec<f64>) -> Self {
-        let mut sorted = rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
-        let median = if sorted.len() % 2 == 1 {
-            at(middle)
-        } else {
-            f64::midpoint(at(middle.saturating_sub(1)), at(middle))
-        };
-        Summary {
-            median,
-            min: at(0),
-            max: at(sorted.len().saturating_sub(1)),
-            rounds,
-        }
-    }
+/// How little of what is read can have been in a cache.
+#[derive(Debug, Serialize)]
+pub(crate) struct UncachedData {
+    /// The bytes that these sessions take in the database, indexes included. PostgreSQL caches `shared_buffers` of that and of
+    /// all else.
+    pub(crate) data_bytes: i64,
+    /// Whether the kernel was told to forget their files before each run; none where there was none.
+    pub(crate) leaves_page_cache: Option<bool>,
 }
 
 /// The result of `bench compare`.
@@ -127,8 +39,12 @@ pub struct BenchComparison {
     pub options: CompareOptions,
     /// Medians over medians; none where one of them is missing.
     pub ratios: BTreeMap<&'static str, Option<f64>>,
+    /// What is wanted of ratios and metrics, by their names.
+    pub(crate) wanted: BTreeMap<String, Wanted>,
     /// What was measured.
     pub(crate) metrics: BTreeMap<Metric, Summary>,
+    /// What uncached pages were read of.
+    pub(crate) uncached: UncachedData,
     /// What the parties used, by competitor, one a round, warm-up included.
     pub(crate) cpu_seconds: BTreeMap<&'static str, Vec<CpuSeconds>>,
     /// The server's memory when it had started, where it is ours.
@@ -139,38 +55,16 @@ pub struct BenchComparison {
     pub broken_sessions: i64,
 }
 
-/// What the service is measured by.
-pub(super) fn ratios(metrics: &BTreeMap<Metric, Summary>) -> BTreeMap<&'static str, Option<f64>> {
-    let median = |metric| metrics.get(&metric).map(|summary| summary.median);
-    let direct = [Metric::Direct8, Metric::Direct16, Metric::Direct32]
-        .into_iter()
-        .filter_map(median)
-        .max_by(f64::total_cmp);
-    let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
-    BTreeMap::from([
-        ("stream_to_direct", ratio(median(Metric::Stream), direct)),
-        (
-            "stream_to_copy",
-            ratio(median(Metric::Stream), median(Metric::Copy)),
-        ),
-        (
-            "stream_with_citations_to_direct",
-            ratio(median(Metric::StreamWithCitations), direct),
-        ),
-        ("unary_to_direct", ratio(median(Metric::Unary), direct)),
-        (
-            "lone_p50_to_direct",
-            ratio(median(Metric::LoneUnaryP50), median(Metric::LoneDirectP50)),
-        ),
-        (
-            "list_to_select",
-            ratio(median(Metric::List), median(Metric::Select)),
-        ),
-        (
-            "append_at_1m_to_empty",
-            ratio(median(Metric::AppendLargeP50), median(Metric::AppendEmptyP50)),
-        ),
-    ])
+/// What is wanted, by the name that the number has in the report.
+pub(super) fn wanted() -> BTreeMap<String, Wanted> {
+    let ratios = RATIOS
+        .iter()
+        .filter_map(|ratio| Some((ratio.name.to_owned(), ratio.wanted?)));
+    let metrics = [Metric::WatchP99].into_iter().filter_map(|metric| {
+        let name = serde_json::to_value(metric).ok()?;
+        Some((name.as_str()?.to_owned(), metric.wanted()?))
+    });
+    ratios.chain(metrics).collect()
 }
 
 impl BenchComparison {
@@ -190,31 +84,13 @@ impl BenchComparison {
             self.options.round.as_secs_f64(),
             if self.interrupted { ", interrupted" } else { "" },
         );
-        let _ = writeln!(
-            text,
-            "{:<32} {:>10} {:>21}  unit        processor: client, server, PostgreSQL",
-            "", "median", "min..max"
-        );
-        for (metric, summary) in &self.metrics {
-            let (label, unit) = metric.label();
-            let digits = if unit == "ms" { 3 } else { 0 };
-            let spread = format!("{:.digits$}..{:.digits$}", summary.min, summary.max);
-            let _ = writeln!(
-                text,
-                "{label:<32} {:>10.digits$} {spread:>21}  {unit:<10}  {}",
-                summary.median,
-                self.shares(*metric)
-            );
-        }
-        text.push('\n');
-        for (name, ratio) in &self.ratios {
-            let ratio = ratio.map_or("?".to_owned(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(text, "{name:<32} {ratio:>10}");
-        }
+        self.write_metrics(&mut text);
+        self.write_ratios(&mut text);
+        let _ = writeln!(text, "\n{}", self.about_uncached());
         if let Some(memory) = &self.server_memory_after {
             let _ = writeln!(
                 text,
-                "\nserver memory {:.0} MiB, at most {:.0} MiB",
+                "server memory {:.0} MiB, at most {:.0} MiB",
                 memory.resident_mib, memory.peak_mib
             );
         }
@@ -228,24 +104,59 @@ impl BenchComparison {
         text
     }
 
+    fn write_metrics(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "{:<32} {:>10} {:>21}  unit        processor: client, server, PostgreSQL",
+            "", "median", "min..max"
+        );
+        for (metric, summary) in &self.metrics {
+            let (label, unit) = metric.label();
+            let digits = if unit == "ms" { 3 } else { 0 };
+            let spread = format!("{:.digits$}..{:.digits$}", summary.min, summary.max);
+            let about = match metric.wanted() {
+                Some(wanted) => verdict(wanted, summary.median),
+                None => self.shares(*metric),
+            };
+            let _ = writeln!(
+                text,
+                "{label:<32} {:>10.digits$} {spread:>21}  {unit:<10}  {about}",
+                summary.median,
+            );
+        }
+    }
+
+    fn write_ratios(&self, text: &mut String) {
+        text.push('\n');
+        for one in &RATIOS {
+            let value = self.ratios.get(one.name).copied().flatten();
+            let shown = value.map_or("?".to_owned(), |ratio| format!("{ratio:.2}"));
+            let about = match (one.wanted, value) {
+                (Some(wanted), Some(value)) => verdict(wanted, value),
+                _ => String::new(),
+            };
+            let line = format!("{:<34} {shown:>8}  {about}", one.name);
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+
+    fn about_uncached(&self) -> String {
+        let forgets = match self.uncached.leaves_page_cache {
+            Some(true) => "the kernel was told to forget them",
+            Some(false) => "the kernel may have them cached",
+            None => "none were read",
+        };
+        format!(
+            "uncached pages: of {} MiB of rows and indexes, with shared_buffers of {}; {forgets}",
+            self.uncached.data_bytes / (1 << 20),
+            self.database.get("shared_buffers").map_or("?", String::as_str)
+        )
+    }
+
     /// How the processor time of a metric's competitor is divided.
     fn shares(&self, metric: Metric) -> String {
-        let competitor = match metric {
-            Metric::Direct8 => "direct, 8 connections",
-            Metric::Direct16 => "direct, 16 connections",
-            Metric::Direct32 => "direct, 32 connections",
-            Metric::Copy => "copy",
-            Metric::Unary => "unary",
-            Metric::Stream => "stream",
-            Metric::StreamWithCitations => "stream with citations",
-            Metric::List => "list",
-            Metric::Select => "select",
-            Metric::AppendLarge => "large session",
-            Metric::AppendEmpty => "empty session",
-            // Two in turn: not to be told apart.
-            _ => return String::new(),
-        };
-        let Some(rounds) = self.cpu_seconds.get(competitor) else {
+        let competitor = metric.competitor();
+        let Some(rounds) = competitor.and_then(|competitor| self.cpu_seconds.get(competitor.name())) else {
             return String::new();
         };
         let sum = |party: fn(&CpuSeconds) -> Option<f64>| rounds.iter().filter_map(party).sum::<f64>();
@@ -263,22 +174,8 @@ impl BenchComparison {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians_and_ratios() {
-        let mut metrics = BTreeMap::from([
-            (Metric::Direct8, Summary::of(vec![1.0, 9.0, 2.0])),
-            (Metric::Direct16, Summary::of(vec![5.0, 3.0])),
-            (Metric::Stream, Summary::of(vec![40.0])),
-        ]);
-        let median = metrics[&Metric::Direct16].median;
-        assert!((median - 4.0).abs() < 1e-9 && (metrics[&Metric::Direct8].median - 2.0).abs() < 1e-9);
-        assert_eq!(ratios(&metrics)["stream_to_direct"], Some(10.0));
-        assert_eq!(ratios(&metrics)["stream_to_copy"], None);
-        metrics.insert(Metric::Copy, Summary::of(vec![80.0]));
-        assert_eq!(ratios(&metrics)["stream_to_copy"], Some(0.5));
-    }
+/// What was wanted, and whether it is reached.
+fn verdict(wanted: Wanted, value: f64) -> String {
+    let reached = if wanted.is_met(value) { "" } else { ", missed" };
+    format!("wanted: {wanted}{reached}")
 }

@@ -75,7 +75,7 @@ fn numbers(body: &mut String, report: &BenchReport) {
     body.push_str("<div class=numbers>");
     for (name, value) in [
         ("messages/s", format!("{:.0}", report.throughput)),
-        ("messages", report.messages.to_string()),
+        ("messages in time", report.messages_in_time.to_string()),
         ("p50", ms(latency.p50)),
         ("p90", ms(latency.p90)),
         ("p99", ms(latency.p99)),

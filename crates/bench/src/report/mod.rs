@@ -41,9 +41,11 @@ pub struct BenchReport {
     pub(crate) measures: &'static str,
     /// How long was measured.
     pub seconds: f64,
-    /// How many messages were measured.
+    /// How many messages were measured, also those that were answered (or delivered) after `seconds`.
     pub messages: u64,
-    /// Messages a second.
+    /// How many of them were answered (or delivered) within `seconds`.
+    pub messages_in_time: u64,
+    /// Messages a second: `messages_in_time` over `seconds`.
     pub throughput: f64,
     /// How many messages were due at `--rate` and never sent, since there was no room for them.
     pub unsent: u64,
@@ -150,6 +152,7 @@ impl BenchReport {
             measures: verb,
             seconds: measured.window().as_secs_f64(),
             messages: measured.latencies.len(),
+            messages_in_time: measured.answered_in_window(),
             throughput: measured.throughput(),
             unsent: 0,
             latency_ms: Latency::of(&measured.latencies),

@@ -12,12 +12,19 @@ pub fn summary(report: &BenchReport) -> String {
     // Writing to a String can't fail; so below.
     let _ = writeln!(
         text,
-        "{} messages {} in {:.1} s{}: {:.0} messages/s",
-        report.messages,
+        "{} messages {} in {:.1} s{}: {:.0} messages/s{}",
+        report.messages_in_time,
         report.measures,
         report.seconds,
         if report.interrupted { " (interrupted)" } else { "" },
         report.throughput,
+        match report.messages.saturating_sub(report.messages_in_time) {
+            0 => String::new(),
+            late => format!(
+                "; {late} more, sent in that time, were {} after it",
+                report.measures
+            ),
+        },
     );
     latency(&mut text, "latency", &report.latency_ms);
     if let Some(receipt) = &report.receipt_to_delivery_ms {

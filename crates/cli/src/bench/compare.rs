@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::ensure;
 use clap::Args;
 
-use super::{BenchSubject, ServerArgs, both, check_file, write_json};
+use super::{BenchSubject, ServerArgs, both, check_file, rate, write_json};
 use crate::output::show;
 use chatledger::config::duration;
 use chatledger_bench::{CompareOptions, ContentSizes, Halt, compare};
@@ -44,6 +44,21 @@ pub(crate) struct CompareArgs {
     /// The most messages of a frame of a stream
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     frame_entries: u16,
+    /// How many sessions pages are read of, of 50 messages and of 170 each
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    page_sessions: u32,
+    /// How many readers read pages at once, where many do
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    many_readers: u16,
+    /// How many sessions there are of which each page is read once; more than shared_buffers hold at 65 KB each
+    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    uncached_sessions: u32,
+    /// How many messages a whole history has
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    history_messages: u32,
+    /// Messages a second while others watch
+    #[arg(long, value_name = "MESSAGES/S", default_value = "11000", value_parser = rate)]
+    watch_rate: f64,
     /// How many messages the large session holds
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     large_session_messages: u32,
@@ -71,6 +86,11 @@ pub(super) async fn run(args: CompareArgs, halt: &Halt) -> anyhow::Result<()> {
         stream_in_flight: args.stream_in_flight as usize,
         streams: args.streams.into(),
         frame_entries: args.frame_entries.into(),
+        page_sessions: args.page_sessions,
+        many_readers: args.many_readers.into(),
+        uncached_sessions: args.uncached_sessions,
+        history_messages: args.history_messages,
+        watch_rate: args.watch_rate,
         large_session_messages: args.large_session_messages.into(),
         seed: args.seed,
     };

@@ -2,6 +2,7 @@
 
 mod append;
 mod compare;
+mod growth;
 mod watch;
 
 use std::{
@@ -32,6 +33,8 @@ pub(super) enum BenchCommand {
     Watch(watch::WatchArgs),
     /// Compare the service with what an application would do itself, on one database
     Compare(compare::CompareArgs),
+    /// Measure what appends and lists cost as messages gather, beside an empty table
+    Growth(growth::GrowthArgs),
 }
 
 pub(super) fn run(bench: BenchCommand) -> anyhow::Result<()> {
@@ -42,6 +45,7 @@ pub(super) fn run(bench: BenchCommand) -> anyhow::Result<()> {
             BenchCommand::Append(args) => append::run(args, &halt).await,
             BenchCommand::Watch(args) => watch::run(args, &halt).await,
             BenchCommand::Compare(args) => Box::pin(compare::run(args, &halt)).await,
+            BenchCommand::Growth(args) => Box::pin(growth::run(args, &halt)).await,
         }
     })
 }

@@ -1,5 +1,5 @@
-//! The database under both: connections to it, what is done between rounds, its settings, and whether the ledger is
-//! whole at the end.
+//! The database under a comparison: connections to it, what is done between rounds, its settings,
+//! and whether the ledger is whole at the end.
 
 use std::collections::BTreeMap;
 
@@ -25,19 +25,19 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// A database.
-pub(super) struct BenchDatabase {
+pub(crate) struct BenchDatabase {
     connector: Connector,
     /// The client for what isn't measured.
     client: Client,
 }
 
 /// An error of the database with its message: tokio-postgres says only "db error".
-pub(super) fn told(error: tokio_postgres::Error) -> anyhow::Error {
+pub(crate) fn told(error: tokio_postgres::Error) -> anyhow::Error {
     anyhow!("{}", describe(&error)).context("the database")
 }
 
 impl BenchDatabase {
-    pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
         let url = DatabaseUrl::parse(url).context("--database-url")?;
         let connector = Connector::new(&url).context("--database-url")?;
         let connected = connector.connect().await;
@@ -46,12 +46,17 @@ impl BenchDatabase {
     }
 
     /// One more connection.
-    pub(super) async fn client(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
         Ok(self.connector.connect().await.map_err(told)?.0)
     }
 
+    /// The client for what isn't measured.
+    pub(crate) fn sql(&self) -> &Client {
+        &self.client
+    }
+
     /// Checks that the server under test uses this database.
-    pub(super) async fn has_session(&self, session: Uuid) -> anyhow::Result<()> {
+    pub(crate) async fn has_session(&self, session: Uuid) -> anyhow::Result<()> {
         let found = self
             .client
             .query_opt("SELECT FROM chat_sessions WHERE id = $1", &[&session])
@@ -65,7 +70,7 @@ impl BenchDatabase {
     }
 
     /// Here, and not when PostgreSQL would like to. Not everybody may.
-    pub(super) async fn checkpoint(&self) -> anyhow::Result<()> {
+    pub(crate) async fn checkpoint(&self) -> anyhow::Result<()> {
         match self.client.batch_execute("CHECKPOINT").await {
             Err(error) if error.code() != Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Err(told(error))
@@ -75,7 +80,7 @@ impl BenchDatabase {
     }
 
     /// Here, and not when autovacuum would like to.
-    pub(super) async fn vacuum(&self) -> anyhow::Result<()> {
+    pub(crate) async fn vacuum(&self) -> anyhow::Result<()> {
         self.client
             .batch_execute("VACUUM (ANALYZE) chat_sessions")
             .await
@@ -91,7 +96,7 @@ impl BenchDatabase {
     }
 
     /// The settings that matter.
-    pub(super) async fn settings(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    pub(crate) async fn settings(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let rows = self
             .client
             .query(
@@ -104,7 +109,7 @@ impl BenchDatabase {
     }
 
     /// How many of the sessions have a gap, or another number of messages than their counter says.
-    pub(super) async fn broken_sessions(&self, sessions: &[Uuid]) -> anyhow::Result<i64> {
+    pub(crate) async fn broken_sessions(&self, sessions: &[Uuid]) -> anyhow::Result<i64> {
         let row = self
             .client
             .query_one(
