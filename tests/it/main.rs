@@ -38,6 +38,7 @@ mod intake;
 mod isolation;
 mod json_fields;
 mod killed;
+mod last_active;
 mod list_messages;
 mod load;
 mod logs;

@@ -7,7 +7,7 @@ use chatledger_postgres::connect::describe;
 // Our tables: those with models, and refinery's histories, which other tools would otherwise want to drop.
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid)
+        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> ''
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
     WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND a.attnum > 0 AND NOT a.attisdropped
         AND (c.relname = ANY($1) OR c.relname ~ '^chatledger_.*_migrations$')
@@ -76,6 +76,8 @@ pub struct Column {
     pub(crate) nullable: bool,
     /// The value where nothing is given.
     pub default: Option<String>,
+    /// The expression that the column always is, where nothing can be given.
+    pub(crate) generated: Option<String>,
 }
 
 /// A primary key or a unique constraint.
@@ -142,11 +144,18 @@ impl Schema {
     pub async fn read(client: &Client) -> anyhow::Result<Schema> {
         let mut schema = Schema::default();
         for row in query(client, COLUMNS).await? {
+            let expression: Option<String> = row.get(4);
+            let (default, generated) = if row.get(5) {
+                (None, expression)
+            } else {
+                (expression, None)
+            };
             schema.at(row.get(0)).columns.push(Column {
                 name: row.get(1),
                 type_name: row.get(2),
                 nullable: !row.get::<_, bool>(3),
-                default: row.get(4),
+                default,
+                generated,
             });
         }
         for row in query(client, CONSTRAINTS).await? {
