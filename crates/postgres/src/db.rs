@@ -185,6 +185,26 @@ impl Db {
         })
     }
 
+    /// Another pool to the same database, for work that may take long, and whose failures say nothing about the database.
+    ///
+    /// # Errors
+    /// A pool size of 0.
+    pub fn beside(&self, pool_size: usize) -> anyhow::Result<Self> {
+        let options = DbOptions {
+            pool_size,
+            ..DbOptions::clone(&self.options)
+        };
+        let pool = Self::pool_of(&self.connector, &options, PLAN_ONCE.to_owned())?;
+        self.siblings().push(pool.clone());
+        Ok(Db {
+            pool,
+            limit: None,
+            is_followed: false,
+            options: Arc::new(options),
+            ..self.clone()
+        })
+    }
+
     /// The same pool, for work that may wait for somebody else's locks: that says nothing about the database.
     #[must_use]
     pub fn unfollowed(&self) -> Self {
@@ -448,6 +468,22 @@ impl Db {
         work: impl AsyncFnOnce(&Tx) -> Result<T, E>,
     ) -> Result<T, E> {
         let tx = self.begin(deadline).await?;
+        let result = work(&tx).await;
+        tx.end(result).await
+    }
+
+    /// Does some work in a transaction whose statements all see the same, each planned for its parameters; it is committed if the
+    /// work succeeds. What somebody else has changed since is a serialization failure.
+    ///
+    /// # Errors
+    /// As [`Db::transaction`].
+    pub async fn snapshot<T, E: From<DbError>>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl AsyncFnOnce(&Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let conn = self.connection(deadline).await?;
+        let tx = Tx::begin_snapshot(conn).await.map_err(DbError::Sql)?;
         let result = work(&tx).await;
         tx.end(result).await
     }
