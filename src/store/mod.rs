@@ -10,6 +10,7 @@ mod error;
 mod message;
 mod profile;
 mod removal;
+mod reports;
 mod search;
 mod session;
 mod user;
@@ -26,6 +27,7 @@ use crate::{
 use chatledger_postgres::{Db, DbError, Tx};
 
 pub(crate) use error::{internal, is_refusal};
+pub use reports::{FoldRequest, Folded, KeptRows};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};
 
@@ -37,6 +39,8 @@ pub struct Store {
     scope: Scope,
     /// The text search configuration, such as `english`.
     search_config: Arc<str>,
+    /// What there is to do for the reports that are kept.
+    folding: Arc<reports::FoldingWork>,
 }
 
 impl Store {
@@ -48,6 +52,7 @@ impl Store {
             limits,
             scope,
             search_config: Arc::from(search_config),
+            folding: Arc::default(),
         }
     }
 

@@ -52,6 +52,7 @@ mod passwords;
 mod pgbouncer;
 mod profiles;
 mod refusals;
+mod reports;
 mod same_id;
 mod scopes;
 mod search;
