@@ -164,7 +164,7 @@ struct Fold<'a> {
 }
 
 impl Fold<'_> {
-    async fn run(&self, request: FoldRequest, mut zones: Vec<String>) -> Result<Folded> {
+    async fn run(&self, request: FoldRequest, wanted: Vec<String>) -> Result<Folded> {
         if self.query(&Begin).await? != [true] {
             return Ok(Folded::Busy);
         }
@@ -175,7 +175,8 @@ impl Fold<'_> {
         if request.forget || position.emptied || position.foreign_numbers {
             self.query(&Forget).await?;
         }
-        zones.extend(before.into_iter().map(|kept| kept.time_zone));
+        let mut zones: Vec<String> = before.into_iter().map(|kept| kept.time_zone).collect();
+        zones.extend(wanted);
         self.add(&zones).await?;
         let mut reached = self.query(&Watermarks).await?;
         let mut is_done = true;
@@ -200,16 +201,14 @@ impl Fold<'_> {
         })
     }
 
-    /// Adds the reports that aren't kept yet.
+    /// Adds the reports that aren't kept yet: of the time zones besides UTC the first ones.
     async fn add(&self, zones: &[String]) -> Result<()> {
-        let mut time_zones: Vec<&str> = zones
-            .iter()
-            .map(String::as_str)
-            .filter(|zone| *zone != UTC)
-            .collect();
-        time_zones.sort_unstable();
-        time_zones.dedup();
-        time_zones.truncate(MAX_ZONES);
+        let mut time_zones: Vec<&str> = Vec::new();
+        for zone in zones.iter().map(String::as_str) {
+            if zone != UTC && !time_zones.contains(&zone) && time_zones.len() < MAX_ZONES {
+                time_zones.push(zone);
+            }
+        }
         let mut reports = vec![VOLUME; time_zones.len()];
         reports.extend([VOLUME, DOCUMENTS, LENGTHS]);
         time_zones.extend([UTC; 3]);

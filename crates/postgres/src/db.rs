@@ -169,19 +169,11 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn another(&self, pool_size: usize) -> anyhow::Result<Self> {
-        let options = DbOptions {
-            pool_size,
-            ..DbOptions::clone(&self.options)
-        };
-        let settings = format!("{PLAN_ONCE}; {BY_INDEX}");
-        let pool = Self::pool_of(&self.connector, &options, settings)?;
-        self.siblings().push(pool.clone());
+        let other = self.sibling(pool_size, format!("{PLAN_ONCE}; {BY_INDEX}"))?;
         Ok(Db {
-            pool,
-            limit: Some(options.attempt_limit),
+            limit: Some(other.options.attempt_limit),
             is_followed: true,
-            options: Arc::new(options),
-            ..self.clone()
+            ..other
         })
     }
 
@@ -190,11 +182,15 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn beside(&self, pool_size: usize) -> anyhow::Result<Self> {
+        self.sibling(pool_size, PLAN_ONCE.to_owned())
+    }
+
+    fn sibling(&self, pool_size: usize, settings: String) -> anyhow::Result<Self> {
         let options = DbOptions {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
-        let pool = Self::pool_of(&self.connector, &options, PLAN_ONCE.to_owned())?;
+        let pool = Self::pool_of(&self.connector, &options, settings)?;
         self.siblings().push(pool.clone());
         Ok(Db {
             pool,
