@@ -16,7 +16,7 @@
 //! 5. [`chatledger_postgres`]: the pool and its connections, URLs and TLS; a crate of its own, that knows nothing of
 //!    chats.
 //!
-//! [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of:
+//! [`reports`] counts behind the commits, so that reports needn't. [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of:
 //! permits, room, memory; [`memory`] is the budget of the last of these. [`deadline`] says how much of a request's time
 //! is kept back for its answer.
 //!
@@ -46,6 +46,7 @@ pub mod fair;
 pub mod ledger;
 pub mod memory;
 pub mod migrations;
+pub mod reports;
 pub mod server;
 pub mod statements;
 pub mod store;

@@ -137,7 +137,7 @@ macro_rules! one_column {
         }
     )* };
 }
-one_column!(Uuid, String, i32, i64, u32);
+one_column!(Uuid, String, bool, i32, i64, u32);
 
 /// Columns that are absent where the first is null, as an outer join makes them.
 fn read_optional<R: FromRow>(row: &Row, first: usize) -> Result<Option<R>, tokio_postgres::Error> {

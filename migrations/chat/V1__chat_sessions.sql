@@ -14,15 +14,22 @@ CREATE TABLE chat_sessions (
     -- The newest created_at of the messages; the next one's is later.
     last_message_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    -- The hour of its last activity, by which lists are read in order; of a time before 1970 or after 9999, infinity too, the
+    -- nearest hour between. The constants are functions' results, since a timestamptz is spelled as the reader's time zone has it.
+    active_hour timestamptz NOT NULL GENERATED ALWAYS AS (date_bin(interval '1 hour',
+        least(greatest(coalesce(last_message_at, created_at), to_timestamp(0)), to_timestamp(253402214400)),
+        to_timestamp(0))) STORED
 )
--- Every append updates one of these rows. None of the columns that it changes is indexed, and a fifth of
--- each page is free: the updates are heap-only and touch no index.
+-- Every append updates one of these rows. Of the columns that it changes only active_hour is indexed, whose value changes
+-- once an hour at most, and a fifth of each page is free: nearly all updates are heap-only and touch no index.
 WITH (fillfactor = 80);
 
--- ListSessions of a user (both orders: a user's rows are few enough to sort), the cascade from users,
--- and ListUserActivity.
+-- ListSessions of a user by creation, the cascade from users, and ListUserActivity.
 CREATE INDEX chat_sessions_user_idx ON chat_sessions (tenant_id, user_id, created_at, id);
 
 -- ListSessions of nobody: a btree can't be read in order behind `user_id IS NULL`.
 CREATE INDEX chat_sessions_anonymous_idx ON chat_sessions (tenant_id, created_at, id) WHERE user_id IS NULL;
+
+-- ListSessions of a user by last activity: in the order of hours, each of which is sorted when it is reached.
+CREATE INDEX chat_sessions_active_idx ON chat_sessions (tenant_id, user_id, active_hour);

@@ -1,2 +1,3 @@
 DROP FUNCTION message_row_id(uuid, uuid);
 DROP TABLE messages;
+DROP FUNCTION inserting_transaction();

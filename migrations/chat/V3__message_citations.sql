@@ -12,6 +12,8 @@ CREATE TABLE message_citations (
     score double precision,
     citation_index integer NOT NULL CONSTRAINT message_citations_index_check CHECK (citation_index > 0),
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- As messages have it.
+    inserted_by bigint NOT NULL GENERATED ALWAYS AS (inserting_transaction()) STORED,
     -- A message's citations in order, and the cascade from messages.
     CONSTRAINT message_citations_pkey PRIMARY KEY (message_id, citation_index)
 );
@@ -21,3 +23,6 @@ CREATE INDEX message_citations_document_idx ON message_citations (tenant_id, doc
 
 -- ListTopDocuments' `created_at >= since`; BRIN as for messages.
 CREATE INDEX message_citations_created_at_idx ON message_citations USING brin (created_at) WITH (autosummarize = on);
+
+-- What reports haven't folded in yet, as for messages.
+CREATE INDEX message_citations_inserted_by_idx ON message_citations USING brin (inserted_by) WITH (autosummarize = on);

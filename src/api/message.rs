@@ -151,7 +151,8 @@ impl pb::message_service_server::MessageService for MessageApi {
         let (filter, list) = check.finish(read)?;
         let found = self.api.store.list_messages(&caller, &filter, MAX_PAGE_BYTES);
         let found = found.await?;
-        let (mut messages, mut last) = (convert::MessageList::with_capacity(PAGE_BYTES), None);
+        let mut messages = convert::MessageList::with_capacity(PAGE_BYTES);
+        let mut reached = None;
         for message in found.messages().take(filter.page.size) {
             let message = message?;
             messages.push(&message);
@@ -159,9 +160,9 @@ impl pb::message_service_server::MessageService for MessageApi {
                 messages.pop();
                 break;
             }
-            last = Some(message.seq);
+            reached = Some(message.seq);
         }
-        let next_page_token = match last {
+        let next_page_token = match reached {
             Some(seq) if messages.len() < found.available() => page::token(list, &(seq,)),
             _ => String::new(),
         };

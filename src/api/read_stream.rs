@@ -103,7 +103,7 @@ impl Histories {
             bytes: FIRST,
             histories: self.clone(),
             caller: caller.clone(),
-            permit: permit,
+            _permit: permit,
         };
         let first = reader.next().await?;
         let (frames, taken) = mpsc::channel(AHEAD);
@@ -123,7 +123,7 @@ struct HistoryReader {
     bytes: usize,
     histories: Histories,
     caller: Caller,
-    permit: Lease<1>,
+    _permit: Lease<1>,
 }
 
 impl HistoryReader {

@@ -39,6 +39,8 @@ pub enum Action {
     ChangeDocument,
     /// The reports of AnalyticsService.
     Analyze,
+    /// Counting for the reports, which the server does by itself.
+    KeepReports,
     /// What `chatledger import` does.
     Import,
     /// The notifications between servers, which nobody asks for.
@@ -81,6 +83,7 @@ impl Action {
             | Action::VerifyPassword
             | Action::ChangeDocument
             | Action::Analyze
+            | Action::KeepReports
             | Action::Import
             | Action::NotifyServers => Reach::Nothing,
         }

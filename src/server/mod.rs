@@ -13,12 +13,12 @@ mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
 use crate::{
-    domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, store::Store,
+    domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports, store::Store,
     supervise::supervise, watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
@@ -86,6 +86,11 @@ pub async fn run(
     let pruned = setup.clone();
     let pruning = tokio::spawn(async move { supervise("pruning", || prune(pruned.clone())).await });
 
+    let folding = setup.scope.has_chat().then(|| {
+        let store = setup.store.clone();
+        tokio::spawn(async move { supervise("reports", || reports::fold_when_needed(store.clone())).await })
+    });
+
     let (end, is_over) = watch::channel(false);
     let front = front::FrontLayer::new(&setup, intake, is_over);
     let links = link::Links::default();
@@ -126,6 +131,7 @@ pub async fn run(
     }
     pruning.abort();
     reaping.abort();
+    folding.inspect(JoinHandle::abort);
     Ok(())
 }
 

@@ -1,9 +1,14 @@
-//! Counts over all tables.
+//! Counts over all tables: from what is kept of them where it is, and else of the rows themselves.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Store, sql_count, user::first_id};
+use super::{
+    Store,
+    reports::{ATTEMPTS, DOCUMENTS, LENGTHS, UTC, VOLUME},
+    sql_count,
+    user::first_id,
+};
 use crate::{
     auth::Caller,
     domain::{
@@ -11,8 +16,11 @@ use crate::{
         analytics::{DailyVolume, LengthBucket, TopDocument, UserActivity},
         page::Page,
     },
-    statements::analytics::{
-        ActivityOfSessions, ActivityOfUsers, SessionLengths, TimeZoneExists, TopDocuments, VolumeByDay,
+    statements::{
+        analytics::{
+            ActivityOfSessions, ActivityOfUsers, SessionLengths, TimeZone, TopDocuments, VolumeByDay,
+        },
+        reports::{KeptDayRow, KeptDocumentRow, KeptDocuments, KeptLengthRow, KeptLengths, KeptVolume},
     },
 };
 
@@ -25,6 +33,23 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<TopDocument>> {
         let limit = sql_count(limit);
+        for _ in 0..ATTEMPTS {
+            let Some(kept) = self.find_kept(caller, DOCUMENTS, UTC, since).await? else {
+                break;
+            };
+            let read = KeptDocuments {
+                time_zone: &kept.time_zone,
+                folded_through: kept.folded_through,
+                since,
+                first_day: &kept.first_day,
+                whole_from: kept.whole_from,
+                limit,
+            };
+            let rows = self.run(caller, &read).await?;
+            if !rows.is_empty() {
+                return Ok(rows.into_iter().filter_map(kept_document).collect());
+            }
+        }
         let rows = self.run(caller, &TopDocuments { since, limit }).await?;
         let documents = rows.into_iter().map(|row| TopDocument {
             document_id: row.document_id,
@@ -66,14 +91,31 @@ impl Store {
         since: Option<Timestamp>,
         time_zone: &str,
     ) -> Result<Vec<DailyVolume>> {
+        for _ in 0..ATTEMPTS {
+            let Some(kept) = self.find_kept(caller, VOLUME, time_zone, since).await? else {
+                break;
+            };
+            let read = KeptVolume {
+                time_zone: &kept.time_zone,
+                folded_through: kept.folded_through,
+                since,
+                first_day: &kept.first_day,
+                whole_from: kept.whole_from,
+            };
+            let rows = self.run(caller, &read).await?;
+            if !rows.is_empty() {
+                return Ok(rows.into_iter().filter_map(kept_day).collect());
+            }
+        }
         // Asked of the database, which does the conversion: its list of zones is the one that counts.
-        let zone = self.first(caller, &TimeZoneExists { name: time_zone }).await?;
-        if zone.is_none() {
+        let zone = self.first(caller, &TimeZone { name: time_zone }).await?;
+        let Some(zone) = zone else {
             return Err(Error::invalid(
                 "time_zone",
                 "must be an IANA time zone such as Europe/Berlin",
             ));
-        }
+        };
+        self.want_zone(zone);
         let rows = self.run(caller, &VolumeByDay { since, time_zone }).await?;
         let days = rows.into_iter().map(|row| DailyVolume {
             date: row.day,
@@ -89,11 +131,54 @@ impl Store {
         caller: &Caller,
         since: Option<Timestamp>,
     ) -> Result<Vec<LengthBucket>> {
+        for _ in 0..ATTEMPTS {
+            let Some(kept) = self.find_kept(caller, LENGTHS, UTC, since).await? else {
+                break;
+            };
+            let read = KeptLengths {
+                time_zone: &kept.time_zone,
+                folded_through: kept.folded_through,
+                since,
+                first_day: &kept.first_day,
+                whole_from: kept.whole_from,
+            };
+            let rows = self.run(caller, &read).await?;
+            if !rows.is_empty() {
+                return Ok(rows.into_iter().map(kept_length).collect());
+            }
+        }
         let rows = self.run(caller, &SessionLengths { since }).await?;
         let buckets = rows.into_iter().map(|row| LengthBucket {
             label: row.label,
             session_count: row.sessions,
         });
         Ok(buckets.collect())
+    }
+}
+
+/// A day; none where nothing is counted, of which what is kept has a row all the same.
+fn kept_day(row: KeptDayRow) -> Option<DailyVolume> {
+    Some(DailyVolume {
+        date: row.day?,
+        message_count: row.messages?,
+        session_count: row.sessions?,
+    })
+}
+
+/// A document, likewise.
+fn kept_document(row: KeptDocumentRow) -> Option<TopDocument> {
+    Some(TopDocument {
+        document_id: row.document_id?,
+        title: row.title,
+        citation_count: row.citations?,
+        mean_score: row.mean?,
+    })
+}
+
+/// A range of lengths.
+fn kept_length(row: KeptLengthRow) -> LengthBucket {
+    LengthBucket {
+        label: row.label,
+        session_count: row.sessions,
     }
 }

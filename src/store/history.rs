@@ -183,9 +183,10 @@ impl Store {
         let (mut is_large, mut limit) = (false, row_count(filter.page.fetch()));
         loop {
             let after = filter.page.after.map(|(seq,)| seq);
-            let seqs = match filter.descending {
-                true => (0, after.unwrap_or(i64::MAX)),
-                false => (after.unwrap_or(0), i64::MAX),
+            let seqs = if filter.descending {
+                (0, after.unwrap_or(i64::MAX))
+            } else {
+                (after.unwrap_or(0), i64::MAX)
             };
             let roles = role_names(&filter.range.roles);
             let list = list(&filter.range, roles.as_deref(), seqs, limit, max_bytes);
@@ -231,7 +232,7 @@ impl Store {
         let (rows, first) = match begin().await {
             // The connection turned out to be broken, and nobody has seen anything of that moment.
             Err(error) if error.is_unavailable() => begin().await?,
-            begun => begun?,
+            opened => opened?,
         };
         let mut history = History {
             session_id: range.session_id,

@@ -11,6 +11,7 @@ mod history;
 mod message;
 mod profile;
 mod removal;
+mod reports;
 mod search;
 mod session;
 mod user;
@@ -28,6 +29,7 @@ use chatledger_postgres::{Db, DbError, Tx};
 
 pub(crate) use error::{internal, is_refusal};
 pub use history::{History, MessagePage, StoredRows};
+pub use reports::{FoldRequest, Folded, KeptRows};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};
 
@@ -39,6 +41,8 @@ pub struct Store {
     scope: Scope,
     /// The text search configuration, such as `english`.
     search_config: Arc<str>,
+    /// What there is to do for the reports that are kept.
+    folding: Arc<reports::FoldingWork>,
 }
 
 impl Store {
@@ -50,6 +54,7 @@ impl Store {
             limits,
             scope,
             search_config: Arc::from(search_config),
+            folding: Arc::default(),
         }
     }
 

@@ -130,10 +130,12 @@ impl Hub {
         SessionWatcher::begin(self, caller, session_id, after_seq).await
     }
 
-    /// Notes that sessions have new messages, or are gone: whoever watches them should look, here and elsewhere.
+    /// Notes that sessions have new messages, or are gone: whoever watches them should look, here and elsewhere, and reports have
+    /// something to count.
     pub fn changed(&self, session_ids: &[Uuid]) {
         self.sessions.wake(session_ids.iter().copied());
         self.announcer.announce(session_ids);
+        self.store.wake_folding();
     }
 
     /// Closes the hub's connections that have been unused for long, or are old.

@@ -323,18 +323,18 @@ const COLUMNS: [(&str, &str); 6] = [
     (
         "chat_sessions",
         "id uuid, user_id uuid, title text, metadata jsonb, last_seq bigint, has_given_ids boolean, tenant_id text, \
-         last_message_at timestamp with time zone, \
+         active_hour timestamp with time zone, last_message_at timestamp with time zone, \
          created_at timestamp with time zone, updated_at timestamp with time zone",
     ),
     (
         "messages",
         "id uuid, session_id uuid, seq bigint, role text, content text, selected_text text, metadata jsonb, \
-         payload bytea, given_id uuid, created_at timestamp with time zone, deleted_at timestamp with time zone",
+         payload bytea, given_id uuid, inserted_by bigint, created_at timestamp with time zone, deleted_at timestamp with time zone",
     ),
     (
         "message_citations",
         "id uuid, message_id uuid, session_id uuid, document_id text, chunk_id text, score double precision, \
-         citation_index integer, tenant_id text, created_at timestamp with time zone",
+         citation_index integer, tenant_id text, inserted_by bigint, created_at timestamp with time zone",
     ),
     (
         "documents",

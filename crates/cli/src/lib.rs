@@ -2,7 +2,7 @@
 //! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
 //! its flags, makes one call, and shows what it answers.
 //!
-//! - `serve`, `import`, `export`, `schema`, `bench` and `migrate` are the commands, each with its flags.
+//! - `serve`, `import`, `export`, `schema`, `bench`, `reports` and `migrate` are the commands, each with its flags.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop.
 //!
@@ -16,6 +16,7 @@ mod import;
 mod logs;
 mod migrate;
 mod output;
+mod reports;
 mod schema;
 mod serve;
 mod signals;
@@ -48,6 +49,9 @@ enum CliCommand {
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
     #[command(subcommand)]
     Bench(Box<bench::BenchCommand>),
+    /// Look after what reports keep
+    #[command(subcommand)]
+    Reports(Box<reports::ReportsCommand>),
     /// Look after the schema: status, up, down, verify and more
     Migrate(Box<migrate::MigrateArgs>),
 }
@@ -64,6 +68,7 @@ impl Cli {
             CliCommand::Export(export) => export::run(&export),
             CliCommand::Schema(schema) => schema::run(&schema),
             CliCommand::Bench(bench) => bench::run(*bench),
+            CliCommand::Reports(command) => reports::run(&command),
             CliCommand::Migrate(args) => migrate::run(*args),
         }
     }

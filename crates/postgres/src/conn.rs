@@ -27,8 +27,14 @@ use super::{
 const BEGIN: &str =
     "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
-/// The beginning of a transaction for statements whose plan should know their parameters.
-const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
+/// The beginning of a transaction that sees one snapshot, for statements over however many rows: each is planned for its parameters,
+/// and not compiled, which takes longer than running it over few.
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '5s';
+    SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off";
+
+/// The beginning of a transaction for statements whose plan should know their parameters. They aren't compiled: that is decided by the
+/// rows that are expected, takes up to seconds, and is of use to none of them.
+const PLAN_EACH: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off";
 
 /// A connection, checked out of the pool.
 ///
@@ -265,7 +271,16 @@ pub struct Tx {
 impl Tx {
     /// READ COMMITTED, with a limit on waiting for locks.
     pub(super) async fn begin(conn: Conn) -> Result<Tx, tokio_postgres::Error> {
-        conn.batch(BEGIN).await?;
+        Self::begin_by(conn, BEGIN).await
+    }
+
+    /// REPEATABLE READ, likewise.
+    pub(super) async fn begin_snapshot(conn: Conn) -> Result<Tx, tokio_postgres::Error> {
+        Self::begin_by(conn, BEGIN_SNAPSHOT).await
+    }
+
+    async fn begin_by(conn: Conn, text: &str) -> Result<Tx, tokio_postgres::Error> {
+        conn.batch(text).await?;
         conn.unfinished.fetch_add(1, Ordering::Relaxed);
         Ok(Tx { conn })
     }

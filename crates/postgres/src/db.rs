@@ -21,7 +21,7 @@ use tokio::{
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use super::{
-    Sql, Tx,
+    DbOptions, Sql, Tx,
     conn::{Conn, Rows},
     connect::{self, Connector},
     connecting::PoolConnector,
@@ -30,32 +30,6 @@ use crate::attempts::{AttemptRecord, OpenAttempt};
 
 /// The parameters of a statement.
 pub type Params<'a> = [&'a (dyn ToSql + Sync)];
-
-/// How the pool behaves.
-#[derive(Clone, Debug)]
-pub struct DbOptions {
-    /// The most connections.
-    pub pool_size: usize,
-    /// How long a request waits for a connection when all are in use.
-    pub wait_timeout: Duration,
-    /// How long a request goes on trying to connect while the database is away or waking up.
-    pub connect_for: Duration,
-    /// Whether the endpoint is a transaction pooler.
-    pub pooled: bool,
-    /// How long a statement of background work may take: that of lanes and watches, which nobody's deadline ends. Past it
-    /// the connection is dropped, and the work done again on another.
-    pub attempt_limit: Duration,
-}
-
-impl DbOptions {
-    /// Longer than a lock is waited for, and than the largest batch takes on a slow disk; with another attempt after it, a
-    /// connection that has fallen silent holds nobody up for more than some 10 seconds.
-    pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
-
-    /// How much before a caller's deadline connecting is given up, or a tenth of the time if that is less: the answer that
-    /// says UNAVAILABLE must leave before the caller stops listening.
-    pub const ANSWER_MARGIN: Duration = Duration::from_millis(50);
-}
 
 /// Why a statement has no result.
 #[derive(Debug, thiserror::Error)]
@@ -169,17 +143,33 @@ impl Db {
     /// # Errors
     /// A pool size of 0.
     pub fn another(&self, pool_size: usize) -> anyhow::Result<Self> {
+        let other = self.sibling(pool_size, format!("{PLAN_ONCE}; {BY_INDEX}"))?;
+        Ok(Db {
+            limit: Some(other.options.attempt_limit),
+            is_followed: true,
+            ..other
+        })
+    }
+
+    /// Another pool to the same database, for work that may take long, and whose failures say nothing about the database.
+    ///
+    /// # Errors
+    /// A pool size of 0.
+    pub fn beside(&self, pool_size: usize) -> anyhow::Result<Self> {
+        self.sibling(pool_size, PLAN_ONCE.to_owned())
+    }
+
+    fn sibling(&self, pool_size: usize, settings: String) -> anyhow::Result<Self> {
         let options = DbOptions {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
-        let settings = format!("{PLAN_ONCE}; {BY_INDEX}");
         let pool = Self::pool_of(&self.connector, &options, settings)?;
         self.siblings().push(pool.clone());
         Ok(Db {
             pool,
-            limit: Some(options.attempt_limit),
-            is_followed: true,
+            limit: None,
+            is_followed: false,
             options: Arc::new(options),
             ..self.clone()
         })
@@ -469,6 +459,22 @@ impl Db {
     #[must_use]
     pub fn pool_size(&self) -> usize {
         self.options.pool_size
+    }
+
+    /// Does some work in a transaction whose statements all see the same, each planned for its parameters; it is committed if the
+    /// work succeeds. What somebody else has changed since is a serialization failure.
+    ///
+    /// # Errors
+    /// As [`Db::transaction`].
+    pub async fn snapshot<T, E: From<DbError>>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl AsyncFnOnce(&Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let conn = self.connection(deadline).await?;
+        let tx = Tx::begin_snapshot(conn).await.map_err(DbError::Sql)?;
+        let result = work(&tx).await;
+        tx.end(result).await
     }
 
     /// Begins a transaction: READ COMMITTED, with a limit on waiting for locks.

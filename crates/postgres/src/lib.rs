@@ -41,11 +41,13 @@ mod conn;
 pub mod connect;
 mod connecting;
 pub mod db;
+mod options;
 pub mod sql;
 mod tls;
 pub mod url;
 
 pub use conn::{Rows, Tx};
-pub use db::{Db, DbError, DbOptions};
+pub use db::{Db, DbError};
+pub use options::DbOptions;
 pub use sql::{Sql, Time};
 pub use tls::TlsError;

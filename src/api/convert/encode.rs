@@ -236,7 +236,9 @@ mod tests {
         };
         let list = || {
             let mut list = MessageList::with_capacity(0);
-            all.iter().for_each(|message| list.push(&borrowed(message)));
+            for message in &all {
+                list.push(&borrowed(message));
+            }
             list
         };
         assert_eq!(list().len(), 3);

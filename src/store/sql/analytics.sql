@@ -57,10 +57,10 @@ SELECT {{ Activity }} FROM (
     GROUP BY user_id ORDER BY user_id LIMIT :limit
 ) a ORDER BY a.user_id
 
---! TimeZoneExists(name text)
+--! TimeZone(name text) -> (name text)
 --? read Analyze, each tenant's, since time zones are the database's
--- A row without columns, if PostgreSQL knows the time zone.
-SELECT FROM pg_timezone_names WHERE lower(name) = lower(:name)
+-- A time zone as PostgreSQL spells it, if it knows one of that name.
+SELECT name FROM pg_timezone_names WHERE lower(name) = lower(:name)
 
 --! VolumeByDay(since timestamptz?, time_zone text) -> Day
 --? plan Analyze

@@ -235,6 +235,20 @@ trials! {
         let lengths = rooms.store.session_lengths(&caller, None).await?;
         Ok(lengths.iter().any(|bucket| bucket.session_count > 0))
     };
+    kept_top_documents: Analyze, |rooms, of, caller| {
+        rooms.fold().await?;
+        let documents = rooms.store.top_documents(&caller, None, 100).await?;
+        Ok(documents.iter().any(|document| document.document_id == of.document_id))
+    };
+    kept_daily_volume: Analyze, |rooms, _, caller| {
+        rooms.fold().await?;
+        any(rooms.store.daily_volume(&caller, None, "UTC").await)
+    };
+    kept_session_lengths: Analyze, |rooms, _, caller| {
+        rooms.fold().await?;
+        let lengths = rooms.store.session_lengths(&caller, None).await?;
+        Ok(lengths.iter().any(|bucket| bucket.session_count > 0))
+    };
 }
 
 /// A success is a sight.

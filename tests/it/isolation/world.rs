@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chatledger::{
     auth::Caller,
     domain::{
-        JsonObject, Limits,
+        JsonObject, Limits, Result,
         citation::Citation,
         document::NewDocument,
         message::{NewMessage, Role},
@@ -15,7 +15,7 @@ use chatledger::{
     },
     ledger::{Ledger, LedgerOptions, Outcome, Unit},
     migrations::Scope,
-    store::Store,
+    store::{FoldRequest, Store},
     watch::{Hub, WatchOptions},
 };
 use chatledger_postgres::{Db, DbOptions};
@@ -48,6 +48,17 @@ impl Rooms {
             hub,
             client: database.client().await,
         }
+    }
+}
+
+impl Rooms {
+    /// Has reports read what is kept, all of it counted anew.
+    pub async fn fold(&self) -> Result<()> {
+        let request = FoldRequest {
+            transactions: i64::MAX,
+            forget: true,
+        };
+        self.store.fold(self.store.db(), request).await.map(drop)
     }
 }
 

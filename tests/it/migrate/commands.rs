@@ -13,7 +13,7 @@ async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
     let database = TestDatabase::empty().await;
     let status = migrate(&database, &["status", "--json"]).json();
     assert_eq!(status["up_to_date"], false);
-    assert_eq!(status["sets"][1]["pending"].as_array().expect("a list").len(), 5);
+    assert_eq!(status["sets"][1]["pending"].as_array().expect("a list").len(), 6);
     assert!(status["sets"][1]["current"].is_null());
 
     let changes = migrate(&database, &["up", "--json"]).json();
@@ -25,6 +25,7 @@ async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
         "chat V3__message_citations",
         "chat V4__documents",
         "chat V5__sql_by_hand",
+        "chat V6__reports",
         "link V1__session_owner",
     ];
     assert_eq!(names(&changes), expected);
@@ -38,7 +39,7 @@ async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
     let chat = &status["sets"][1];
     assert_eq!(
         (&chat["set"], &chat["current"], &chat["head"]),
-        (&"chat".into(), &5.into(), &5.into())
+        (&"chat".into(), &6.into(), &6.into())
     );
     assert_eq!(chat["drift"], "none");
     let applied: jiff::Timestamp = chat["applied_at"]
@@ -81,7 +82,7 @@ async fn up_and_down_go_as_far_as_they_are_told() {
     let changes = migrate(&database, &["down", "--json"]).json();
     assert_eq!(names(&changes), ["link V1__session_owner"]);
     migrate(&database, &["down", "--steps", "2", "--yes"]).ok();
-    assert_eq!(versions(&database), "auth 2, chat 3");
+    assert_eq!(versions(&database), "auth 2, chat 4");
     migrate(&database, &["down", "--to", "0", "--yes"]).ok();
     assert_eq!(versions(&database), "");
     assert_eq!(
@@ -95,7 +96,7 @@ async fn up_and_down_go_as_far_as_they_are_told() {
 async fn each_scope_has_its_sets() {
     let database = TestDatabase::empty().await;
     migrate(&database, &["up", "--scope", "chat"]).ok();
-    assert_eq!(versions(&database), "chat 5");
+    assert_eq!(versions(&database), "chat 6");
     migrate(&database, &["up", "--scope", "chat", "--set", "auth"]).fails_with(&["--set auth", "--scope"]);
     migrate(&database, &["up", "--scope", "auth", "--with", "search"])
         .fails_with(&["--with search", "--scope"]);
@@ -137,7 +138,7 @@ async fn the_plan_is_what_up_would_run_and_runs_nothing() {
     assert!(catalog(&planned.client().await).await.is_empty());
     assert_eq!(versions(&planned), "");
     let steps = plan.as_array().expect("steps");
-    assert_eq!(steps.len(), 8);
+    assert_eq!(steps.len(), 9);
     let text = migrate(&planned, &["plan"]).ok();
     let client = planned.client().await;
     for step in steps {
@@ -188,7 +189,7 @@ async fn stamp_records_without_running() {
     migrate(&database, &["stamp", "1"]).fails_with(&["stamp 1", "auth, chat", "--set"]);
     migrate(&database, &["stamp", "9"]).fails_with(&["stamp 9", "no migration"]);
     migrate(&database, &["stamp", "0"]).fails_with(&["--set"]);
-    migrate(&database, &["stamp", "5"]).ok();
+    migrate(&database, &["stamp", "6"]).ok();
     migrate(&database, &["stamp", "2", "--set", "auth"]).ok();
     let stamped = migrate(&database, &["stamp", "1", "--set", "link", "--json"]).json();
     assert_eq!(stamped["recorded"], serde_json::json!(["V1__session_owner"]));
@@ -197,7 +198,10 @@ async fn stamp_records_without_running() {
     assert_eq!(catalog(&client).await, catalog(&template.client().await).await);
     // Back, and it forgets what is above.
     let stamped = migrate(&database, &["stamp", "4", "--set", "chat", "--json"]).json();
-    assert_eq!(stamped["forgotten"], serde_json::json!(["V5__sql_by_hand"]));
+    assert_eq!(
+        stamped["forgotten"],
+        serde_json::json!(["V5__sql_by_hand", "V6__reports"])
+    );
     assert_eq!(versions(&database), "auth 2, chat 4, link 1");
     migrate(&database, &["stamp", "0", "--set", "chat"]).ok();
     assert_eq!(versions(&database), "auth 2, link 1");
@@ -272,13 +276,13 @@ async fn at_a_terminal_down_asks_and_goes_by_the_answer() {
     for (answer, code, there) in [
         ("n\n", 1, HEADS),
         ("\n", 1, HEADS),
-        ("Yes\n", 0, "auth 2, chat 3"),
+        ("Yes\n", 0, "auth 2, chat 4"),
     ] {
         let database = TestDatabase::new().await;
         let terminal = nix::pty::openpty(None, None).expect("a terminal");
         let mut command = command(&database, &["down", "--steps", "3"]);
         let mut process = ServerProcess::start(command.stdin(terminal.slave));
-        process.says("chat V4__documents, with the rows").await;
+        process.says("chat V5__sql_by_hand, with the rows").await;
         std::fs::File::from(terminal.master)
             .write_all(answer.as_bytes())
             .expect("an answer");

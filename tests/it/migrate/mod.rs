@@ -95,7 +95,7 @@ fn own(files: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
-/// The version that each set has, as `status` tells it: `auth 2, chat 5`.
+/// The version that each set has, as `status` tells it: `auth 2, chat 6`.
 fn versions(database: &TestDatabase) -> String {
     let status = migrate(database, &["status", "--json"]).json();
     let sets = status["sets"].as_array().expect("sets").iter();
@@ -128,4 +128,4 @@ async fn scratch_databases(database: &TestDatabase) -> i64 {
 }
 
 /// Everything that there is after all migrations.
-const HEADS: &str = "auth 2, chat 5, link 1";
+const HEADS: &str = "auth 2, chat 6, link 1";

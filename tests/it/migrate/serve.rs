@@ -31,13 +31,13 @@ async fn with_check_an_older_schema_is_refused_and_the_command_named() {
     ServerProcess::start(&mut serve_over(&database, &["--migrate", "check"])).ready_line();
     // A newer one of the same major version: a binary was rolled back.
     let client = database.client().await;
-    let newer = "INSERT INTO chatledger_chat_migrations VALUES (6, 'newer', '2030-01-01T00:00:00Z', '1')";
+    let newer = "INSERT INTO chatledger_chat_migrations VALUES (7, 'newer', '2030-01-01T00:00:00Z', '1')";
     client.batch_execute(newer).await.expect("a newer schema");
     for mode in ["check", "auto"] {
         ServerProcess::start(&mut serve_over(&database, &["--migrate", mode])).ready_line();
     }
     client
-        .batch_execute("UPDATE chatledger_chat_migrations SET version = 1000 WHERE version = 6")
+        .batch_execute("UPDATE chatledger_chat_migrations SET version = 1000 WHERE version = 7")
         .await
         .expect("another major version");
     for mode in ["check", "auto"] {

@@ -86,7 +86,7 @@ async fn up_down_up_of_every_version_with_rows() {
         assert_eq!(catalog(&client).await, after, "{again}");
         fill(&client).await;
     }
-    assert_eq!(steps, 9);
+    assert_eq!(steps, 10);
     let whole = catalog(&client).await;
     migrate(&database, &["down", "--to", "0", "--yes"]).ok();
     assert!(catalog(&client).await.is_empty());

@@ -77,7 +77,7 @@ fn field(table: &SchemaTable, column: &Column) -> String {
     if let Some(key) = is_key {
         line += &format!(" @id(map: \"{}\")", key.name);
     }
-    if let Some(default) = &column.default {
+    if let Some(default) = column.default.as_ref().or(column.generated.as_ref()) {
         let default = if of.is_list {
             generated(default)
         } else {

@@ -16,11 +16,11 @@ pub(super) fn write(schema: &Schema) -> String {
             .iter()
             .map(|column| {
                 let null = if column.nullable { "" } else { " NOT NULL" };
-                let default = column
-                    .default
-                    .as_ref()
-                    .map(|text| format!(" DEFAULT {text}"))
-                    .unwrap_or_default();
+                let default = match (&column.default, &column.generated) {
+                    (Some(text), _) => format!(" DEFAULT {text}"),
+                    (_, Some(text)) => format!(" GENERATED ALWAYS AS ({text}) STORED"),
+                    _ => String::new(),
+                };
                 format!("    {} {}{null}{default}", column.name, column.type_name)
             })
             .collect();

@@ -20,7 +20,7 @@ import decimal
 import uuid
 from typing import Any, Optional
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint, literal_column, text, types
+from sqlalchemy import Column, Computed, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint, literal_column, text, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -200,12 +200,13 @@ fn attribute(column: &Column) -> String {
 
 fn details(column: &Column) -> String {
     let (_, sql) = type_of(&column.type_name);
-    let default = column
-        .default
-        .as_ref()
-        .map(|text| format!(", server_default=text({})", quoted(text)));
     let nullable = if column.nullable { "" } else { ", nullable=False" };
-    format!("{sql}{nullable}{}", default.unwrap_or_default())
+    match (&column.default, &column.generated) {
+        (Some(text), _) => format!("{sql}{nullable}, server_default=text({})", quoted(text)),
+        // Computed is no argument by name, and comes before those.
+        (_, Some(text)) => format!("{sql}, Computed({}, persisted=True){nullable}", quoted(text)),
+        _ => format!("{sql}{nullable}"),
+    }
 }
 
 /// The class in [`HEAD`].
