@@ -65,10 +65,9 @@ pub struct ServeConfig {
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
-    /// How many batches of appends are committed at a time, on a connection each
-    #[arg(long, env = "CHATLEDGER_APPEND_LANES", value_name = "N", default_value_t = 4,
-          value_parser = clap::value_parser!(u8).range(1..))]
-    pub append_lanes: u8,
+    /// How many batches of appends are committed at a time, on a connection each [default: as many as there are processors, 2 to 4]
+    #[arg(long, env = "CHATLEDGER_APPEND_LANES", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub append_lanes: Option<u8>,
     /// After how long a WatchMessages without news sends a heartbeat
     #[arg(long, env = "CHATLEDGER_WATCH_HEARTBEAT", value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub watch_heartbeat: Duration,

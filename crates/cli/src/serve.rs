@@ -79,7 +79,9 @@ fn service(config: &ServeConfig, database: &ServedDatabase) -> anyhow::Result<Se
     };
     let hub = Hub::start(&store, database.listener.clone(), watch)?;
     let ledger = LedgerOptions {
-        lanes: config.append_lanes.into(),
+        lanes: config
+            .append_lanes
+            .map_or_else(LedgerOptions::usual_lanes, usize::from),
         ..LedgerOptions::default()
     };
     Ok(ServerSetup {
