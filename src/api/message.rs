@@ -151,10 +151,11 @@ impl pb::message_service_server::MessageService for MessageApi {
         let (filter, list) = check.finish(read)?;
         let found = self.api.store.list_messages(&caller, &filter, MAX_PAGE_BYTES);
         let found = found.await?;
+        let available = found.available();
         let mut messages = convert::MessageList::with_capacity(PAGE_BYTES);
         let mut reached = None;
-        for message in found.messages().take(filter.page.size) {
-            let message = message?;
+        for rows in found.into_messages().take(filter.page.size) {
+            let message = rows.read(filter.range.session_id)?;
             messages.push(&message);
             if messages.bytes() > MAX_PAGE_BYTES && messages.len() > 1 {
                 messages.pop();
@@ -163,7 +164,7 @@ impl pb::message_service_server::MessageService for MessageApi {
             reached = Some(message.seq);
         }
         let next_page_token = match reached {
-            Some(seq) if messages.len() < found.available() => page::token(list, &(seq,)),
+            Some(seq) if messages.len() < available => page::token(list, &(seq,)),
             _ => String::new(),
         };
         if filter.descending && filter.chronological {

@@ -11,10 +11,7 @@ use tonic::{Status, body::Body};
 
 use super::intake::CALL_BYTES;
 use crate::{
-    domain::{
-        Error,
-        page::{MAX_PAGE_BYTES, MAX_PAGE_CITATIONS},
-    },
+    domain::{Error, page::MAX_PAGE_BYTES},
     fair::Holder,
     memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
 };
@@ -23,10 +20,8 @@ use crate::{
 /// limits were raised, the rows that are read are still few: a page ends with the first that is too large.)
 const READ: usize = MAX_PAGE_BYTES + LARGEST_MESSAGE;
 /// The memory of a page at most: as it came from the database, and as the rows that are made of it. When it is encoded,
-/// the first is gone.
+/// the first is gone. (A page of messages is encoded from what came, row by row, and may have citations instead.)
 const PAGE: usize = 2 * READ;
-/// The memory of a page's citations at most, which come before its messages and are counted by themselves.
-const CITATIONS: usize = MAX_PAGE_CITATIONS * 1152;
 /// The memory of one row at most: as it came from the database, and as it is encoded.
 const ONE: usize = 2 * LARGEST_MESSAGE;
 
@@ -41,7 +36,6 @@ pub(super) async fn take(
     let method = path.rsplit('/').next().unwrap_or_default();
     let bytes = match method {
         "GetMessage" | "UpdateMessage" => ONE,
-        "ListMessages" => PAGE + CITATIONS,
         _ if method.starts_with("List") || method.starts_with("Search") => PAGE,
         // Streams among them: a watch takes one message at a time, by itself.
         _ => return Ok(None),

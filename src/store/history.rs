@@ -35,12 +35,6 @@ pub struct StoredRows {
 }
 
 impl StoredRows {
-    /// How many citations it has.
-    #[must_use]
-    pub fn citations(&self) -> usize {
-        self.rows.len().saturating_sub(1)
-    }
-
     /// Reads it.
     ///
     /// # Errors
@@ -79,21 +73,17 @@ impl StoredRows {
 }
 
 /// A page of messages as it has come from the database.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MessagePage {
-    session_id: Uuid,
     messages: Vec<StoredRows>,
     /// How many messages there were for the page, of which `messages` are the first.
     available: usize,
 }
 
 impl MessagePage {
-    /// The messages, in the order of the list.
-    ///
-    /// # Errors
-    /// A row that this version doesn't understand.
-    pub fn messages(&self) -> impl Iterator<Item = Result<MessageRef<'_>>> {
-        self.messages.iter().map(|message| message.read(self.session_id))
+    /// The messages, in the order of the list. What a row takes is given back as soon as it is dropped.
+    pub fn into_messages(self) -> impl Iterator<Item = StoredRows> {
+        self.messages.into_iter()
     }
 
     /// How many messages there were for the page, of which its messages are the first.
@@ -113,7 +103,7 @@ enum ReadPage {
 }
 
 /// Puts the rows of a page together, of which there are `max_parts` at most.
-fn page(session_id: Uuid, rows: Vec<MessagePartRow>, max_parts: i64) -> Result<ReadPage> {
+fn page(rows: Vec<MessagePartRow>, max_parts: i64) -> Result<ReadPage> {
     let is_cut = sql_count(rows.len()) == max_parts;
     let (mut messages, mut available) = (Vec::<StoredRows>::new(), 0);
     for row in rows {
@@ -136,11 +126,7 @@ fn page(session_id: Uuid, rows: Vec<MessagePartRow>, max_parts: i64) -> Result<R
             return Ok(ReadPage::ManyCitations);
         }
     }
-    Ok(ReadPage::Whole(MessagePage {
-        session_id,
-        messages,
-        available,
-    }))
+    Ok(ReadPage::Whole(MessagePage { messages, available }))
 }
 
 /// The statement for so many messages of a range, above and below these, and so many bytes.
@@ -200,7 +186,7 @@ impl Store {
             if rows.is_empty() {
                 self.session(caller, session_id).await?;
             }
-            match page(session_id, rows, max_parts)? {
+            match page(rows, max_parts)? {
                 ReadPage::Whole(page) if limit == 1 && filter.page.size > 1 => {
                     // Instead of a larger one, of which there was more.
                     break Ok(MessagePage {
