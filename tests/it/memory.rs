@@ -15,6 +15,9 @@ const WATCH: &str = "/chatledger.v1.MessageService/WatchMessages";
 const BATCH: &str = "/chatledger.v1.MessageService/BatchAppendMessages";
 const STREAM: &str = "/chatledger.v1.MessageService/StreamAppendMessages";
 
+/// Tests that attack a server, each with all that the machine has: two at a time would take the polite client's time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A session with large messages, as lists and watches find it.
 async fn large_session(server: &TestServer) -> String {
     let session = new_session(server).await;
@@ -202,6 +205,7 @@ const MARGIN_KIB: usize = 64 << 10;
 
 #[tokio::test]
 async fn the_process_stays_within_its_budget_under_all_attacks_at_once() {
+    let _alone = ALONE.lock().await;
     let database = TestDatabase::new().await;
     let filling = start(&database).await;
     let session = large_session(&filling).await;
@@ -298,6 +302,7 @@ async fn stays_within(
 
 #[tokio::test]
 async fn what_connections_receive_and_nobody_reads_is_within_the_budget() {
+    let _alone = ALONE.lock().await;
     const CLIENTS: usize = 24;
     const CALLS: usize = 32;
     let database = TestDatabase::new().await;
