@@ -302,9 +302,9 @@ async fn stays_within(
 
 #[tokio::test]
 async fn what_connections_receive_and_nobody_reads_is_within_the_budget() {
-    let _alone = ALONE.lock().await;
     const CLIENTS: usize = 24;
     const CALLS: usize = 32;
+    let _alone = ALONE.lock().await;
     let database = TestDatabase::new().await;
     let budget = 64 << 20;
     let process = process_within(&database, budget);
