@@ -16,9 +16,9 @@
 //! 5. [`chatledger_postgres`]: the pool and its connections, URLs and TLS; a crate of its own, that knows nothing of
 //!    chats.
 //!
-//! [`reports`] counts behind the commits, so that reports needn't. [`supervise`] keeps tasks running that must not end. [`fair`] is how clients share what there is only so much of:
-//! permits, room, memory; [`memory`] is the budget of the last of these. [`deadline`] says how much of a request's time
-//! is kept back for its answer.
+//! [`reports`] counts behind the commits, so that reports needn't. [`supervise`] keeps tasks running that must not end.
+//! [`fair`] is how clients share what there is only so much of: permits, room, memory; [`memory`] is the budget of the
+//! last of these. [`deadline`] says how much of a request's time is kept back for its answer.
 //!
 //! Beside that walk: [`config`] has the flags, [`migrations`] the schema, and [`auth`] says who calls and checks
 //! passwords. The commands, moving data in and out, and the load tester are crates over this one: see

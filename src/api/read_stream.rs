@@ -1,5 +1,5 @@
 //! `ReadMessages`: a history as a response stream. A task reads ahead of the client, a few frames at most, so that the database
-//! works while the client does; and gives the connection back when the last page has been read, not when it has been taken.
+//! works while the client does; and gives the connection back when the last row has been read, not when it has been taken.
 
 use std::{pin::Pin, time::Duration};
 

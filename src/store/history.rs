@@ -73,7 +73,7 @@ impl StoredRows {
 }
 
 /// A page of messages as it has come from the database.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MessagePage {
     messages: Vec<StoredRows>,
     /// How many messages there were for the page, of which `messages` are the first.
@@ -187,8 +187,8 @@ impl Store {
                 self.session(caller, session_id).await?;
             }
             match page(rows, max_parts)? {
-                ReadPage::Whole(page) if limit == 1 && filter.page.size > 1 => {
-                    // Instead of a larger one, of which there was more.
+                ReadPage::Whole(page) if limit == 1 => {
+                    // Instead of a larger one, as every page is asked for with one more than it shows: there may be more.
                     break Ok(MessagePage {
                         available: page.available + 1,
                         ..page

@@ -144,11 +144,11 @@ async fn many_citations_make_smaller_pages_and_none_is_lost() {
         let indexes = message.citations.iter().map(|citation| citation.citation_index);
         assert!(indexes.is_sorted());
     }
-    for descending in [false, true] {
+    for (descending, page_size) in [(false, 500), (true, 500), (false, 1), (true, 1)] {
         let pages = pages_of(async |page_token| {
             let request = pb::ListMessagesRequest {
                 session_id: session.clone(),
-                page_size: 500,
+                page_size,
                 page_token,
                 order: i32::from(descending) + 1,
                 ..Default::default()
