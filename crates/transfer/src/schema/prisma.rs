@@ -77,12 +77,12 @@ fn field(table: &SchemaTable, column: &Column) -> String {
     if let Some(key) = is_key {
         line += &format!(" @id(map: \"{}\")", key.name);
     }
-    if let Some(default) = column.default.as_ref().or(column.generated.as_ref()) {
-        let default = if of.is_list {
-            generated(default)
-        } else {
-            default_of(&of.name, default)
-        };
+    let default = match (&column.default, &column.generated) {
+        (Some(default), _) if !of.is_list => Some(default_of(&of.name, default)),
+        (Some(expression), _) | (None, Some(expression)) => Some(computed(expression)),
+        (None, None) => None,
+    };
+    if let Some(default) = default {
         line += &format!(" @default({default})");
     }
     if !of.native.is_empty() {
@@ -151,15 +151,16 @@ fn default_of(type_name: &str, default: &str) -> String {
         .and_then(|rest| Some(rest.rsplit_once("'::")?.0));
     match (type_name, literal) {
         ("String" | "Json", Some(text)) => format!("\"{}\"", escaped(&text.replace("''", "'"))),
-        ("Boolean" | "Int" | "BigInt", _) => default.to_owned(),
+        ("Boolean", _) if matches!(default, "true" | "false") => default.to_owned(),
+        ("Int" | "BigInt", _) if default.parse::<i64>().is_ok() => default.to_owned(),
         ("DateTime", _) if default == "now()" => default.to_owned(),
-        _ => generated(default),
+        _ => computed(default),
     }
 }
 
-/// A default that PostgreSQL computes.
-fn generated(default: &str) -> String {
-    format!("dbgenerated(\"{}\")", escaped(default))
+/// A default that PostgreSQL computes: Prisma knows none of the functions in it.
+fn computed(expression: &str) -> String {
+    format!("dbgenerated(\"{}\")", escaped(expression))
 }
 
 fn escaped(text: &str) -> String {

@@ -1,0 +1,156 @@
+//! Flags and environment variables, validated.
+
+mod database;
+mod limits;
+mod secret;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+pub use database::{DatabaseConfig, ExternalDatabase, Pooler, SourceConfig};
+pub use limits::LimitFlags;
+pub use secret::Secret;
+
+use crate::{memory, migrations::Scope};
+use chatledger_migrate as migrate;
+
+/// The configuration of `chatledger serve`.
+#[derive(Debug, Args)]
+pub struct ServeConfig {
+    /// Where to listen; port 0: any free one
+    #[arg(
+        long,
+        env = "CHATLEDGER_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub listen: SocketAddr,
+    /// Listen beyond this machine, without TLS and without authentication
+    #[arg(long, env = "CHATLEDGER_INSECURE")]
+    pub insecure: bool,
+    /// What to keep and serve
+    #[arg(long, env = "CHATLEDGER_SCOPE", value_enum, default_value_t = Scope::All)]
+    pub scope: Scope,
+    /// How to log, to stderr; RUST_LOG says what
+    #[arg(long, env = "CHATLEDGER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// The longest that a request may take
+    #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub request_timeout: Duration,
+    /// The most requests at a time of one connection, streams aside, and half of the most of all; more wait a moment, and
+    /// are told to come back
+    #[arg(long, env = "CHATLEDGER_MAX_REQUESTS", value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_requests: u32,
+    /// The same for StreamAppendMessages and WatchMessages streams
+    #[arg(long, env = "CHATLEDGER_MAX_STREAMS", value_name = "N", default_value_t = 16384,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_streams: u32,
+    /// The most connections at a time; idle ones make room for others
+    #[arg(long, env = "CHATLEDGER_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// How old a connection may become before its client is told to open another, so that clients spread over servers; a
+    /// tenth more or less
+    #[arg(long, env = "CHATLEDGER_MAX_CONNECTION_AGE", value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub max_connection_age: Duration,
+    /// How long what is under way on an old connection may go on, streams and watches included
+    #[arg(long, env = "CHATLEDGER_MAX_CONNECTION_AGE_GRACE", value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub max_connection_age_grace: Duration,
+    /// What requests, answers and watches may hold together, in bytes; what doesn't fit waits, or is told to come back
+    #[arg(long, env = "CHATLEDGER_MEMORY_BUDGET", value_name = "BYTES", default_value_t = memory::DEFAULT_BYTES)]
+    pub memory_budget: usize,
+    /// How long a request, or a message of a stream that has begun, may take to arrive, and a connection to begin
+    #[arg(long, env = "CHATLEDGER_READ_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub read_timeout: Duration,
+    /// How long requests under way may take to end at shutdown
+    #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub shutdown_grace: Duration,
+    /// How many batches of appends are committed at a time, on a connection each [default: as many as there are processors, 2 to 4]
+    #[arg(long, env = "CHATLEDGER_APPEND_LANES", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub append_lanes: Option<u8>,
+    /// After how long a WatchMessages without news sends a heartbeat
+    #[arg(long, env = "CHATLEDGER_WATCH_HEARTBEAT", value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub watch_heartbeat: Duration,
+    /// The text search configuration of SearchMessages
+    #[arg(
+        long,
+        env = "CHATLEDGER_SEARCH_CONFIG",
+        value_name = "NAME",
+        default_value = "english"
+    )]
+    pub search_config: String,
+    /// What to do with the schema at boot: bring it up to date, refuse to serve an older one, or not look at it
+    #[arg(long, env = "CHATLEDGER_MIGRATE", value_enum, default_value_t = migrate::BootMode::Auto)]
+    pub migrate: migrate::BootMode,
+    /// A directory of your own migrations, which run after the embedded ones
+    #[arg(long, env = "CHATLEDGER_MIGRATIONS_DIR", value_name = "DIR")]
+    pub migrations_dir: Option<PathBuf>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// How large requests may be.
+    #[command(flatten)]
+    pub limits: LimitFlags,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl ServeConfig {
+    /// Checks what one flag alone can't tell.
+    ///
+    /// # Errors
+    /// An address beyond this machine without `--insecure`; a memory budget that a request doesn't fit in.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.insecure || self.listen.ip().is_loopback(),
+            "--listen {}: refusing to listen beyond this machine without TLS and authentication; \
+             --insecure does it all the same",
+            self.listen
+        );
+        let least = self
+            .limits
+            .max_request_bytes
+            .saturating_mul(memory::LEAST_REQUESTS);
+        anyhow::ensure!(
+            self.memory_budget >= least,
+            "--memory-budget {}: must be at least {} times --max-request-bytes, {least}",
+            self.memory_budget,
+            memory::LEAST_REQUESTS
+        );
+        Ok(())
+    }
+}
+
+/// A duration such as `500ms`, `10s` or `2m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = text
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok());
+    duration
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be a positive duration such as 500ms, 10s or 2m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
+        for text in ["", "0s", "-1s", "5", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
