@@ -39,8 +39,14 @@ pub enum Action {
     ChangeDocument,
     /// The reports of AnalyticsService.
     Analyze,
+    /// CreateApiKey, ListApiKeys, RevokeApiKey.
+    ManageKeys,
     /// Counting for the reports, which the server does by itself.
     KeepReports,
+    /// Finding out who calls, which the server does by itself.
+    Authenticate,
+    /// Keeping what was done, which the server does by itself.
+    Audit,
     /// What `chatledger import` does.
     Import,
     /// The notifications between servers, which nobody asks for.
@@ -83,6 +89,9 @@ impl Action {
             | Action::VerifyPassword
             | Action::ChangeDocument
             | Action::Analyze
+            | Action::ManageKeys
+            | Action::Authenticate
+            | Action::Audit
             | Action::KeepReports
             | Action::Import
             | Action::NotifyServers => Reach::Nothing,

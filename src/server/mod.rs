@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod connections;
 mod front;
+mod guard;
 mod health;
 mod intake;
 mod link;
@@ -18,7 +19,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
 use crate::{
-    domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports, store::Store,
+    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports, store::Store,
     supervise::supervise, watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
@@ -32,6 +33,8 @@ pub struct ServerSetup {
     pub ledger: Ledger,
     /// The watches of sessions.
     pub hub: Hub,
+    /// How callers are told apart.
+    pub access: Access,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
     /// The scope, which says what services there are.
