@@ -76,15 +76,15 @@ impl Action {
             | Action::ReadSession
             | Action::CreateSession
             | Action::ChangeSession
+            // For itself, what it has the secret of.
+            | Action::ClaimSessions
             | Action::ReadMessages
             | Action::AppendMessages
             | Action::ChangeMessages
             | Action::ReadCitations
             | Action::ChangeCitations => Reach::Own,
             Action::ReadDocument => Reach::Tenant,
-            // Whose an anonymous session was can't be told: a service knows who has just signed in, an end user only says so.
-            Action::ClaimSessions
-            | Action::CreateUser
+            Action::CreateUser
             // It is how an end user comes to be one.
             | Action::VerifyPassword
             | Action::ChangeDocument
