@@ -53,3 +53,4 @@ pub mod statements;
 pub mod store;
 pub mod supervise;
 pub mod watch;
+pub mod watched;

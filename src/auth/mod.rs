@@ -9,6 +9,7 @@
 mod access;
 pub mod api_key;
 mod authenticator;
+pub mod certificate;
 mod identity;
 pub mod key_file;
 pub mod known_keys;

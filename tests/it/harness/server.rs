@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chatledger::{
+    auth::Access,
     domain::Limits,
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
@@ -35,6 +36,8 @@ pub struct ServerOptions {
     pub memory_budget: usize,
     pub read_timeout: Duration,
     pub shutdown_grace: Duration,
+    /// How callers are told apart, over the server's own rows.
+    pub access: Box<dyn FnOnce(&Store) -> Access>,
 }
 
 /// A running server. It is stopped when this is dropped.
@@ -77,6 +80,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         memory_budget: memory::DEFAULT_BYTES,
         read_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
+        access: Box::new(|store| Access::open(store.clone())),
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
@@ -90,6 +94,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
     let hub = Hub::start(&store, options.listener, watch).expect("a hub");
     let service = ServerSetup {
         ledger: Ledger::start(&db, &hub, &options.ledger).expect("lanes"),
+        access: (options.access)(&store),
         store,
         hub,
         limits,
@@ -141,6 +146,7 @@ impl TestServer {
         citations: citation_service_client::CitationServiceClient,
         documents: document_service_client::DocumentServiceClient,
         analytics: analytics_service_client::AnalyticsServiceClient,
+        access: access_service_client::AccessServiceClient,
     );
 
     /// Asks the server to stop; the task ends when it has.
