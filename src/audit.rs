@@ -226,7 +226,10 @@ impl AuditWriter {
             }
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                tracing::error!(records = dropped, "audit records did not reach the table; they are in the log");
+                tracing::error!(
+                    records = dropped,
+                    "audit records did not reach the table; they are in the log"
+                );
             }
             if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
                 self.forgot_at = Some(Instant::now());

@@ -31,9 +31,15 @@ impl pb::access_service_server::AccessService for AccessApi {
         let audited = audited(AuditEvent::KeyCreated, "CreateApiKey", &request);
         let mut check = self.0.check();
         let new = convert::new_api_key(&mut check, request.into_inner());
-        let is_foreign = new.tenant.as_deref().is_some_and(|tenant| *tenant != *caller.tenant);
+        let is_foreign = new
+            .tenant
+            .as_deref()
+            .is_some_and(|tenant| *tenant != *caller.tenant);
         if is_foreign && identity.kind != IdentityKind::Local {
-            check.violation(&FieldPath::ROOT.field("tenant"), "must be your own, which is the default");
+            check.violation(
+                &FieldPath::ROOT.field("tenant"),
+                "must be your own, which is the default",
+            );
         }
         let new = check.finish(new)?;
         let secret = NewSecret::generate().map_err(|error| Status::from(internal(error)))?;

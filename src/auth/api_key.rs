@@ -102,7 +102,9 @@ impl NewSecret {
 
 impl fmt::Debug for NewSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewSecret").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("NewSecret")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,9 +5,8 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    DEFAULT_TENANT, Identity, IdentityKind,
+    CertificateMap, ClientCertificate, DEFAULT_TENANT, Identity, IdentityKind,
     api_key::PresentedKey,
-    certificate::{CertificateMap, ClientCertificate},
     key_file::KeyFile,
     known_keys::KnownKeys,
     known_users::KnownUsers,
@@ -109,7 +108,11 @@ impl Authenticator {
     }
 
     async fn bearer(&self, bearer: &str, now: Timestamp) -> Result<Arc<Identity>> {
-        if let Some(found) = self.key_file.as_ref().and_then(|file| file.get().find(bearer).cloned()) {
+        if let Some(found) = self
+            .key_file
+            .as_ref()
+            .and_then(|file| file.get().find(bearer).cloned())
+        {
             return Ok(found);
         }
         if let Some(key) = PresentedKey::read(bearer) {
@@ -135,10 +138,14 @@ impl Authenticator {
             });
         }
         let tenant: Arc<str> = Arc::from(tenant);
-        let user = self.users.find(&tenant, &token.subject).await.map_err(|error| match error {
-            Error::NotFound(Resource::User) => Error::CredentialsRefused(CredentialFault::NoSuchUser),
-            error => error,
-        })?;
+        let user = self
+            .users
+            .find(&tenant, &token.subject)
+            .await
+            .map_err(|error| match error {
+                Error::NotFound(Resource::User) => Error::CredentialsRefused(CredentialFault::NoSuchUser),
+                error => error,
+            })?;
         Ok(Identity {
             kind: IdentityKind::EndUser,
             name: Arc::from(format!("user:{user}")),
@@ -153,7 +160,10 @@ impl Authenticator {
         let service = map.as_ref().and_then(|map| map.find(certificate));
         // A certificate that stands for nobody is none: it takes others.
         let service = service.ok_or(Error::CredentialsRequired)?;
-        let scopes = service.scopes.iter().filter_map(|scope| scope.parse::<AccessScope>().ok());
+        let scopes = service
+            .scopes
+            .iter()
+            .filter_map(|scope| scope.parse::<AccessScope>().ok());
         Ok(Arc::new(Identity {
             name: Arc::from(format!("certificate:{}", service.name)),
             expires_at: Some(certificate.not_after),

@@ -353,6 +353,18 @@ scopes = ["read"]
     }
 
     #[test]
+    fn the_example_of_the_documents_is_read() {
+        let document = include_str!("../../docs/security.md");
+        let example = document
+            .split("```toml\n")
+            .find(|block| block.contains("client_certificates"));
+        let (example, _) = example.expect("an example").split_once("```").expect("its end");
+        let map = CertificateMap::parse(example).expect("a map");
+        let reports = map.find(&named("", &["spiffe://acme.internal/reports"]));
+        assert_eq!(reports.expect("a service").tenant.as_deref(), Some("acme"));
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_line() {
         let rest = "name = \"x\"\nscopes = [\"read\"]";
         for (text, expected) in [

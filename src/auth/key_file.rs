@@ -131,7 +131,10 @@ mod tests {
         assert_eq!((&*a.name, &*a.tenant), ("file-key:a", "default"));
         assert!(!a.scopes.allow(AccessScope::Write));
         let b = file.find("hello").expect("b");
-        assert_eq!((&*b.tenant, b.expires_at), ("acme", "2027-01-01T00:00:00Z".parse().ok()));
+        assert_eq!(
+            (&*b.tenant, b.expires_at),
+            ("acme", "2027-01-01T00:00:00Z".parse().ok())
+        );
         assert!(file.find("other").is_none());
     }
 
@@ -139,11 +142,17 @@ mod tests {
     fn mistakes_are_told_without_the_secret() {
         let secret = format!("secret = '{SECRET}'");
         for (key, expected) in [
-            (format!("{secret}\nscopes = ['all']"), "scopes must be read, write, users or admin"),
+            (
+                format!("{secret}\nscopes = ['all']"),
+                "scopes must be read, write, users or admin",
+            ),
             (format!("{secret}\nscopes = []"), "at least one"),
             ("secret = 'short'\nscopes = ['read']".to_owned(), "32 characters"),
             ("scopes = ['read']".to_owned(), "either secret or sha256"),
-            ("sha256 = 'é'\nscopes = ['read']".to_owned(), "64 hexadecimal digits"),
+            (
+                "sha256 = 'é'\nscopes = ['read']".to_owned(),
+                "64 hexadecimal digits",
+            ),
             (format!("{secret}\nscope = ['read']"), "unknown field"),
             (format!("{secret}\nscopes = 'read"), "line 4"),
         ] {

@@ -18,10 +18,7 @@ use super::{
     api_key::{PresentedKey, SecretHash},
 };
 use crate::{
-    domain::{
-        Error, Result,
-        access::CredentialFault,
-    },
+    domain::{Error, Result, access::CredentialFault},
     store::{KnownKey, Store},
 };
 

@@ -123,6 +123,9 @@ mod tests {
             .collect();
         let table: Vec<&str> = rules().map(|rule| rule.path).collect();
         assert_eq!(table.len(), contract.len());
-        assert_eq!(table.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), contract);
+        assert_eq!(
+            table.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(),
+            contract
+        );
     }
 }

@@ -9,7 +9,7 @@
 mod access;
 pub mod api_key;
 mod authenticator;
-pub mod certificate;
+mod certificate;
 mod identity;
 pub mod key_file;
 pub mod known_keys;
@@ -27,6 +27,7 @@ use uuid::Uuid;
 pub use access::{Action, Reach};
 pub use api_key::NewSecret;
 pub use authenticator::{Access, Authenticator, Credentials};
+pub use certificate::{CertificateMap, ClientCertificate, MappedService, SCOPES};
 pub use identity::{Identity, IdentityKind};
 pub use password::{PasswordVerdict, Passwords, is_affordable};
 

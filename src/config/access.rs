@@ -10,8 +10,7 @@ use super::duration;
 use crate::{
     audit::Audit,
     auth::{
-        Access, Authenticator,
-        certificate::CertificateMap,
+        Access, Authenticator, CertificateMap,
         key_file::KeyFile,
         known_keys::KnownKeys,
         known_users::KnownUsers,
@@ -35,16 +34,31 @@ pub struct AccessConfig {
     #[arg(long, env = "CHATLEDGER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
     /// The secret by which tokens (JWT, HS256) are signed, in a file of 32 bytes or more; read again when it changes
-    #[arg(long, env = "CHATLEDGER_JWT_SECRET_FILE", value_name = "FILE", conflicts_with = "jwt_jwks")]
+    #[arg(
+        long,
+        env = "CHATLEDGER_JWT_SECRET_FILE",
+        value_name = "FILE",
+        conflicts_with = "jwt_jwks"
+    )]
     pub jwt_secret_file: Option<PathBuf>,
     /// The keys by which tokens (JWT, RS256, ES256, EdDSA) are verified: a JSON Web Key Set, by its https URL or in a file
     #[arg(long, env = "CHATLEDGER_JWT_JWKS", value_name = "URL|FILE")]
     pub jwt_jwks: Option<String>,
     /// Who must have issued a token (iss), one of these; needed with --jwt-jwks
-    #[arg(long, env = "CHATLEDGER_JWT_ISSUER", value_name = "ISSUER", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CHATLEDGER_JWT_ISSUER",
+        value_name = "ISSUER",
+        value_delimiter = ','
+    )]
     pub jwt_issuer: Vec<String>,
     /// For whom a token must be (aud), one of these; without it, a token with an audience is refused
-    #[arg(long, env = "CHATLEDGER_JWT_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CHATLEDGER_JWT_AUDIENCE",
+        value_name = "AUDIENCE",
+        value_delimiter = ','
+    )]
     pub jwt_audience: Vec<String>,
     /// By how much the clocks of issuers may differ from this one
     #[arg(long, env = "CHATLEDGER_JWT_LEEWAY", value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -203,7 +217,8 @@ impl AccessConfig {
             }
             Some(path) => {
                 let file = flag_file("--jwt-jwks", Some(&PathBuf::from(path)));
-                file.map(|file| watched_keys(file, interval, TokenKeys::of_set)).transpose()
+                file.map(|file| watched_keys(file, interval, TokenKeys::of_set))
+                    .transpose()
             }
         }
     }

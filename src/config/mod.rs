@@ -4,6 +4,7 @@ mod access;
 mod database;
 mod limits;
 mod secret;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,6 +14,7 @@ pub use access::{AccessConfig, AuditMode, AuthMode};
 pub use database::{DatabaseConfig, ExternalDatabase, Pooler, SourceConfig};
 pub use limits::LimitFlags;
 pub use secret::Secret;
+pub use tls::TlsConfig;
 
 use crate::{memory, migrations::Scope};
 use chatledger_migrate as migrate;
@@ -89,6 +91,12 @@ pub struct ServeConfig {
     /// A directory of your own migrations, which run after the embedded ones
     #[arg(long, env = "CHATLEDGER_MIGRATIONS_DIR", value_name = "DIR")]
     pub migrations_dir: Option<PathBuf>,
+    /// How often files that may change are looked at: certificates, keys, limits
+    #[arg(long, env = "CHATLEDGER_RELOAD_INTERVAL", value_name = "DURATION", default_value = "3s", value_parser = duration, hide = true)]
+    pub reload_interval: Duration,
+    /// How connections are encrypted, and whose certificates are asked for.
+    #[command(flatten)]
+    pub tls: TlsConfig,
     /// Who may call.
     #[command(flatten)]
     pub access: AccessConfig,
@@ -124,6 +132,7 @@ impl ServeConfig {
     /// # Errors
     /// An address beyond this machine without TLS or authentication, unless `--insecure`; a memory budget that a request doesn't fit in.
     pub fn validate(&self) -> anyhow::Result<()> {
+        self.tls.validate()?;
         self.access.validate()?;
         if !self.insecure && !self.listen.ip().is_loopback() {
             let listen = self.listen;

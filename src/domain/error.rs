@@ -158,7 +158,9 @@ impl Error {
             // A queue that is full now has moved on in a moment.
             Error::Overloaded(_) => Some(Duration::from_millis(100)),
             // A serverless database takes about a second to wake, and a server to start again.
-            Error::DatabaseUnavailable | Error::KeysUnavailable | Error::ShuttingDown => Some(Duration::from_secs(1)),
+            Error::DatabaseUnavailable | Error::KeysUnavailable | Error::ShuttingDown => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

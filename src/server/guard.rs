@@ -50,7 +50,8 @@ pub(super) struct CallHead {
 impl CallHead {
     pub(super) fn of(request: &Request<Body>) -> Self {
         let link = request.extensions().get::<Arc<Link>>();
-        let certificate = None;
+        let certificate = link.and_then(|link| link.certificate());
+        let certificate = certificate.map(Arc::clone);
         let bearer = bearer(request.headers());
         CallHead {
             path: request.uri().path().to_owned(),
@@ -108,7 +109,9 @@ impl Guard {
             return std::future::pending().await;
         }
         loop {
-            let left = identity.expires_at.map(|end| end.duration_since(Timestamp::now()));
+            let left = identity
+                .expires_at
+                .map(|end| end.duration_since(Timestamp::now()));
             let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
             time::sleep(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)).await;
             match self.look_again(&call).await {
@@ -165,7 +168,11 @@ impl Guard {
                 _ => Err(Error::NotFound(Resource::User)),
             };
         }
-        let user = self.access.users.find(&identity.tenant, &user.to_string()).await?;
+        let user = self
+            .access
+            .users
+            .find(&identity.tenant, &user.to_string())
+            .await?;
         Ok(Arc::new(Identity {
             end_user: Some(user),
             ..Identity::clone(&identity)
@@ -220,7 +227,10 @@ fn acts_for(headers: &HeaderMap) -> Result<Option<Uuid>> {
     };
     let text = value.to_str().map_err(|_| invalid())?;
     // As in requests: 36 characters.
-    let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36).ok_or_else(invalid)?;
+    let id = Uuid::try_parse(text)
+        .ok()
+        .filter(|_| text.len() == 36)
+        .ok_or_else(invalid)?;
     if values.next().is_some() {
         return Err(invalid());
     }
@@ -246,8 +256,17 @@ mod tests {
         for text in ["Bearer abc", "bearer abc", "BEARER  abc "] {
             assert_eq!(read(&[text]).expect("one").as_deref(), Some("abc"), "{text}");
         }
-        for values in [&["Basic abc"][..], &["Bearer"], &["Bearer "], &["abc"], &["Bearer a", "Bearer a"]] {
-            assert!(matches!(read(values), Err(Error::CredentialsRefused(_))), "{values:?}");
+        for values in [
+            &["Basic abc"][..],
+            &["Bearer"],
+            &["Bearer "],
+            &["abc"],
+            &["Bearer a", "Bearer a"],
+        ] {
+            assert!(
+                matches!(read(values), Err(Error::CredentialsRefused(_))),
+                "{values:?}"
+            );
         }
     }
 
@@ -256,8 +275,16 @@ mod tests {
         const ID: &str = "018f4e9c-7a3b-7c1d-9e2f-0123456789ab";
         let read = |values: &[&'static str]| acts_for(&headers(ACTS_FOR, values));
         assert!(matches!(read(&[]), Ok(None)));
-        assert_eq!(read(&[ID]).expect("one").map(|id| id.to_string()).as_deref(), Some(ID));
-        for values in [&[""][..], &["ada"], &["018f4e9c7a3b7c1d9e2f0123456789ab"], &[ID, ID]] {
+        assert_eq!(
+            read(&[ID]).expect("one").map(|id| id.to_string()).as_deref(),
+            Some(ID)
+        );
+        for values in [
+            &[""][..],
+            &["ada"],
+            &["018f4e9c7a3b7c1d9e2f0123456789ab"],
+            &[ID, ID],
+        ] {
             assert!(matches!(read(values), Err(Error::Invalid(_))), "{values:?}");
         }
     }

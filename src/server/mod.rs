@@ -10,6 +10,7 @@ mod health;
 mod intake;
 mod link;
 mod services;
+mod tls;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -18,9 +19,11 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
+pub use tls::{ClientAuth, ServerTls, TlsFiles};
+
 use crate::{
-    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports, store::Store,
-    supervise::supervise, watch::Hub,
+    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports,
+    store::Store, supervise::supervise, watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -57,6 +60,8 @@ pub struct ServerSetup {
     pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown.
     pub shutdown_grace: Duration,
+    /// How connections are encrypted; `None`: they aren't.
+    pub tls: Option<ServerTls>,
 }
 
 /// How often idle connections to the database are looked through.

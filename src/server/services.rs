@@ -14,18 +14,18 @@ use tonic::{
 use super::ServerSetup;
 use crate::{
     api::{
-        AccessApi, AnalyticsApi, Api, CitationApi, DocumentApi, Histories, MessageApi, ProfileApi, SessionApi, UserApi,
+        AccessApi, AnalyticsApi, Api, CitationApi, DocumentApi, Histories, MessageApi, ProfileApi,
+        SessionApi, UserApi,
     },
     auth::Passwords,
     domain::Error,
     migrations::Scope,
 };
 use chatledger_protocol::{
-    access_service_server::AccessServiceServer,
-    analytics_service_server::AnalyticsServiceServer, citation_service_server::CitationServiceServer,
-    document_service_server::DocumentServiceServer, message_service_server::MessageServiceServer,
-    profile_service_server::ProfileServiceServer, session_service_server::SessionServiceServer,
-    user_service_server::UserServiceServer,
+    access_service_server::AccessServiceServer, analytics_service_server::AnalyticsServiceServer,
+    citation_service_server::CitationServiceServer, document_service_server::DocumentServiceServer,
+    message_service_server::MessageServiceServer, profile_service_server::ProfileServiceServer,
+    session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
 };
 
 /// A service of the contract.

@@ -11,9 +11,7 @@ use crate::{
         Error, Resource, Result,
         access::{AccessScope, AccessScopes, ApiKey, ApiKeyPage, NewApiKey},
     },
-    statements::access::{
-        ApiKeyRow, Expire, Get, Insert, Known, KnownKeyRow, List, Revoke, Subject, Used,
-    },
+    statements::access::{ApiKeyRow, Expire, Get, Insert, Known, KnownKeyRow, List, Revoke, Subject, Used},
 };
 
 /// What a server has to know of a key.

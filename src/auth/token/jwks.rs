@@ -158,7 +158,9 @@ impl RemoteKeys {
             let body = body.map_err(|error| anyhow::anyhow!("{error}"))?;
             TokenKeys::of_set(&body.to_bytes())
         };
-        time::timeout(ANSWER_TIME, asked).await.context("no answer in time")?
+        time::timeout(ANSWER_TIME, asked)
+            .await
+            .context("no answer in time")?
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, KnownKeys> {

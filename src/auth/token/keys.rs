@@ -26,7 +26,9 @@ pub struct TokenKey {
 /// It may be a secret.
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("TokenKey")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +77,10 @@ impl TokenKeys {
     /// A secret that is too short.
     pub fn of_secret(secret: &[u8]) -> anyhow::Result<Self> {
         let secret = secret.trim_ascii_end();
-        ensure!(secret.len() >= LEAST_SECRET, "must have {LEAST_SECRET} bytes at least");
+        ensure!(
+            secret.len() >= LEAST_SECRET,
+            "must have {LEAST_SECRET} bytes at least"
+        );
         let key = TokenKey {
             algorithm: Algorithm::HS256,
             key: DecodingKey::from_secret(secret),
@@ -118,7 +123,10 @@ impl TokenKeys {
             (Some(_), None) => self.unnamed.iter().collect(),
             (None, _) => self.unnamed.iter().chain(self.named.values()).collect(),
         };
-        found.into_iter().filter(|key| key.algorithm == algorithm).collect()
+        found
+            .into_iter()
+            .filter(|key| key.algorithm == algorithm)
+            .collect()
     }
 }
 
@@ -144,7 +152,12 @@ fn usable(jwk: &Jwk) -> Option<TokenKey> {
         }
         _ => return None,
     };
-    if jwk.common.key_algorithm.as_ref().is_some_and(|given| *given != named) {
+    if jwk
+        .common
+        .key_algorithm
+        .as_ref()
+        .is_some_and(|given| *given != named)
+    {
         return None;
     }
     let key = DecodingKey::from_jwk(jwk).ok()?;

@@ -166,17 +166,31 @@ impl TokenVerifier {
             claims.exp.as_f64().map(|seconds| seconds as i64)
         })?;
         let leeway = i64::try_from(self.rules.leeway.as_secs()).ok()?;
-        let tenant = match self.rules.tenant_claim.as_ref().and_then(|name| claims.others.get(name)) {
+        let tenant = match self
+            .rules
+            .tenant_claim
+            .as_ref()
+            .and_then(|name| claims.others.get(name))
+        {
             None | Some(Value::Null) => None,
-            Some(Value::String(tenant)) if !tenant.is_empty() && !tenant.contains('\0') => Some(tenant.clone()),
+            Some(Value::String(tenant)) if !tenant.is_empty() && !tenant.contains('\0') => {
+                Some(tenant.clone())
+            }
             Some(_) => return None,
         };
-        let scopes = match self.rules.scopes_claim.as_ref().and_then(|name| claims.others.get(name)) {
+        let scopes = match self
+            .rules
+            .scopes_claim
+            .as_ref()
+            .and_then(|name| claims.others.get(name))
+        {
             None | Some(Value::Null) => None,
             Some(value) => Some(scopes(value)?),
         };
         Some(VerifiedToken {
-            subject: claims.sub.filter(|subject| !subject.is_empty() && !subject.contains('\0'))?,
+            subject: claims
+                .sub
+                .filter(|subject| !subject.is_empty() && !subject.contains('\0'))?,
             tenant,
             scopes,
             expires_at: Timestamp::from_second(expires.checked_add(leeway)?).unwrap_or(Timestamp::MAX),
@@ -191,9 +205,12 @@ fn scopes(claim: &Value) -> Option<AccessScopes> {
         Value::Array(list) => list.iter().map(Value::as_str).collect::<Option<_>>()?,
         _ => return None,
     };
-    let ours = names
-        .iter()
-        .filter_map(|name| name.strip_prefix(SCOPE_PREFIX).unwrap_or(name).parse::<AccessScope>().ok());
+    let ours = names.iter().filter_map(|name| {
+        name.strip_prefix(SCOPE_PREFIX)
+            .unwrap_or(name)
+            .parse::<AccessScope>()
+            .ok()
+    });
     Some(ours.collect())
 }
 

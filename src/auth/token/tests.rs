@@ -8,7 +8,7 @@ use jsonwebtoken::{
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{keys::TokenKeys, *};
 use crate::watched::Watched;
 
 const SECRET: &[u8] = b"a secret with thirty-two bytes or more";
@@ -95,17 +95,32 @@ fn signed_by(key: &EncodingKey, algorithm: Algorithm, name: &str) -> String {
 #[tokio::test]
 async fn a_good_token_says_who_it_is_about() {
     let verifier = of_secret();
-    let token = verifier.verify(&signed(&claims()), Timestamp::now()).await.expect("a good one");
-    assert_eq!((token.subject.as_str(), &token.tenant, token.scopes), ("ada", &None, None));
+    let token = verifier
+        .verify(&signed(&claims()), Timestamp::now())
+        .await
+        .expect("a good one");
+    assert_eq!(
+        (token.subject.as_str(), &token.tenant, token.scopes),
+        ("ada", &None, None)
+    );
     let of_service = with("scope", json!("openid chatledger:write read"));
-    let token = verifier.verify(&signed(&of_service), Timestamp::now()).await.expect("a good one");
+    let token = verifier
+        .verify(&signed(&of_service), Timestamp::now())
+        .await
+        .expect("a good one");
     assert_eq!(token.scopes.expect("scopes").names(), ["read", "write"]);
     let of_tenant = with("org", json!("acme"));
-    let token = verifier.verify(&signed(&of_tenant), Timestamp::now()).await.expect("a good one");
+    let token = verifier
+        .verify(&signed(&of_tenant), Timestamp::now())
+        .await
+        .expect("a good one");
     assert_eq!(token.tenant.as_deref(), Some("acme"));
     // A claim of scopes without one of ours is a service that may do nothing, and no end user.
     let of_other = with("scope", json!(["openid"]));
-    let token = verifier.verify(&signed(&of_other), Timestamp::now()).await.expect("a good one");
+    let token = verifier
+        .verify(&signed(&of_other), Timestamp::now())
+        .await
+        .expect("a good one");
     assert!(token.scopes.expect("scopes").is_empty());
 }
 
@@ -115,7 +130,10 @@ async fn what_is_wrong_with_a_token_is_told() {
     for (claims, expected) in [
         (with("exp", json!(now() - 60)), CredentialFault::Expired),
         (with("nbf", json!(now() + 60)), CredentialFault::NotYetValid),
-        (with("iss", json!("https://other.example")), CredentialFault::WrongIssuer),
+        (
+            with("iss", json!("https://other.example")),
+            CredentialFault::WrongIssuer,
+        ),
         (without("iss"), CredentialFault::WrongIssuer),
         (with("aud", json!("another")), CredentialFault::WrongAudience),
         (without("aud"), CredentialFault::WrongAudience),
@@ -156,7 +174,10 @@ async fn each_algorithm_has_its_own_keys() {
         let token = signed_by(key, algorithm, name);
         assert!(verifier.verify(&token, Timestamp::now()).await.is_ok(), "{name}");
         let token = encode(&Header::new(algorithm), &claims(), key).expect("a token");
-        assert!(verifier.verify(&token, Timestamp::now()).await.is_ok(), "without a name");
+        assert!(
+            verifier.verify(&token, Timestamp::now()).await.is_ok(),
+            "without a name"
+        );
     }
     let (foreign, _) = pair(Algorithm::ES256, "es");
     for token in [
@@ -185,14 +206,26 @@ async fn what_is_not_signed_is_refused() {
     for token in [
         format!("{}.{}.", part(&json!({"alg": "none"})), part(&claims())),
         format!("{}.{}.", part(&json!({"alg": "None"})), part(&claims())),
-        format!("{}.{}.{signature}", part(&json!({"alg": "none"})), part(&claims())),
+        format!(
+            "{}.{}.{signature}",
+            part(&json!({"alg": "none"})),
+            part(&claims())
+        ),
         format!("{signed_part}."),
-        format!("{}.{}.{signature}", part(&json!({"alg": "HS256"})), part(&with("sub", json!("eve")))),
+        format!(
+            "{}.{}.{signature}",
+            part(&json!({"alg": "HS256"})),
+            part(&with("sub", json!("eve")))
+        ),
         "..".to_owned(),
         "a.b.c".to_owned(),
         String::new(),
     ] {
-        assert_eq!(fault_of(&verifier, &token).await, CredentialFault::Unknown, "{token}");
+        assert_eq!(
+            fault_of(&verifier, &token).await,
+            CredentialFault::Unknown,
+            "{token}"
+        );
     }
 }
 
@@ -206,7 +239,10 @@ fn keys_that_are_not_for_us_are_passed_over() {
     for bad in [for_encryption, of_another_algorithm] {
         let json = serde_json::to_vec(&JwkSet { keys: vec![bad] }).expect("JSON");
         let error = TokenKeys::of_set(&json).expect_err("no key");
-        assert!(error.to_string().contains("no key for RS256, ES256 or EdDSA"), "{error}");
+        assert!(
+            error.to_string().contains("no key for RS256, ES256 or EdDSA"),
+            "{error}"
+        );
     }
     // A symmetric key in a public set is a mistake of somebody's.
     let symmetric = json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}]});

@@ -83,14 +83,19 @@ impl MethodAnswer {
     }
 
     fn has(&self, mark: &str) -> bool {
-        self.body.windows(mark.len()).any(|window| window == mark.as_bytes())
+        self.body
+            .windows(mark.len())
+            .any(|window| window == mark.as_bytes())
     }
 }
 
 impl Matrix {
     async fn new(database: TestDatabase, server: TestServer) -> Self {
         let admin = key(&database, "acme", &["admin"]).await;
-        let hash = Passwords::default().hash(PASSWORD.to_owned()).await.expect("a hash");
+        let hash = Passwords::default()
+            .hash(PASSWORD.to_owned())
+            .await
+            .expect("a hash");
         Matrix {
             database,
             server,
@@ -109,7 +114,7 @@ impl Matrix {
             external_id: Some(of.external_id.clone()),
             name: Some(of.mark.clone()),
             profile: Some(pb::Profile {
-                experience_level: of.mark.clone(),
+                experience_level: Some(of.mark.clone()),
                 ..Default::default()
             }),
             ..Default::default()
@@ -117,10 +122,16 @@ impl Matrix {
         server.users().create_user(by(admin, user)).await.expect("a user");
         let client = self.database.client().await;
         client
-            .execute("UPDATE users SET hashed_password = $1 WHERE email = $2", &[&self.hash, &of.email])
+            .execute(
+                "UPDATE users SET hashed_password = $1 WHERE email = $2",
+                &[&self.hash, &of.email],
+            )
             .await
             .expect("a password");
-        for (session_id, user_id) in [(&of.session_id, Some(of.user_id.clone())), (&of.anonymous_id, None)] {
+        for (session_id, user_id) in [
+            (&of.session_id, Some(of.user_id.clone())),
+            (&of.anonymous_id, None),
+        ] {
             let session = pb::CreateSessionRequest {
                 session_id: Some(session_id.clone()),
                 title: Some(of.mark.clone()),
@@ -128,7 +139,11 @@ impl Matrix {
                 user_id,
                 ..Default::default()
             };
-            server.sessions().create_session(by(admin, session)).await.expect("a session");
+            server
+                .sessions()
+                .create_session(by(admin, session))
+                .await
+                .expect("a session");
         }
         let message = pb::NewMessage {
             citations: vec![citation(&of.document_id, "1", 0.5)],
@@ -138,7 +153,11 @@ impl Matrix {
             session_id: of.session_id.clone(),
             message: Some(message),
         };
-        server.messages().append_message(by(admin, append)).await.expect("a receipt");
+        server
+            .messages()
+            .append_message(by(admin, append))
+            .await
+            .expect("a receipt");
         let document = pb::UpsertDocumentRequest {
             document: Some(pb::Document {
                 id: of.document_id.clone(),
@@ -146,7 +165,11 @@ impl Matrix {
                 ..Default::default()
             }),
         };
-        server.documents().upsert_document(by(admin, document)).await.expect("a document");
+        server
+            .documents()
+            .upsert_document(by(admin, document))
+            .await
+            .expect("a document");
         let api_key_id = id_of(&key(&self.database, "acme", &["read"]).await).to_owned();
         Belongings { api_key_id, ..of }
     }
@@ -163,7 +186,11 @@ impl Matrix {
         }
         let mut client = RawClient::connect(self.server.address).await;
         let body = raw::frame(&(request.make)(of));
-        let (status, body) = client.begin(request.path, &headers, body, true).await.first_answer().await;
+        let (status, body) = client
+            .begin(request.path, &headers, body, true)
+            .await
+            .first_answer()
+            .await;
         MethodAnswer { status, body }
     }
 
@@ -172,13 +199,25 @@ impl Matrix {
         let client = self.database.client().await;
         let mut all = Vec::new();
         for table in [
-            "users", "user_profiles", "chat_sessions", "messages", "message_citations", "documents", "api_keys",
+            "users",
+            "user_profiles",
+            "chat_sessions",
+            "messages",
+            "message_citations",
+            "documents",
+            "api_keys",
         ] {
             let sql = format!(
                 "SELECT md5(coalesce(string_agg(r, E'\\n' ORDER BY r), '')) FROM
                     (SELECT (to_jsonb(t) - 'last_used_at')::text AS r FROM {table} t) rows"
             );
-            all.push(client.query_one(&sql, &[]).await.expect("a digest").get::<_, String>(0));
+            all.push(
+                client
+                    .query_one(&sql, &[])
+                    .await
+                    .expect("a digest")
+                    .get::<_, String>(0),
+            );
         }
         all.join(" ")
     }
@@ -214,17 +253,31 @@ async fn strangers(matrix: &Matrix, user_id: &str) -> Vec<(MatrixCaller, &'stati
     change_key(database, &revoked, "revoked_at = now()").await;
     change_key(database, &expired, "expires_at = now()").await;
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({"sub": user_id, "iss": ISSUER, "aud": AUDIENCE, "exp": Timestamp::now().as_second() + 600});
+    let claims =
+        json!({"sub": user_id, "iss": ISSUER, "aud": AUDIENCE, "exp": Timestamp::now().as_second() + 600});
     let unsigned = format!("{}.{}.", part(json!({"alg": "none"})), part(claims));
-    let bad = format!("{}{}", &right[..right.len() - 1], if right.ends_with('0') { '1' } else { '0' });
+    let bad = format!(
+        "{}{}",
+        &right[..right.len() - 1],
+        if right.ends_with('0') { '1' } else { '0' }
+    );
     let refused = [
         ("a key with a wrong secret", bad),
         ("no key at all", "hello".to_owned()),
         ("a revoked key", revoked),
         ("an expired key", expired),
-        ("an expired token", token(user_id, json!({"exp": Timestamp::now().as_second() - 60}))),
-        ("a token for another audience", token(user_id, json!({"aud": "another"}))),
-        ("a token of another issuer", token(user_id, json!({"iss": "https://other.example"}))),
+        (
+            "an expired token",
+            token(user_id, json!({"exp": Timestamp::now().as_second() - 60})),
+        ),
+        (
+            "a token for another audience",
+            token(user_id, json!({"aud": "another"})),
+        ),
+        (
+            "a token of another issuer",
+            token(user_id, json!({"iss": "https://other.example"})),
+        ),
         ("a token that isn't signed", unsigned),
         ("a token about nobody", token("nobody", json!({"tenant": "acme"}))),
     ];
@@ -234,7 +287,9 @@ async fn strangers(matrix: &Matrix, user_id: &str) -> Vec<(MatrixCaller, &'stati
         acts_for: None,
     };
     let refused = refused.map(|(name, bearer)| (MatrixCaller::with(name, &bearer), "INVALID_CREDENTIALS"));
-    std::iter::once((nobody, "CREDENTIALS_REQUIRED")).chain(refused).collect()
+    std::iter::once((nobody, "CREDENTIALS_REQUIRED"))
+        .chain(refused)
+        .collect()
 }
 
 async fn direct() -> Matrix {
@@ -261,7 +316,11 @@ async fn nobody_comes_in_without_good_credentials() {
         for request in REQUESTS {
             let answer = matrix.call(&caller, request, &of).await;
             let what = format!("{} by {}", request.path, caller.name);
-            assert_eq!((answer.code(), answer.reason().as_str()), (Code::Unauthenticated, reason), "{what}");
+            assert_eq!(
+                (answer.code(), answer.reason().as_str()),
+                (Code::Unauthenticated, reason),
+                "{what}"
+            );
             assert!(!answer.has(&of.mark), "{what}");
         }
         assert_eq!(matrix.stored().await, made, "{}", caller.name);
@@ -276,7 +335,9 @@ async fn scopes_allow_what_the_table_says_and_nothing_else() {
         let bearer = key(&matrix.database, "acme", &[scope.name()]).await;
         let caller = MatrixCaller::with(scope.name(), &bearer);
         for request in REQUESTS {
-            let rule = methods::rules().find(|rule| rule.path == request.path).expect("a rule");
+            let rule = methods::rules()
+                .find(|rule| rule.path == request.path)
+                .expect("a rule");
             let of = matrix.belongings().await;
             let before = matrix.stored().await;
             let answer = matrix.call(&caller, request, &of).await;
@@ -284,7 +345,11 @@ async fn scopes_allow_what_the_table_says_and_nothing_else() {
             if rule.scope.is_none_or(|needed| scope >= needed) {
                 assert_eq!(answer.code(), Code::Ok, "{what}");
             } else {
-                assert_eq!((answer.code(), answer.reason().as_str()), (Code::PermissionDenied, "SCOPE_REQUIRED"), "{what}");
+                assert_eq!(
+                    (answer.code(), answer.reason().as_str()),
+                    (Code::PermissionDenied, "SCOPE_REQUIRED"),
+                    "{what}"
+                );
                 assert_eq!(matrix.stored().await, before, "{what}");
             }
         }
@@ -296,19 +361,28 @@ async fn an_owner_reaches_what_is_its_own() {
     let matrix = direct().await;
     let service = key(&matrix.database, "acme", &["users"]).await;
     for request in REQUESTS {
-        let rule = methods::rules().find(|rule| rule.path == request.path).expect("a rule");
+        let rule = methods::rules()
+            .find(|rule| rule.path == request.path)
+            .expect("a rule");
         let reach = rule.action.map(chatledger::auth::Action::of_end_user);
         for by_service in [false, true] {
             let of = matrix.belongings().await;
             let caller = if by_service {
-                MatrixCaller { acts_for: Some(of.user_id.clone()), ..MatrixCaller::with("a service for the owner", &service) }
+                MatrixCaller {
+                    acts_for: Some(of.user_id.clone()),
+                    ..MatrixCaller::with("a service for the owner", &service)
+                }
             } else {
                 MatrixCaller::with("the owner", &token(&of.external_id, json!({"tenant": "acme"})))
             };
             let answer = matrix.call(&caller, request, &of).await;
             let what = format!("{} by {}: {:?}", request.path, caller.name, answer.status);
             if reach == Some(Reach::Nothing) {
-                assert_eq!((answer.code(), answer.reason().as_str()), (Code::PermissionDenied, "SCOPE_REQUIRED"), "{what}");
+                assert_eq!(
+                    (answer.code(), answer.reason().as_str()),
+                    (Code::PermissionDenied, "SCOPE_REQUIRED"),
+                    "{what}"
+                );
             } else {
                 assert_eq!(answer.code(), Code::Ok, "{what}");
             }
@@ -340,7 +414,9 @@ async fn learns_nothing(matrix: &Matrix, callers: &[MatrixCaller], shared: impl 
 
 /// Whether the answer repeats what was asked.
 fn echoes(request: &MethodRequest) -> bool {
-    ["CreateUser", "UpsertDocument", "CreateApiKey"].iter().any(|method| request.path.ends_with(method))
+    ["CreateUser", "UpsertDocument", "CreateApiKey"]
+        .iter()
+        .any(|method| request.path.ends_with(method))
 }
 
 /// What is stored of an owner, by the mark that is in all of it.
@@ -355,7 +431,9 @@ async fn of_owner(matrix: &Matrix, of: &Belongings) -> String {
             UNION ALL SELECT to_jsonb(d)::text FROM documents d WHERE id = $4 AND tenant_id = 'acme') rows";
     let uuid = |text: &str| text.parse::<uuid::Uuid>().expect("an id");
     let (user, session, anonymous) = (uuid(&of.user_id), uuid(&of.session_id), uuid(&of.anonymous_id));
-    let row = client.query_one(sql, &[&user, &session, &anonymous, &of.document_id]).await;
+    let row = client
+        .query_one(sql, &[&user, &session, &anonymous, &of.document_id])
+        .await;
     row.expect("a digest").get(0)
 }
 
@@ -370,9 +448,17 @@ async fn foreigners_learn_nothing(matrix: &Matrix) {
         },
     ];
     // Documents are the tenant's; who has the secret of a session that is nobody's is who may have it.
-    learns_nothing(matrix, &within, |path| path.contains("DocumentService/") || path.ends_with("ClaimSessions")).await;
+    learns_nothing(matrix, &within, |path| {
+        path.contains("DocumentService/") || path.ends_with("ClaimSessions")
+    })
+    .await;
     let admin = key(&matrix.database, "other", &["admin"]).await;
-    learns_nothing(matrix, &[MatrixCaller::with("another tenant's admin", &admin)], |_| false).await;
+    learns_nothing(
+        matrix,
+        &[MatrixCaller::with("another tenant's admin", &admin)],
+        |_| false,
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ requests! {
     ProfileService {
         GetProfile(of) pb::GetProfileRequest { user_id: of.user_id.clone() };
         UpdateProfile(of) pb::UpdateProfileRequest {
-            profile: Some(pb::Profile { user_id: of.user_id.clone(), learning_goals: "changed".to_owned(), ..Default::default() }),
+            profile: Some(pb::Profile { user_id: of.user_id.clone(), learning_goals: Some("changed".to_owned()), ..Default::default() }),
             allow_missing: true,
             ..Default::default()
         };

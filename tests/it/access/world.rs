@@ -89,7 +89,12 @@ pub fn token(subject: &str, others: Value) -> String {
     for (name, value) in others.as_object().expect("an object") {
         claims[name] = value.clone();
     }
-    encode(&Header::default(), &claims, &EncodingKey::from_secret(TOKEN_SECRET)).expect("a token")
+    encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(TOKEN_SECRET),
+    )
+    .expect("a token")
 }
 
 /// Stores a key by hand, as `chatledger key` would; the whole key.

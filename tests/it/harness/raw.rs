@@ -115,9 +115,14 @@ impl RawCall {
         let mut read = Vec::new();
         while let Some(data) = body.data().await {
             let data = data.expect("data");
-            body.flow_control().release_capacity(data.len()).expect("flow control");
+            body.flow_control()
+                .release_capacity(data.len())
+                .expect("flow control");
             read.extend_from_slice(&data);
-            let length = read.get(1..5).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
+            let length = read
+                .get(1..5)
+                .and_then(|length| length.try_into().ok())
+                .map(u32::from_be_bytes);
             if length.is_some_and(|length| read.len() >= 5 + length as usize) {
                 return (None, read);
             }

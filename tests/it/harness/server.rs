@@ -8,7 +8,7 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
     migrations::Scope,
-    server::{self, ServerSetup},
+    server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -38,6 +38,7 @@ pub struct ServerOptions {
     pub shutdown_grace: Duration,
     /// How callers are told apart, over the server's own rows.
     pub access: Box<dyn FnOnce(&Store) -> Access>,
+    pub tls: Option<ServerTls>,
 }
 
 /// A running server. It is stopped when this is dropped.
@@ -81,6 +82,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         read_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
         access: Box::new(|store| Access::open(store.clone())),
+        tls: None,
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
@@ -108,6 +110,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         memory: memory.clone(),
         read_timeout: options.read_timeout,
         shutdown_grace: options.shutdown_grace,
+        tls: options.tls,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
