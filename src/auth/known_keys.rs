@@ -11,7 +11,11 @@ use std::{
 };
 
 use jiff::{Timestamp, ToSpan};
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use moka::future::Cache;
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{self, Instant},
+};
 
 use super::{
     Identity,
@@ -26,9 +30,12 @@ use crate::{
 const OLD: Duration = Duration::from_secs(10);
 /// The age at which a call waits for it. The contract's promise is 30 s, of which an answer may take some.
 pub(super) const STALE: Duration = Duration::from_secs(22);
-/// The least time between two questions for a key that isn't known: it may be new, and whoever makes keys up must not become the
-/// database's trouble.
+/// The least time between two questions for keys that aren't known, which may be new. Whoever makes keys up waits for it, and
+/// doesn't become the database's trouble.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long, and of how many, it is remembered that they aren't keys: ids are random, so none of them becomes one.
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+const MOST_UNKNOWN: u64 = 16_384;
 /// How far back it is asked for changes: by so much a row may become visible later than its time says.
 const OVERLAP_SECONDS: i64 = 60;
 /// How long it isn't told that a key is in use which was told to be.
@@ -42,6 +49,8 @@ pub struct KnownKeys(Arc<KeysState>);
 struct KeysState {
     store: Store,
     snapshot: Mutex<KeySnapshot>,
+    /// The ids that were asked for, and are no key's.
+    unknown: Cache<String, ()>,
     /// Whoever asks the database holds it: one question serves all who wait.
     asking: AsyncMutex<()>,
 }
@@ -70,6 +79,10 @@ impl KnownKeys {
         KnownKeys(Arc::new(KeysState {
             store,
             snapshot: Mutex::default(),
+            unknown: Cache::builder()
+                .max_capacity(MOST_UNKNOWN)
+                .time_to_live(UNKNOWN_FOR)
+                .build(),
             asking: AsyncMutex::default(),
         }))
     }
@@ -81,7 +94,7 @@ impl KnownKeys {
     pub async fn find(&self, key: &PresentedKey<'_>) -> Result<Arc<Identity>> {
         self.be_current(STALE).await?;
         if !self.snapshot().keys.contains_key(key.id) {
-            self.be_current(PAUSE).await?;
+            self.look_for(key.id).await?;
         }
         let mut snapshot = self.snapshot();
         if snapshot.age().is_none_or(|age| age > OLD) {
@@ -100,6 +113,21 @@ impl KnownKeys {
             self.tell_use(key.id.to_owned());
         }
         Ok(Arc::clone(&known.identity))
+    }
+
+    /// Asks for a key that isn't known, together with whoever else does.
+    async fn look_for(&self, id: &str) -> Result<()> {
+        if self.0.unknown.contains_key(id) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let pause = self.snapshot().age().map(|age| PAUSE.saturating_sub(age));
+        time::sleep(pause.unwrap_or_default()).await;
+        self.be_current(began.elapsed()).await?;
+        if !self.snapshot().keys.contains_key(id) {
+            self.0.unknown.insert(id.to_owned(), ()).await;
+        }
+        Ok(())
     }
 
     /// Makes the next call ask the database: a key was made or revoked here.

@@ -60,6 +60,11 @@ async fn fault_of(verifier: &TokenVerifier, token: &str) -> CredentialFault {
     }
 }
 
+fn base64(bytes: &[u8]) -> String {
+    use ::base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// A key pair for ECDSA or EdDSA, and its place in a set.
 fn pair(algorithm: Algorithm, name: &str) -> (EncodingKey, Jwk) {
     let of = if algorithm == Algorithm::ES256 {
@@ -67,13 +72,18 @@ fn pair(algorithm: Algorithm, name: &str) -> (EncodingKey, Jwk) {
     } else {
         &rcgen::PKCS_ED25519
     };
-    let pair = KeyPair::generate_for(of).expect("a pair").serialize_der();
-    let key = if algorithm == Algorithm::ES256 {
-        EncodingKey::from_ec_der(&pair)
+    let pair = KeyPair::generate_for(of).expect("a pair");
+    let public = pair.public_key_raw();
+    let (key, jwk) = if algorithm == Algorithm::ES256 {
+        // Uncompressed: a byte that says so, x, and y.
+        let (x, y) = public[1..].split_at(32);
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": base64(x), "y": base64(y)});
+        (EncodingKey::from_ec_der(pair.serialized_der()), jwk)
     } else {
-        EncodingKey::from_ed_der(&pair)
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": base64(public)});
+        (EncodingKey::from_ed_der(pair.serialized_der()), jwk)
     };
-    let mut jwk = Jwk::from_encoding_key(&key, algorithm).expect("a public key");
+    let mut jwk: Jwk = serde_json::from_value(jwk).expect("a public key");
     jwk.common.key_id = Some(name.to_owned());
     (key, jwk)
 }
@@ -198,9 +208,8 @@ async fn each_algorithm_has_its_own_keys() {
 
 #[tokio::test]
 async fn what_is_not_signed_is_refused() {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let verifier = of_secret();
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let part = |value: &Value| base64(value.to_string().as_bytes());
     let good = signed(&claims());
     let (signed_part, signature) = good.rsplit_once('.').expect("a signature");
     for token in [

@@ -94,12 +94,13 @@ requests! {
         };
     }
     DocumentService {
-        UpsertDocument(of) pb::UpsertDocumentRequest {
-            document: Some(pb::Document { id: of.document_id.clone(), title: "changed".to_owned(), ..Default::default() }),
-        };
         GetDocument(of) pb::GetDocumentRequest { document_id: of.document_id.clone() };
         ListDocuments(of) pb::ListDocumentsRequest { title_contains: Some(of.mark.clone()), ..Default::default() };
         DeleteDocument(of) pb::DeleteDocumentRequest { document_id: of.document_id.clone() };
+        // The last: of another tenant's, it makes a document there.
+        UpsertDocument(of) pb::UpsertDocumentRequest {
+            document: Some(pb::Document { id: of.document_id.clone(), title: "changed".to_owned(), ..Default::default() }),
+        };
     }
     AnalyticsService {
         ListTopDocuments(_) pb::ListTopDocumentsRequest { limit: 100, ..Default::default() };
