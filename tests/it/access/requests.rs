@@ -22,7 +22,7 @@ macro_rules! requests {
 
 requests! {
     UserService {
-        CreateUser(of) pb::CreateUserRequest { email: format!("new-{}", of.email), ..Default::default() };
+        CreateUser(of) pb::CreateUserRequest { email: format!("new-{}@example.com", of.user_id), ..Default::default() };
         GetUser(of) pb::GetUserRequest { key: Some(pb::get_user_request::Key::Email(of.email.clone())) };
         UpdateUser(of) pb::UpdateUserRequest { user_id: of.user_id.clone(), name: Some("changed".to_owned()), ..Default::default() };
         DeleteUser(of) pb::DeleteUserRequest { user_id: of.user_id.clone() };
