@@ -17,6 +17,7 @@
 //!    chats.
 //!
 //! [`reports`] counts behind the commits, so that reports needn't. [`supervise`] keeps tasks running that must not end.
+//! [`watched`] reads files of settings again when they change.
 //! [`fair`] is how clients share what there is only so much of: permits, room, memory; [`memory`] is the budget of the
 //! last of these. [`deadline`] says how much of a request's time is kept back for its answer.
 //!
@@ -52,3 +53,4 @@ pub mod statements;
 pub mod store;
 pub mod supervise;
 pub mod watch;
+pub mod watched;
