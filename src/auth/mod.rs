@@ -1,6 +1,7 @@
 //! The callers: who they are, what they may do ([`Action`] is the table), and how passwords are kept.
 
 mod access;
+mod certificate;
 mod password;
 pub mod sign_in;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use access::{Action, Reach};
+pub use certificate::{CertificateMap, ClientCertificate, MappedService, SCOPES};
 pub use password::{PasswordVerdict, Passwords, is_affordable};
 
 use crate::{

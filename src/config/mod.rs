@@ -3,6 +3,7 @@
 mod database;
 mod limits;
 mod secret;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ use clap::{Args, ValueEnum};
 pub use database::{DatabaseConfig, ExternalDatabase, Pooler, SourceConfig};
 pub use limits::LimitFlags;
 pub use secret::Secret;
+pub use tls::TlsConfig;
 
 use crate::{memory, migrations::Scope};
 use chatledger_migrate as migrate;
@@ -87,6 +89,12 @@ pub struct ServeConfig {
     /// A directory of your own migrations, which run after the embedded ones
     #[arg(long, env = "CHATLEDGER_MIGRATIONS_DIR", value_name = "DIR")]
     pub migrations_dir: Option<PathBuf>,
+    /// How often files that may change are looked at: certificates, keys, limits
+    #[arg(long, env = "CHATLEDGER_RELOAD_INTERVAL", value_name = "DURATION", default_value = "3s", value_parser = duration, hide = true)]
+    pub reload_interval: Duration,
+    /// How connections are encrypted, and whose certificates are asked for.
+    #[command(flatten)]
+    pub tls: TlsConfig,
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseConfig,
@@ -108,7 +116,8 @@ impl ServeConfig {
     /// Checks what one flag alone can't tell.
     ///
     /// # Errors
-    /// An address beyond this machine without `--insecure`; a memory budget that a request doesn't fit in.
+    /// An address beyond this machine without `--insecure`; flags of TLS that need others; a memory budget that a
+    /// request doesn't fit in.
     pub fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.insecure || self.listen.ip().is_loopback(),
@@ -116,6 +125,7 @@ impl ServeConfig {
              --insecure does it all the same",
             self.listen
         );
+        self.tls.validate()?;
         let least = self
             .limits
             .max_request_bytes

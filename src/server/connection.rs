@@ -1,5 +1,5 @@
-//! One connection: how fast it must begin, what it is told if it isn't HTTP/2, how its calls are served, and how old it
-//! may become.
+//! One connection: its handshake, how fast it must begin, what it is told if it isn't HTTP/2, how its calls are served,
+//! and how old it may become.
 
 use std::{
     future::poll_fn,
@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     sync::watch,
-    time,
+    time::{self, Instant},
 };
 use tonic::{body::Body, service::Routes};
 use tower::Service;
@@ -25,6 +25,7 @@ use tower::Service;
 use super::{
     front::Front,
     link::Link,
+    tls::ServerTls,
     unread::{self, FRAME_HEADER, ReceiveGate},
 };
 use crate::memory::MemoryBudget;
@@ -37,10 +38,10 @@ const LONGEST_FRAME: usize = 16 << 10;
 const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
     content-type: text/plain\r\ncontent-length: 46\r\nconnection: close\r\n\r\n\
     This is a gRPC server, which speaks HTTP/2.\r\n\n";
-/// The most bytes of an HTTP/1 client's request that are read away: closing with something unread would take the answer
+/// The most bytes that are read away of a client that was refused: closing with something unread would take the answer
 /// from it.
 const MOST_READ_AWAY: u64 = 64 << 10;
-/// The time for which an HTTP/1 client's request is read away.
+/// The time for which they are read away.
 const READ_AWAY: Duration = Duration::from_secs(1);
 
 /// A client that is gone without a word is noticed after this and [`KEEPALIVE_TIMEOUT`].
@@ -67,7 +68,8 @@ const JITTER: f64 = 0.1;
 /// The limits on the parts of a connection's life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionTimes {
-    /// The time from its start until it has begun: clients send the preface and their settings at once.
+    /// The time from its start until it has begun, with its handshake: clients send the preface and their settings at
+    /// once.
     pub(super) beginning: Duration,
     /// The age at which it takes no more calls, and its client is told to open another.
     pub(super) age: Duration,
@@ -90,23 +92,19 @@ pub(super) struct ServedConnection {
     pub(super) calls: CallService,
     pub(super) times: ConnectionTimes,
     pub(super) memory: MemoryBudget,
+    /// How it is encrypted, if it is.
+    pub(super) tls: Option<ServerTls>,
 }
 
 impl ServedConnection {
     /// Serves the connection to its end: the client's, or that of its age or of the server with the calls that are
     /// under way then; or at once when it has to leave.
-    pub(super) async fn serve(&self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+    pub(super) async fn serve(&self, stream: &mut TcpStream, stopping: watch::Receiver<bool>) {
+        let begins_until = Instant::now() + self.times.beginning;
         let served = async {
-            let begun = tokio::select! {
-                begun = time::timeout(self.times.beginning, begin(stream)) => begun,
-                // An error is the sender's end, which is the server's.
-                _ = stopping.wait_for(|stopping| *stopping) => return,
-            };
-            match begun {
-                Ok(Ok(Beginning::Http2(read))) => self.serve_http2(read, stream, stopping).await,
-                Ok(Ok(Beginning::Http1)) => refuse(stream).await,
-                Ok(Ok(Beginning::Other) | Err(_)) => {}
-                Err(_) => tracing::debug!(peer = ?self.link.peer(), "a connection didn't begin in time"),
+            match &self.tls {
+                Some(tls) => self.serve_encrypted(tls, stream, begins_until, stopping).await,
+                None => self.serve_clear(stream, begins_until, stopping).await,
             }
         };
         tokio::select! {
@@ -115,7 +113,62 @@ impl ServedConnection {
         }
     }
 
-    async fn serve_http2(&self, read: Vec<u8>, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+    /// Serves what is in the clear after a handshake.
+    async fn serve_encrypted(
+        &self,
+        tls: &ServerTls,
+        stream: &mut TcpStream,
+        begins_until: Instant,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let accepted = tokio::select! {
+            accepted = time::timeout_at(begins_until, tls.accept(&mut *stream)) => accepted,
+            // An error is the sender's end, which is the server's.
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        let error = match accepted {
+            Ok(Ok((mut clear, certificate))) => {
+                if let Some(certificate) = certificate {
+                    self.link.set_certificate(certificate);
+                }
+                let has_certificate = self.link.certificate().is_some();
+                tracing::debug!(peer = ?self.link.peer(), has_certificate, "a TLS handshake is done");
+                return self.serve_clear(&mut clear, begins_until, stopping).await;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => return self.is_late(),
+        };
+        tracing::debug!(peer = ?self.link.peer(), %error, "a TLS handshake has failed");
+        // rustls has told the client why.
+        let _ = time::timeout(READ_AWAY, end_orderly(stream)).await;
+    }
+
+    /// Serves what is in the clear by itself.
+    async fn serve_clear<S>(&self, stream: &mut S, begins_until: Instant, mut stopping: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let begun = tokio::select! {
+            begun = time::timeout_at(begins_until, begin(stream)) => begun,
+            // An error is the sender's end, which is the server's.
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match begun {
+            Ok(Ok(Beginning::Http2(read))) => self.serve_http2(read, stream, stopping).await,
+            Ok(Ok(Beginning::Http1)) => refuse(stream).await,
+            Ok(Ok(Beginning::Other) | Err(_)) => {}
+            Err(_) => self.is_late(),
+        }
+    }
+
+    fn is_late(&self) {
+        tracing::debug!(peer = ?self.link.peer(), "a connection didn't begin in time");
+    }
+
+    async fn serve_http2<S>(&self, read: Vec<u8>, stream: &mut S, mut stopping: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let charge = self.memory.nothing(self.link.holder());
         let gate = ReceiveGate::new(Arc::clone(self.link.unread()), self.memory.clone(), charge);
         let service = service_fn(|request: Request<Incoming>| {
@@ -178,7 +231,7 @@ enum Beginning {
 
 /// Reads until it is known what the connection begins as. What isn't as it should be after the preface is left for HTTP/2
 /// to refuse.
-async fn begin(stream: &mut TcpStream) -> io::Result<Beginning> {
+async fn begin<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Beginning> {
     let mut read = vec![0; PREFACE.len() + FRAME_HEADER];
     let mut count = 0;
     while count < read.len() {
@@ -205,24 +258,29 @@ async fn begin(stream: &mut TcpStream) -> io::Result<Beginning> {
 }
 
 /// Tells an HTTP/1 client that this isn't its kind of server. That it is gone meanwhile is no harm.
-async fn refuse(stream: &mut TcpStream) {
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let refused = async {
         stream.write_all(NOT_HTTP_2).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(MOST_READ_AWAY), &mut tokio::io::sink()).await
+        end_orderly(stream).await
     };
     let _ = time::timeout(READ_AWAY, refused).await;
 }
 
+/// Ends a connection so that what it was told arrives.
+async fn end_orderly<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<u64> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(MOST_READ_AWAY), &mut tokio::io::sink()).await
+}
+
 /// A connection of which the beginning has been read.
-struct BegunStream<'a> {
+struct BegunStream<'a, S> {
     /// The bytes of the beginning that haven't been handed on.
     read: Vec<u8>,
-    stream: &'a mut TcpStream,
+    stream: &'a mut S,
     gate: ReceiveGate,
 }
 
-impl AsyncRead for BegunStream<'_> {
+impl<S: AsyncRead + Unpin> AsyncRead for BegunStream<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -245,7 +303,7 @@ impl AsyncRead for BegunStream<'_> {
     }
 }
 
-impl AsyncWrite for BegunStream<'_> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BegunStream<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

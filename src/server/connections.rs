@@ -15,6 +15,7 @@ use super::{
     ServerSetup,
     connection::{CallService, ConnectionTimes, ServedConnection},
     link::{Link, Links},
+    tls::ServerTls,
 };
 use crate::memory::MemoryBudget;
 
@@ -31,6 +32,7 @@ pub(super) struct Connections {
     links: Links,
     times: ConnectionTimes,
     memory: MemoryBudget,
+    tls: Option<ServerTls>,
     warned_at: Option<Instant>,
 }
 
@@ -60,6 +62,7 @@ impl Connections {
             listener,
             places: Arc::new(Semaphore::new(most)),
             memory: setup.memory.clone(),
+            tls: setup.tls.clone(),
             links,
             times,
             warned_at: None,
@@ -83,6 +86,7 @@ impl Connections {
                 calls: calls.clone(),
                 times: self.times,
                 memory: self.memory.clone(),
+                tls: self.tls.clone(),
             };
             let stops = stops.clone();
             serving.spawn(async move { served.serve(&mut placed.stream, stops).await });

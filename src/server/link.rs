@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::unread::UnreadBytes;
-use crate::fair::Holder;
+use crate::{auth::ClientCertificate, fair::Holder};
 
 /// How long an answer may lie there, untaken, or a message may stay incomplete without a byte more of it, while others
 /// wait for what it holds: long for a network, and short enough that those who wait are served before they are refused.
@@ -39,6 +39,8 @@ pub(super) struct Links(Arc<Mutex<HashMap<u64, Arc<Link>>>>);
 pub(super) struct Link {
     number: u64,
     peer: Option<SocketAddr>,
+    /// The certificate that the client has shown and TLS has verified.
+    certificate: OnceLock<ClientCertificate>,
     /// Tells the connection to end.
     leave: Notify,
     /// How many calls are open.
@@ -64,6 +66,7 @@ impl Links {
         let link = Arc::new(Link {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             peer,
+            certificate: OnceLock::new(),
             leave: Notify::new(),
             calls: AtomicUsize::new(0),
             unread: Arc::default(),
@@ -137,6 +140,17 @@ impl Link {
     /// The address at its other end.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Notes who the client is, by its certificate, before the first call.
+    pub(super) fn set_certificate(&self, certificate: ClientCertificate) {
+        // A connection has one handshake.
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// The certificate that the client has shown, which has been verified.
+    pub(super) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get()
     }
 
     /// Waits until it has to leave.

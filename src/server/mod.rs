@@ -9,6 +9,7 @@ mod health;
 mod intake;
 mod link;
 mod services;
+mod tls;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -17,9 +18,11 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
+pub use tls::{ClientAuth, ServerTls, TlsFiles};
+
 use crate::{
-    domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports, store::Store,
-    supervise::supervise, watch::Hub,
+    auth::CertificateMap, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports,
+    store::Store, supervise::supervise, watch::Hub, watched::Watched,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -54,6 +57,10 @@ pub struct ServerSetup {
     pub read_timeout: Duration,
     /// How long requests under way may take to end at shutdown.
     pub shutdown_grace: Duration,
+    /// How connections are encrypted; `None`: they aren't.
+    pub tls: Option<ServerTls>,
+    /// Which services clients' certificates stand for.
+    pub client_certificates: Option<Watched<CertificateMap>>,
 }
 
 /// How often idle connections to the database are looked through.

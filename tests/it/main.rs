@@ -60,6 +60,7 @@ mod scopes;
 mod search;
 mod search_tenant;
 mod server;
+mod server_tls;
 mod sessions;
 mod silent_watch;
 mod sql_by_hand;

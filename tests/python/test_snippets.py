@@ -39,6 +39,7 @@ NOT_RUN = {
     ("ARCHITECTURE.md", "mermaid", ""): "a picture",
     ("docs/ledger.md", "mermaid", ""): "a picture",
     ("docs/ledger.md", "text", ""): "a sketch; the statement itself is src/ledger/sql/append.sql",
+    ("docs/security.md", "toml", "[[client_certificates]]"): "a test in src/auth/certificate.rs reads it",
 }
 
 
@@ -246,10 +247,11 @@ def is_compared(world, command):
 
 
 def is_served(world, command):
-    """Until it is ready."""
+    """Until it is ready, where the document's files are."""
     command = command.replace("cargo run --release --", "chatledger")
     world.parse(command)
-    server = Server(["bash", "-c", f"exec {command} --listen 127.0.0.1:0"], world.env)
+    there = f"cd {shlex.quote(str(world.directory))}"
+    server = Server(["bash", "-c", f"{there} && exec {command} --listen 127.0.0.1:0"], world.env)
     assert server.stop() == 0
 
 
@@ -309,6 +311,7 @@ RULES = [
     (r"grpcurl ", is_called),
     (r"export \w+=", is_a_setting),
     (r"mkdir -p stubs && python -m grpc_tools\.protoc ", lambda world, command: world.sh(command)),
+    (r"openssl ", lambda world, command: world.sh(command)),
     (r"(pip|uv pip|apt) install ", is_an_installation),
     (r"(cargo run --release -- |chatledger )bench (compare|growth)", is_compared),
     (r"(cargo run --release -- |chatledger )bench ", is_measured),

@@ -7,13 +7,15 @@ use tokio::net::TcpListener;
 
 use super::{logs::Logs, signals::StopSignals, target::CommandTarget};
 use chatledger::{
+    auth::CertificateMap,
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
     memory::MemoryBudget,
     migrations::PROGRAM,
-    server::{self, ServerSetup},
+    server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
+    watched::Watched,
 };
 use chatledger_migrate::{LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
@@ -37,12 +39,16 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
+    let files = ServeFiles {
+        tls: config.tls.open(config.reload_interval)?,
+        client_certificates: config.tls.open_certificates(config.reload_interval)?,
+    };
     let database = tokio::select! {
         opened = ServedDatabase::open(config) => opened?,
         () = stop.asked() => return Ok(()),
     };
     let served = async {
-        let service = service(config, &database)?;
+        let service = service(config, &database, files)?;
         announce(address, &database);
         tokio::select! {
             served = server::run(listener, service, stop_asked(stop)) => served,
@@ -67,7 +73,17 @@ async fn stop_asked(mut stop: StopSignals) {
     tokio::spawn(stop.insisted());
 }
 
-fn service(config: &ServeConfig, database: &ServedDatabase) -> anyhow::Result<ServerSetup> {
+/// What is made of files, which are read before anything else is begun.
+struct ServeFiles {
+    tls: Option<ServerTls>,
+    client_certificates: Option<Watched<CertificateMap>>,
+}
+
+fn service(
+    config: &ServeConfig,
+    database: &ServedDatabase,
+    files: ServeFiles,
+) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
@@ -99,6 +115,8 @@ fn service(config: &ServeConfig, database: &ServedDatabase) -> anyhow::Result<Se
         memory,
         read_timeout: config.read_timeout,
         shutdown_grace: config.shutdown_grace,
+        tls: files.tls,
+        client_certificates: files.client_certificates,
     })
 }
 

@@ -7,7 +7,7 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
     migrations::Scope,
-    server::{self, ServerSetup},
+    server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -35,6 +35,7 @@ pub struct ServerOptions {
     pub memory_budget: usize,
     pub read_timeout: Duration,
     pub shutdown_grace: Duration,
+    pub tls: Option<ServerTls>,
 }
 
 /// A running server. It is stopped when this is dropped.
@@ -77,6 +78,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         memory_budget: memory::DEFAULT_BYTES,
         read_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
+        tls: None,
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
@@ -103,6 +105,8 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         memory: memory.clone(),
         read_timeout: options.read_timeout,
         shutdown_grace: options.shutdown_grace,
+        tls: options.tls,
+        client_certificates: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
