@@ -55,6 +55,7 @@ mod profiles;
 mod read_messages;
 mod refusals;
 mod reports;
+mod row_security;
 mod same_id;
 mod scopes;
 mod search;
