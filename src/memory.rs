@@ -236,7 +236,7 @@ async fn soon<T>(deadline: Option<Instant>, taken: impl Future<Output = T>) -> R
 mod tests {
     use super::*;
 
-    const A: Holder = Holder(1);
+    const A: Holder = Holder::of(0, 1);
 
     #[tokio::test]
     async fn a_charge_grows_shrinks_and_goes_back() {

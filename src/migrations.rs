@@ -47,7 +47,7 @@ impl Scope {
             } else if *set == CHAT || *set == SEARCH {
                 self.has_chat()
             } else {
-                // The foreign key between the two, where both are kept; and a team's own, always.
+                // The foreign key between the two, where both are kept; row-level security and a team's own, always.
                 *set != LINK || self == Scope::All
             }
         };
@@ -66,6 +66,9 @@ mod chat {
 }
 mod link {
     refinery::embed_migrations!("migrations/link");
+}
+mod rls {
+    refinery::embed_migrations!("migrations/rls");
 }
 mod search {
     refinery::embed_migrations!("migrations/search");
@@ -140,12 +143,24 @@ pub const SEARCH: SetName = SetName::of(
     .optional(),
 );
 
+/// Row-level security, for other programs' roles; opt-in.
+pub const RLS: SetName = SetName::of(
+    &SetDescription::embedded(
+        "rls",
+        "chatledger_rls_migrations",
+        rls::migrations::runner,
+        RLS_DOWNS,
+    )
+    .stands_on(&["auth", "chat"])
+    .optional(),
+);
+
 /// The team's own, from `--migrations-dir`.
 const OWN: SetName = SetName::of(
     &SetDescription::from_directory("own", "chatledger_own_migrations").stands_on(&["auth", "chat"]),
 );
 
-const SETS: [SetName; 6] = [AUTH, CHAT, LINK, ACCESS, SEARCH, OWN];
+const SETS: [SetName; 7] = [AUTH, CHAT, LINK, ACCESS, SEARCH, RLS, OWN];
 
 /// What migrating this program's database is about.
 pub static PROGRAM: Program = Program {
@@ -159,6 +174,7 @@ pub static PROGRAM: Program = Program {
             AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)",
         what: "sessions name users who don't exist; the foreign key waits until none does",
     }),
+    secrets: &[("users", "hashed_password"), ("chat_sessions", "claim_hash")],
     statements: || statements::all().map(|statement| &statement.sql).collect(),
     table_exists: "where the tables are another tool's, `migrate adopt` converts them and `import` copies them; where they \
                    are ours already, `migrate stamp` records that",

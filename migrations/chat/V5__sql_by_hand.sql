@@ -1,20 +1,26 @@
 -- People insert messages and citations by hand, in SQL that knows nothing of seq. These triggers keep the
 -- ledger's promises for them, and don't fire for the server's own inserts, which give everything.
 
+-- Whether any message has this row id, also one that whoever inserts may not see: it can't be the row's id then. It is the owner's,
+-- and tells no more than the key would.
+CREATE FUNCTION message_row_exists(row_id uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    RETURN EXISTS (SELECT FROM messages WHERE id = row_id);
+
 -- Numbers a message as the server would: under the session's lock, one sequence for all writers.
 CREATE FUNCTION messages_number() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    session chat_sessions;
-    stored messages;
+    -- Of the columns that it needs and no more: whoever inserts may not have a right to all of them.
+    session record;
+    stored record;
 BEGIN
-    SELECT * INTO session FROM chat_sessions WHERE id = NEW.session_id FOR NO KEY UPDATE;
+    SELECT last_seq, last_message_at, has_given_ids INTO session FROM chat_sessions WHERE id = NEW.session_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE foreign_key_violation USING
             MESSAGE = format('session %s does not exist', NEW.session_id),
             TABLE = 'messages', CONSTRAINT = 'messages_session_fkey';
     END IF;
 
-    SELECT * INTO stored FROM messages
+    SELECT id, seq INTO stored FROM messages
         WHERE id IN (NEW.id, message_row_id(NEW.session_id, NEW.id)) AND session_id = NEW.session_id;
     IF FOUND THEN
         -- The key will conflict, or ON CONFLICT DO NOTHING will pass it over: either way no seq is spent.
@@ -22,7 +28,7 @@ BEGIN
         NEW.seq := stored.seq;
         RETURN NEW;
     END IF;
-    IF EXISTS (SELECT FROM messages WHERE id = NEW.id) THEN
+    IF message_row_exists(NEW.id) THEN
         NEW.given_id := NEW.id;
         NEW.id := message_row_id(NEW.session_id, NEW.given_id);
     END IF;

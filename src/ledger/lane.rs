@@ -1,10 +1,7 @@
 //! A lane: takes all units that wait for its sessions and commits them together. While it commits, the next
 //! batch gathers: group commit without a timer, so a lone append pays no delay.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    panic::AssertUnwindSafe,
-};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
@@ -13,64 +10,23 @@ use super::{
     ChangeHook, Unit,
     append::append_free,
     aside::Aside,
+    backlog::Backlog,
     database::Database,
     queue::{AppendSize, QueuedUnit, Room, Turn},
 };
-use crate::{fair::Holder, supervise::panic_text};
+use crate::supervise::panic_text;
 
 /// A lane, which commits the units of its sessions, batch after batch.
 pub(super) struct Lane<D> {
     pub(super) number: usize,
     pub(super) queue: mpsc::UnboundedReceiver<QueuedUnit>,
-    pub(super) backlog: Backlog,
+    pub(super) backlog: Backlog<QueuedUnit>,
     /// The lane's own connection comes from here.
     pub(super) db: D,
     pub(super) aside: Aside<D>,
     pub(super) batch_cap: AppendSize,
     pub(super) room: Room,
     pub(super) on_change: ChangeHook,
-}
-
-/// The units that wait, in a line for each connection. Batches take from the lines in turn, so that one client's many
-/// units don't stand before another's few.
-#[derive(Default)]
-pub(super) struct Backlog {
-    lines: HashMap<Holder, VecDeque<QueuedUnit>>,
-    /// The holders whose lines are next; each holder with a line once.
-    turns: VecDeque<Holder>,
-}
-
-impl Backlog {
-    fn push(&mut self, queued: QueuedUnit) {
-        let holder = queued.holder;
-        let line = self.lines.entry(holder).or_default();
-        if line.is_empty() {
-            self.turns.push_back(holder);
-        }
-        line.push_back(queued);
-    }
-
-    /// Puts a unit back to where it was taken from.
-    fn push_front(&mut self, queued: QueuedUnit) {
-        let holder = queued.holder;
-        let line = self.lines.entry(holder).or_default();
-        if line.is_empty() {
-            self.turns.push_front(holder);
-        }
-        line.push_front(queued);
-    }
-
-    fn pop(&mut self) -> Option<QueuedUnit> {
-        let holder = self.turns.pop_front()?;
-        let line = self.lines.get_mut(&holder)?;
-        let queued = line.pop_front();
-        if line.is_empty() {
-            self.lines.remove(&holder);
-        } else {
-            self.turns.push_back(holder);
-        }
-        queued
-    }
 }
 
 impl<D: Database> Lane<D> {
@@ -86,7 +42,7 @@ impl<D: Database> Lane<D> {
                 continue;
             }
             match self.queue.recv().await {
-                Some(queued) => self.backlog.push(queued),
+                Some(queued) => self.backlog.push(queued.holder, queued),
                 None => return,
             }
         }
@@ -95,7 +51,7 @@ impl<D: Database> Lane<D> {
     /// A batch of what waits; empty where nothing does.
     fn gather(&mut self) -> Vec<Turn> {
         while let Ok(queued) = self.queue.try_recv() {
-            self.backlog.push(queued);
+            self.backlog.push(queued.holder, queued);
         }
         let mut batch = Vec::new();
         let mut size = AppendSize::default();
@@ -106,7 +62,8 @@ impl<D: Database> Lane<D> {
             };
             let with_it = size.plus(turn.size());
             if !batch.is_empty() && !with_it.fits(self.batch_cap) {
-                self.backlog.push_front(turn.wait_again());
+                let queued = turn.wait_again();
+                self.backlog.push_front(queued.holder, queued);
                 break;
             }
             size = with_it;

@@ -9,6 +9,7 @@
 
 mod append;
 mod aside;
+mod backlog;
 mod batch;
 mod database;
 mod decide;
@@ -44,9 +45,10 @@ use crate::{
     watch::Hub,
 };
 use aside::Aside;
+use backlog::Backlog;
 use chatledger_postgres::Db;
 use database::Database;
-use lane::{Backlog, Lane};
+use lane::Lane;
 use queue::{AppendSize, QueuedUnit, Room, RoomLease, enqueue};
 
 /// Messages for one session that are stored together, in order.

@@ -249,8 +249,8 @@ impl AppendSize {
     }
 }
 
-/// The room that all queued units share, in rows and KiB: fairly by connection, so that no client fills it, and
-/// fairly by session, so that those who wait for one that somebody has locked don't either.
+/// The room that all queued units share, in rows and KiB: fairly by tenant and connection, so that no client fills it, and
+/// fairly by tenant and session, so that those who wait for one that somebody has locked don't either.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     by_connection: FairPool<2>,
@@ -286,11 +286,13 @@ impl Room {
         let size = AppendSize::of(unit);
         let amount = [size.rows, size.bytes.div_ceil(KIB)];
         let (high, low) = unit.session_id.as_u64_pair();
+        // A session is its tenant's: nobody else's ids are on the same account, whatever they are.
+        let session = Holder::of(unit.caller.holder.group(), high ^ low);
         RoomLease {
             size,
             _leases: [
                 self.by_connection.take(unit.caller.holder, amount).await,
-                self.by_session.take(Holder(high ^ low), amount).await,
+                self.by_session.take(session, amount).await,
             ],
         }
     }

@@ -193,6 +193,9 @@ impl Admission {
             Ok(identity) => identity,
             Err(error) => return Ok(Status::from(error).into_http()),
         };
+        let holder = intake::holder(request.extensions());
+        let holder = self.guard.holder(&identity, holder);
+        request.extensions_mut().insert(holder);
         request.extensions_mut().insert(Arc::clone(&identity));
         request.extensions_mut().insert(PeerAddress(head.peer));
         // Before the permit: a request that isn't there yet denies nobody anything.

@@ -1,7 +1,13 @@
 //! The guard: who calls, and whether that caller may. It is asked before anything is taken or read for a call, so that who may
 //! not come in costs nothing and learns nothing.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, Request, header::AUTHORIZATION};
 use jiff::Timestamp;
@@ -20,6 +26,7 @@ use crate::{
         Error, Resource, Result,
         access::{AccessScope, CredentialFault},
     },
+    fair::Holder,
 };
 
 /// The header by which a service says for which user it calls.
@@ -36,6 +43,8 @@ pub(super) struct Guard {
     access: Access,
     rules: HashMap<&'static str, &'static MethodRule>,
     local: Arc<Identity>,
+    /// Makes a group of a tenant. Nobody knows it, so nobody chooses a tenant that shares another's group.
+    groups: RandomState,
 }
 
 /// What of a call says who it is from, and what it asks for.
@@ -68,6 +77,7 @@ impl Guard {
             access,
             rules: methods::rules().map(|rule| (rule.path, rule)).collect(),
             local: Arc::new(Identity::local()),
+            groups: RandomState::new(),
         }
     }
 
@@ -87,6 +97,14 @@ impl Guard {
             });
         }
         Ok(identity)
+    }
+
+    /// On whose account a call takes what there is only so much of: its connection's, in the group of its tenant.
+    pub(super) fn holder(&self, identity: &Identity, connection: Holder) -> Holder {
+        if identity.kind == IdentityKind::Local {
+            return connection;
+        }
+        Holder::of(self.groups.hash_one(&identity.tenant), connection.member())
     }
 
     /// Whether the caller may ask for the contract by reflection.

@@ -129,7 +129,7 @@ impl Links {
 impl Link {
     /// The holder from whose share its calls take.
     pub(super) fn holder(&self) -> Holder {
-        Holder(self.number)
+        Holder::of(0, self.number)
     }
 
     /// The bytes that it has received and no call has read.

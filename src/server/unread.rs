@@ -196,7 +196,7 @@ mod tests {
     fn who_has_received_its_share_waits_until_some_is_read() {
         let memory = MemoryBudget::new(1 << 20);
         let unread = Arc::new(UnreadBytes::default());
-        let charge = memory.nothing(Holder(1));
+        let charge = memory.nothing(Holder::of(0, 1));
         let mut gate = ReceiveGate::new(Arc::clone(&unread), memory, charge);
         let mut cx = Context::from_waker(Waker::noop());
         // An eighth of the budget is for this, and half of that for one alone.

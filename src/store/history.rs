@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Store, internal, message::role, row_count, sql_count};
+use super::{Store, gate::Passage, internal, message::role, row_count, sql_count};
 use crate::{
     auth::Caller,
     domain::{
@@ -211,9 +211,10 @@ impl Store {
         let viewer = Viewer::from(caller);
         let (sql, params) = (Read::DESCRIPTION.begin(), list.params(&viewer));
         let begin = async || {
+            let passage = self.gate.pass(&db, caller, Read::DESCRIPTION.mode).await?;
             let mut rows = db.stream(caller.deadline, sql, &params).await?;
             let first = rows.next().await?;
-            Ok::<_, DbError>((rows, first))
+            Ok::<_, DbError>(((rows, passage), first))
         };
         let (rows, first) = match begin().await {
             // The connection turned out to be broken, and nobody has seen anything of that moment.
@@ -238,8 +239,8 @@ impl Store {
 pub struct History {
     /// The session.
     pub session_id: Uuid,
-    /// The rows to come; `None` at the end.
-    rows: Option<Rows>,
+    /// The rows to come, and the right to their connection; `None` at the end.
+    rows: Option<(Rows, Passage)>,
     /// The first row of the next message.
     first: Option<MessagePartRow>,
 }
@@ -255,7 +256,7 @@ impl History {
             seq,
             rows: vec![first],
         };
-        while let Some(rows) = &mut self.rows {
+        while let Some((rows, _)) = &mut self.rows {
             let Some(row) = rows.next().await? else {
                 self.rows = None;
                 break;

@@ -9,6 +9,7 @@ mod audit;
 mod citation;
 mod document;
 mod error;
+mod gate;
 mod history;
 mod message;
 mod profile;
@@ -24,10 +25,12 @@ use std::sync::Arc;
 use crate::{
     auth::Caller,
     domain::{Error, JsonMode, Limits, Result},
+    fair::Holder,
     migrations::Scope,
-    statements::{self, CallerFree, Statement, Viewer, read_all},
+    statements::{self, CallerFree, Mode, Statement, Viewer, read_all},
 };
 use chatledger_postgres::{Db, DbError, Tx};
+use gate::Gate;
 
 pub use access::KnownKey;
 pub(crate) use error::{internal, is_refusal};
@@ -40,6 +43,7 @@ pub use watch::{LISTEN, News, NewsRequest, PageSize};
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
+    gate: Gate,
     limits: Arc<Limits>,
     scope: Scope,
     /// The text search configuration, such as `english`.
@@ -53,6 +57,7 @@ impl Store {
     #[must_use]
     pub fn new(db: Db, limits: Arc<Limits>, scope: Scope, search_config: &str) -> Self {
         Store {
+            gate: Gate::new(&db),
             db,
             limits,
             scope,
@@ -64,7 +69,20 @@ impl Store {
     /// The same over other connections.
     #[must_use]
     pub fn over(&self, db: Db) -> Self {
-        Store { db, ..self.clone() }
+        Store {
+            gate: Gate::new(&db),
+            db,
+            ..self.clone()
+        }
+    }
+
+    /// The same, for work that no caller's deadline ends.
+    #[must_use]
+    pub fn limited(&self) -> Self {
+        Store {
+            db: self.db.limited(),
+            ..self.clone()
+        }
     }
 
     /// The database.
@@ -91,13 +109,17 @@ impl Store {
         failed: impl FnOnce(DbError) -> Error,
     ) -> Result<Vec<S::Row>> {
         caller.permit(S::DESCRIPTION.action)?;
-        statements::run(&self.db, caller.deadline, &Viewer::from(caller), statement)
-            .await
-            .map_err(failed)
+        let run = async {
+            let _passage = self.gate.pass(&self.db, caller, S::DESCRIPTION.mode).await?;
+            statements::run(&self.db, caller.deadline, &Viewer::from(caller), statement).await
+        };
+        run.await.map_err(failed)
     }
 
     /// Runs a statement of the server's own work, which binds nobody.
     async fn run_for_nobody<S: CallerFree>(&self, statement: &S) -> Result<Vec<S::Row>> {
+        let (holder, mode) = (Holder::default(), S::DESCRIPTION.mode);
+        let _passage = self.gate.pass_as(&self.db, holder, None, mode).await?;
         Ok(statements::run(&self.db, None, &Viewer::NOBODY, statement).await?)
     }
 
@@ -107,6 +129,7 @@ impl Store {
         caller: &Caller,
         work: impl AsyncFnOnce(&CallerTransaction<'_>) -> Result<T>,
     ) -> Result<T> {
+        let _passage = self.gate.pass(&self.db, caller, Mode::Write).await?;
         self.db
             .transaction(caller.deadline, async |tx| {
                 work(&CallerTransaction { tx, caller }).await

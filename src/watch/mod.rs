@@ -113,7 +113,7 @@ impl Hub {
         ]);
         Ok(Hub {
             // No caller's deadline ends a watch's reads.
-            store: store.over(store.db().limited()),
+            store: store.limited(),
             sessions,
             announcer,
             options,

@@ -1,5 +1,7 @@
 //! Greedy neighbours: whatever one client does, another that asks one thing at a time is served, and never refused.
 
+mod tenants;
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -56,6 +56,7 @@ mod profiles;
 mod read_messages;
 mod refusals;
 mod reports;
+mod row_security;
 mod same_id;
 mod scopes;
 mod search;

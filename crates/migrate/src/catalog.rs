@@ -31,6 +31,10 @@ pub enum ObjectKind {
     Index,
     /// A trigger.
     Trigger,
+    /// A table's row-level security.
+    RowSecurity,
+    /// A policy of row-level security.
+    Policy,
     /// A view.
     View,
     /// A materialized view.
@@ -50,6 +54,8 @@ impl ObjectKind {
             "constraint" => ObjectKind::Constraint,
             "index" => ObjectKind::Index,
             "trigger" => ObjectKind::Trigger,
+            "row security" => ObjectKind::RowSecurity,
+            "policy" => ObjectKind::Policy,
             "view" => ObjectKind::View,
             "materialized view" => ObjectKind::MaterializedView,
             _ => return None,
@@ -70,6 +76,8 @@ impl fmt::Display for ObjectKind {
             ObjectKind::Constraint => "constraint",
             ObjectKind::Index => "index",
             ObjectKind::Trigger => "trigger",
+            ObjectKind::RowSecurity => "row-level security of",
+            ObjectKind::Policy => "policy",
             ObjectKind::View => "view",
             ObjectKind::MaterializedView => "materialized view",
         })

@@ -194,6 +194,7 @@ impl<'a> MigrationRun<'a> {
             self.listener,
             watch.as_ref(),
             settings.program.table_exists,
+            !step.set.is_own(),
         );
         let result = work(&mut driver).await;
         match driver.failure.take() {
@@ -291,7 +292,8 @@ impl Migrator {
             .filter(|set| self.settings.scope.contains(&set.name))
             .filter(|set| match self.settings.only {
                 Some(only) => set.name == only,
-                None => set.step(version).is_some(),
+                // An optional set is meant where it is named.
+                None => !set.name.is_optional() && set.step(version).is_some(),
             })
             .filter(|set| version == 0 || set.step(version).is_some())
             .collect();

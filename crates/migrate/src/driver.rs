@@ -12,6 +12,7 @@ use tokio_postgres::{
 
 use crate::{
     observer::{Observer, TableLock},
+    privileges::{REMEMBER, REVOKE},
     progress::{MigrationEvent, MigrationListener},
     script::line_of,
 };
@@ -134,6 +135,8 @@ pub(crate) struct Driver<'a> {
     /// Sees what the client is doing, from another connection; needed without a transaction, and for rehearsals.
     pub(super) watch: Option<&'a Observer>,
     table_exists: &'static str,
+    /// Whether what default privileges give of new tables is taken back: not of a team's own.
+    revokes: bool,
     /// The failure of the last migration: refinery's own errors say less.
     pub failure: Option<MigrationFailure>,
     /// The locks that were seen, on relations that others can see.
@@ -148,6 +151,7 @@ impl<'a> Driver<'a> {
         listener: &'a MigrationListener,
         watch: Option<&'a Observer>,
         table_exists: &'static str,
+        revokes: bool,
     ) -> Self {
         Driver {
             client,
@@ -155,6 +159,7 @@ impl<'a> Driver<'a> {
             listener,
             watch,
             table_exists,
+            revokes,
             failure: None,
             seen: BTreeSet::new(),
         }
@@ -191,7 +196,12 @@ impl<'a> Driver<'a> {
             .await
             .map_err(MigrationFailure::of)?;
         let work = async {
-            for text in texts {
+            let (before, after) = if self.revokes {
+                ([REMEMBER].as_slice(), [REVOKE].as_slice())
+            } else {
+                ([].as_slice(), [].as_slice())
+            };
+            for text in before.iter().chain(texts).chain(after) {
                 let run = self.client.batch_execute(text);
                 run.await.map_err(|error| self.failure_of(&error, text, 1))?;
             }

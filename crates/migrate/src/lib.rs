@@ -24,6 +24,7 @@
 //! - `catalog` reads the tables as they are; `verify` compares them with what the migrations make (`difference`), in a
 //!   `scratch` database; `mend` writes the SQL for what is missing.
 //! - `dump` makes backups by pg_dump; `rehearse` runs the pending migrations on a copy.
+//! - `privileges` takes back what default privileges give away, and tells who else may read what.
 //! - `boot` is what a server does; `transaction` is all of it in one transaction, with work of the caller's.
 //!
 //! # Example
@@ -40,6 +41,7 @@
 //!     name: "songs",
 //!     sets: &[OWN],
 //!     late: None,
+//!     secrets: &[],
 //!     statements: Vec::new,
 //!     table_exists: "it was made by hand",
 //!     example_table: "songs",
@@ -85,6 +87,7 @@ mod migrator;
 mod observer;
 mod own;
 mod plan;
+mod privileges;
 mod program;
 mod progress;
 mod refinery_driver;
@@ -108,6 +111,7 @@ pub use migrator::{Migrator, Settings};
 pub use observer::TableLock;
 pub use own::{NewFiles, new_files};
 pub use plan::PlannedMigration;
+pub use privileges::Exposure;
 pub use program::{LateConstraint, Program};
 pub use progress::{MigrationEvent, MigrationListener};
 pub use rehearse::{Rehearsal, RehearsalCopy};

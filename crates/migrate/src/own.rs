@@ -182,6 +182,7 @@ mod tests {
         name: "program",
         sets: &[OWN],
         late: None,
+        secrets: &[],
         statements: Vec::new,
         table_exists: "it is there",
         example_table: "songs",

@@ -12,6 +12,8 @@ pub struct Program {
     pub sets: &'static [SetName],
     /// A constraint that waits for its rows to be right.
     pub late: Option<LateConstraint>,
+    /// The columns, by table, whose values nobody else is to read.
+    pub secrets: &'static [(&'static str, &'static str)],
     /// Every statement that it runs, for a rehearsal.
     pub statements: fn() -> Vec<&'static Sql>,
     /// The hint where a migration would create a table that is there already.

@@ -61,14 +61,17 @@ impl Script {
     /// Whether the script takes only what holds no rows: then there is nothing to ask before going back.
     pub(crate) fn keeps_data(&self) -> bool {
         self.statements().iter().all(|statement| {
-            let drops_code = ["INDEX", "TRIGGER", "FUNCTION", "PROCEDURE", "VIEW"]
+            let drops_code = ["INDEX", "TRIGGER", "FUNCTION", "PROCEDURE", "VIEW", "POLICY"]
                 .iter()
                 .any(|kind| statement.starts_with(&["DROP", kind]));
             let drops_constraint = statement.starts_with(&["ALTER", "TABLE"])
                 && statement.has("CONSTRAINT")
                 && !statement.has("COLUMN")
                 && statement.count("DROP") == 1;
-            drops_code && !statement.has("CASCADE") || drops_constraint
+            let switches_security = statement.starts_with(&["ALTER", "TABLE"]) && statement.has("SECURITY");
+            drops_code && !statement.has("CASCADE")
+                || drops_constraint
+                || switches_security && !statement.has("DROP")
         })
     }
 }
@@ -425,6 +428,7 @@ mod tests {
             "DROP INDEX a",
             "DROP TRIGGER a ON t; DROP FUNCTION a()",
             "ALTER TABLE t DROP CONSTRAINT c",
+            "DROP POLICY IF EXISTS p ON t; ALTER TABLE IF EXISTS t DISABLE ROW LEVEL SECURITY",
         ] {
             assert!(Script::new(sql).keeps_data(), "{sql}");
         }

@@ -12,6 +12,7 @@ use crate::{
     client::explain,
     driver::{MigrationFailure, retried, ticking},
     migrator::Migrator,
+    privileges::{REMEMBER, REVOKE},
     progress::{MigrationEvent, MigrationListener},
     sets::SetName,
 };
@@ -94,6 +95,7 @@ impl SchemaTransaction<'_> {
     /// A migration that fails; it is named.
     pub async fn install(&self, scope: &[SetName]) -> anyhow::Result<()> {
         let client = self.client();
+        client.batch_execute(REMEMBER).await.map_err(explain)?;
         for name in scope.iter().filter(|name| !name.is_optional()) {
             let Some(runner) = name.runner() else { continue };
             let table = name.table();
@@ -115,6 +117,7 @@ impl SchemaTransaction<'_> {
                 done.with_context(|| format!("migration {migration} of set {name}"))?;
             }
         }
+        client.batch_execute(REVOKE).await.map_err(explain)?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::{
     history::{Drift, Problem, SetState},
     mend,
     migrator::Migrator,
+    privileges::{self, Exposure},
     progress::{MigrationEvent, MigrationListener},
     scratch,
     sets::Set,
@@ -25,16 +26,20 @@ pub struct SchemaVerification {
     pub problems: Vec<Problem>,
     /// The differences between the tables and what the migrations make.
     pub differences: Vec<Difference>,
+    /// Who else may do what with the tables, or read the secrets in them.
+    pub exposures: Vec<Exposure>,
     /// The SQL for what can be mended by adding.
     #[serde(skip)]
     pub fix_plan: String,
 }
 
 impl SchemaVerification {
-    /// Whether the answer has nothing to tell.
+    /// Whether the database is what its migrations make, and the web can't read its secrets.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.problems.is_empty() && self.differences.is_empty()
+        self.problems.is_empty()
+            && self.differences.is_empty()
+            && !self.exposures.iter().any(Exposure::is_grave)
     }
 }
 
@@ -80,11 +85,17 @@ impl Migrator {
         )
         .await?;
         listener(&MigrationEvent::Done(began.elapsed()));
+        let tables = expected
+            .iter()
+            .filter(|thing| thing.key.kind == catalog::ObjectKind::Table);
+        let tables: Vec<&str> = tables.map(|thing| thing.key.table.as_str()).collect();
+        let exposures = privileges::exposures(&client, self.settings.program, &tables).await?;
         let differences = compare(&expected, &found, self.settings.program.late.as_ref());
         Ok(SchemaVerification {
             problems,
             fix_plan: mend::script(&expected, &found, &differences),
             differences,
+            exposures,
         })
     }
 

@@ -15,10 +15,10 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{self, Instant},
 };
-use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     DbOptions, Sql, Tx,
@@ -81,9 +81,6 @@ const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 /// A failure to connect within less time than this says more about the caller's patience than about the database.
 const EVIDENCE: Duration = Duration::from_secs(1);
 
-/// Searches and reports have this part of the pool, so that short reads find a connection beside them.
-const HEAVY_PART: usize = 4;
-
 /// What [`Db::another`]'s work asks for is always found by an index. A plan that was made while a table was
 /// small must not read it from one end to the other when it has grown.
 const BY_INDEX: &str = "SET enable_seqscan = off";
@@ -102,8 +99,6 @@ pub struct Db {
     progress: AttemptRecord,
     /// Whether what is asked here is part of that.
     is_followed: bool,
-    /// The permits of searches and reports.
-    heavy: Arc<Semaphore>,
     /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
     siblings: Arc<Mutex<Vec<Pool>>>,
 }
@@ -123,7 +118,6 @@ impl Db {
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
         let pool = Self::pool_of(&connector, &options, PLAN_ONCE.to_owned())?;
-        let heavy = options.pool_size.div_ceil(HEAVY_PART);
         Ok(Db {
             siblings: Arc::new(Mutex::new(vec![pool.clone()])),
             pool,
@@ -133,7 +127,6 @@ impl Db {
             limit: None,
             progress: AttemptRecord::default(),
             is_followed: false,
-            heavy: Arc::new(Semaphore::new(heavy)),
         })
     }
 
@@ -310,7 +303,7 @@ impl Db {
             let found = self.pool.timeout_get(&timeouts).await;
             match &found {
                 // It answers; and what is idle elsewhere makes room.
-                Err(PoolError::Backend(error)) if is_full(error) => self.close_idle(),
+                Err(PoolError::Backend(error)) if connect::is_full(error) => self.close_idle(),
                 // Said at once, and not when patience has run out: health looks for itself then.
                 Err(PoolError::Backend(error)) if connect::is_unavailable(error) => {
                     self.reachable.send_replace(false);
@@ -333,12 +326,8 @@ impl Db {
                 self.set_reachable();
                 Ok(Conn::new(object, self.clone()))
             }
-            Err(PoolError::Timeout(TimeoutType::Wait)) if *self.reachable.borrow() => Err(DbError::Busy),
-            // The others aren't at work, they are trying to connect as well.
-            Err(PoolError::Timeout(TimeoutType::Wait)) => {
-                Err(DbError::Unavailable("others are waiting for it".to_owned()))
-            }
-            Err(PoolError::Backend(error)) if is_full(&error) => {
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(self.waited_in_vain()),
+            Err(PoolError::Backend(error)) if connect::is_full(&error) => {
                 tracing::warn!(
                     reason = connect::describe(&error),
                     "can't connect to the database"
@@ -410,11 +399,6 @@ impl Db {
         sql: &Sql,
         params: &Params<'_>,
     ) -> Result<Vec<Row>, DbError> {
-        let until = Instant::now() + self.options.wait_timeout;
-        let until = deadline.map_or(until, |deadline| deadline.min(until));
-        let _share = time::timeout_at(until, self.heavy.acquire())
-            .await
-            .map_err(|_| DbError::Busy)?;
         let attempt = async || {
             let conn = self.connection(deadline).await?;
             conn.query_planned(sql, params)
@@ -455,6 +439,31 @@ impl Db {
         self.connection(deadline).await?.stream(sql, params).await
     }
 
+    /// Waits for something that whoever wants a connection has to have before, for no longer than for the connection itself.
+    ///
+    /// # Errors
+    /// Those of a wait for a connection that was too long.
+    pub async fn wait_for<T>(
+        &self,
+        deadline: Option<Instant>,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, DbError> {
+        let until = Instant::now() + self.options.wait_timeout;
+        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        let waited = time::timeout_at(until, wait).await;
+        waited.map_err(|_| self.waited_in_vain())
+    }
+
+    /// The end of a wait for those who have the connections.
+    fn waited_in_vain(&self) -> DbError {
+        if *self.reachable.borrow() {
+            DbError::Busy
+        } else {
+            // The others aren't at work, they are trying to connect as well.
+            DbError::Unavailable("others are waiting for it".to_owned())
+        }
+    }
+
     /// The most connections that there are.
     #[must_use]
     pub fn pool_size(&self) -> usize {
@@ -484,9 +493,4 @@ impl Db {
     pub async fn begin(&self, deadline: Option<Instant>) -> Result<Tx, DbError> {
         Ok(Tx::begin(self.connection(deadline).await?).await?)
     }
-}
-
-/// Whether the database answered that it has no connection left.
-fn is_full(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
 }

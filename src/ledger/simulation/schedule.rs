@@ -117,7 +117,7 @@ impl SimulationSchedule {
     fn client(&mut self) -> ScheduleClient {
         self.clients += 1;
         ScheduleClient {
-            holder: Holder(self.clients),
+            holder: Holder::of(0, self.clients),
             servers: self.servers.clone(),
             rng: self.rng.fork(),
         }

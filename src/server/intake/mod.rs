@@ -150,12 +150,11 @@ fn stream_body(messages: RequestMessages, charges: Charges) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
-/// The connection that a request came by, as the server has numbered it.
+/// The connection that a request came by, as the server has numbered it, in the group of its tenant once that is known.
 pub(super) fn holder(extensions: &Extensions) -> Holder {
-    extensions
-        .get::<Arc<Link>>()
-        .map(|link| link.holder())
-        .unwrap_or_default()
+    let known = extensions.get::<Holder>().copied();
+    let link = || extensions.get::<Arc<Link>>().map(|link| link.holder());
+    known.or_else(link).unwrap_or_default()
 }
 
 /// How the messages of a request are packed.

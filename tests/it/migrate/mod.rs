@@ -4,6 +4,7 @@ mod at_once;
 mod commands;
 mod drift;
 mod own;
+mod privileges;
 mod rehearse;
 mod serve;
 mod there_and_back;

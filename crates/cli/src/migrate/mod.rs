@@ -110,6 +110,8 @@ impl RangeArgs {
 enum OptIn {
     /// The index for searching all messages of a tenant
     Search,
+    /// Row-level security, for other programs' roles
+    Rls,
 }
 
 /// What is pending.
@@ -290,7 +292,10 @@ async fn over_database(command: &MigrateCommand) -> anyhow::Result<()> {
             with: command
                 .with()
                 .iter()
-                .map(|OptIn::Search| migrations::SEARCH)
+                .map(|opt_in| match opt_in {
+                    OptIn::Search => migrations::SEARCH,
+                    OptIn::Rls => migrations::RLS,
+                })
                 .collect(),
             migrations_dir: common.migrations_dir.clone(),
             patience: common.source.connect_timeout,

@@ -173,6 +173,10 @@ pub(super) fn verdict(as_json: bool, fix_plan: bool, verdict: &SchemaVerificatio
     if fix_plan || verdict.is_clean() {
         return Ok(());
     }
+    anyhow::ensure!(
+        !(verdict.problems.is_empty() && verdict.differences.is_empty()),
+        "the web's roles can read secrets: revoke that"
+    );
     anyhow::bail!("the database is not what its migrations make: {}", count(verdict))
 }
 
@@ -192,6 +196,12 @@ fn print_verdict(verdict: &SchemaVerification) {
     for difference in &verdict.differences {
         let Difference { .. } = difference;
         say!("{difference}");
+    }
+    for (number, exposure) in verdict.exposures.iter().enumerate() {
+        if number == 0 {
+            say!("Other roles' access (docs/hosted-postgresql.md):");
+        }
+        say!("  {exposure}");
     }
     if verdict.is_clean() {
         say!("The database is what its migrations make.");

@@ -86,6 +86,25 @@ WITH owned AS (
         pg_get_triggerdef(g.oid) || ';', 0
     FROM tables t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
     UNION ALL
+    -- Policies of the program's own, by their names; a team may have more. Row-level security is told of where there are some.
+    SELECT 9, 'row security', t.name, '', 'ENABLED', format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY;', t.name), 0
+    FROM tables t JOIN pg_class c ON c.oid = t.oid
+    WHERE c.relrowsecurity AND EXISTS (
+        SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND starts_with(p.polname, $2 || '_'))
+    UNION ALL
+    SELECT 9, 'policy', table_name, name, value, format('CREATE POLICY %I ON %I %s;', name, table_name, value), 0
+    FROM (
+        SELECT t.name AS table_name, p.polname::text AS name, concat(
+            CASE WHEN p.polpermissive THEN 'AS PERMISSIVE' ELSE 'AS RESTRICTIVE' END,
+            CASE p.polcmd WHEN 'r' THEN ' FOR SELECT' WHEN 'a' THEN ' FOR INSERT' WHEN 'w' THEN ' FOR UPDATE'
+                WHEN 'd' THEN ' FOR DELETE' ELSE ' FOR ALL' END,
+            ' TO ' || (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE r::regrole::text END, ', ') FROM unnest(p.polroles) r),
+            ' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+            ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')') AS value
+        FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
+        WHERE starts_with(p.polname, $2 || '_')
+    ) policies
+    UNION ALL
     SELECT 10, CASE v.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, '', v.relname::text, pg_get_viewdef(v.oid),
         format('CREATE %s %I AS %s', CASE v.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, v.relname,
             pg_get_viewdef(v.oid)), v.oid::bigint

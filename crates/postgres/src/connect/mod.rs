@@ -42,8 +42,8 @@ mod session;
 
 use fail::io_error;
 use order::Hosts;
-pub(crate) use outage::is_stale;
 pub use outage::{describe, is_unavailable, may_succeed_later};
+pub(crate) use outage::{is_full, is_stale};
 use probe::Probe;
 
 /// A connection that somebody has to drive, which whoever listens for notifications does himself.

@@ -148,6 +148,11 @@ fn contains_one(message: &str, parts: &[&str]) -> bool {
     parts.iter().any(|part| message.contains(part))
 }
 
+/// Whether the database answered that it has no connection left.
+pub(crate) fn is_full(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

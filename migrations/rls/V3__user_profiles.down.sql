@@ -1,0 +1,2 @@
+DROP POLICY IF EXISTS chatledger_all ON user_profiles;
+ALTER TABLE IF EXISTS user_profiles DISABLE ROW LEVEL SECURITY;

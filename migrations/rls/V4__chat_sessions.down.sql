@@ -1,0 +1,2 @@
+DROP POLICY IF EXISTS chatledger_all ON chat_sessions;
+ALTER TABLE IF EXISTS chat_sessions DISABLE ROW LEVEL SECURITY;

@@ -1,0 +1,18 @@
+ALTER TABLE IF EXISTS chatledger_report_session_changes DISABLE ROW LEVEL SECURITY;
+ALTER TABLE IF EXISTS chatledger_report_citation_changes DISABLE ROW LEVEL SECURITY;
+ALTER TABLE IF EXISTS chatledger_report_message_changes DISABLE ROW LEVEL SECURITY;
+ALTER TABLE IF EXISTS chatledger_reports DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_lengths;
+ALTER TABLE IF EXISTS chatledger_report_lengths DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_sessions;
+ALTER TABLE IF EXISTS chatledger_report_sessions DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_document_months;
+ALTER TABLE IF EXISTS chatledger_report_document_months DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_document_days;
+ALTER TABLE IF EXISTS chatledger_report_document_days DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_documents;
+ALTER TABLE IF EXISTS chatledger_report_documents DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_session_days;
+ALTER TABLE IF EXISTS chatledger_report_session_days DISABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS chatledger_read ON chatledger_report_days;
+ALTER TABLE IF EXISTS chatledger_report_days DISABLE ROW LEVEL SECURITY;
