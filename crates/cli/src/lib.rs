@@ -95,6 +95,9 @@ mod tests {
         assert!(Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chat"]).is_ok());
         let error = Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chats"]);
         let error = error.expect_err("no such set").to_string();
-        assert!(error.contains("auth, chat, link, access, search, own"), "{error}");
+        assert!(
+            error.contains("access, auth, chat, link, search, rls, own"),
+            "{error}"
+        );
     }
 }

@@ -10,11 +10,13 @@ mod trials;
 mod world;
 
 use chatledger::{
+    audit::{AuditEvent, AuditRecord},
     auth::{Caller, Reach},
     domain::{Error, Result},
     migrations::Scope,
     statements::{self, Binding},
 };
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::harness::TestDatabase;
@@ -130,6 +132,14 @@ fn each_statement_binds_what_the_table_says() {
 
 /// Every statement that doesn't bind tenant and end user. Its reason is in its file; whoever adds one thinks of it here again.
 const UNBOUND: &[&str] = &[
+    "access.Expire",
+    "access.Get",
+    "access.Insert",
+    "access.Known",
+    "access.List",
+    "access.Revoke",
+    "access.Subject",
+    "access.Used",
     "analytics.TimeZone",
     "append.AppendCited",
     "append.AppendUncited",
@@ -137,6 +147,8 @@ const UNBOUND: &[&str] = &[
     "append.LockFree",
     "append.Lookup",
     "append.RaiseLastSeq",
+    "audit.Forget",
+    "audit.Insert",
     "citation.Delete",
     "citation.Insert",
     "citation.OfLocked",
@@ -215,6 +227,20 @@ async fn the_trials_run_every_statement() {
             .await
             .expect("a list");
         rooms.store.notify("*").await.expect("a notification");
+        rooms.store.known_keys(None).await.expect("keys");
+        rooms
+            .store
+            .note_key_use("0123456789abcdef")
+            .await
+            .expect("a note");
+        rooms.store.subject(&service(), "ada").await.expect("nobody");
+        let record = AuditRecord::new(AuditEvent::KeyCreated, TENANT, "a test");
+        rooms.store.keep_audit(&[record]).await.expect("a record");
+        rooms
+            .store
+            .forget_audit(Timestamp::UNIX_EPOCH, 1)
+            .await
+            .expect("nothing old");
         rooms.store.kept_rows().await.expect("what is kept");
     }))
     .await;

@@ -92,7 +92,7 @@ async fn a_concurrent_build_that_was_killed_is_begun_anew() {
     drop(held);
     assert_eq!(second.ended().await.code(), Some(0), "{}", second.stderr());
     assert_eq!(index_is_valid(&client, "messages_search_idx").await, Some(true));
-    assert_eq!(versions(&database), "auth 2, chat 6, link 1, search 1");
+    assert_eq!(versions(&database), "access 2, auth 2, chat 6, link 1, search 1");
     migrate(&database, &["verify"]).ok();
 }
 
