@@ -45,6 +45,8 @@ pub mod config;
 pub mod deadline;
 pub mod domain;
 pub mod fair;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ledger;
 pub mod memory;
 pub mod migrations;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::{Deadline, PeerAddress, status::complete},
-    auth::Identity,
+    auth::Principal,
     deadline,
     domain::Error,
     fair::{FairPool, Holder, Lease},
@@ -189,14 +189,14 @@ impl Admission {
         let deadline = began + timeout;
         // Before anything is taken or read.
         let head = CallHead::of(&request);
-        let identity = match self.admit(&head, deadline).await {
-            Ok(identity) => identity,
+        let principal = match self.admit(&head, deadline).await {
+            Ok(principal) => principal,
             Err(error) => return Ok(Status::from(error).into_http()),
         };
         let holder = intake::holder(request.extensions());
-        let holder = self.guard.holder(&identity, holder);
+        let holder = self.guard.holder(&principal, holder);
         request.extensions_mut().insert(holder);
-        request.extensions_mut().insert(Arc::clone(&identity));
+        request.extensions_mut().insert(Arc::clone(&principal));
         request.extensions_mut().insert(PeerAddress(head.peer));
         // Before the permit: a request that isn't there yet denies nobody anything.
         let mut received = match self.intake.receive(request, deadline).await {
@@ -229,7 +229,7 @@ impl Admission {
         };
         Ok(match answer {
             MethodAnswer::Stream(response) => {
-                let refused = Arc::clone(&self.guard).refused_later(head, identity);
+                let refused = Arc::clone(&self.guard).refused_later(head, principal);
                 let owned = (permit, received.charge);
                 holding_body(owned, call, path, response).until(async { refused.await.into() })
             }
@@ -241,7 +241,7 @@ impl Admission {
     }
 
     /// Who calls, where that caller may call this.
-    async fn admit(&self, head: &CallHead, deadline: Instant) -> Result<Arc<Identity>, Error> {
+    async fn admit(&self, head: &CallHead, deadline: Instant) -> Result<Arc<Principal>, Error> {
         let admitted = time::timeout_at(deadline, self.guard.admit(head)).await;
         admitted.unwrap_or(Err(Error::DeadlineExceeded))
     }

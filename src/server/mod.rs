@@ -19,6 +19,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use intake::fuzzed_frame;
 pub use tls::{ClientAuth, ServerTls, TlsFiles};
 
 use crate::{
