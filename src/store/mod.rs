@@ -32,6 +32,7 @@ use gate::Gate;
 
 pub(crate) use error::{internal, is_refusal};
 pub use history::{History, MessagePage, StoredRows};
+pub use removal::UserContents;
 pub use reports::{FoldRequest, Folded, KeptRows};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};

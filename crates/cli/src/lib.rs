@@ -2,7 +2,7 @@
 //! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
 //! its flags, makes one call, and shows what it answers.
 //!
-//! - `serve`, `import`, `export`, `schema`, `bench`, `reports` and `migrate` are the commands, each with its flags.
+//! - `serve`, `import`, `export`, `erase`, `schema`, `bench`, `reports` and `migrate` are the commands, each with its flags.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop.
 //!
@@ -11,6 +11,7 @@
 
 mod bench;
 mod database;
+mod erase;
 mod export;
 mod import;
 mod logs;
@@ -44,6 +45,8 @@ enum CliCommand {
     Import(Box<import::ImportArgs>),
     /// Write a user's or a session's data, or everything, as lines of JSON
     Export(Box<export::ExportArgs>),
+    /// Erase a person: the user's row, profile, sessions and messages, and what is kept of them
+    Erase(Box<erase::EraseArgs>),
     /// Write the tables as models for other tools: SQL, Prisma, SQLAlchemy
     Schema(Box<schema::SchemaArgs>),
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
@@ -66,6 +69,7 @@ impl Cli {
             CliCommand::Serve(config) => serve::run(&config),
             CliCommand::Import(import) => import::run(&import),
             CliCommand::Export(export) => export::run(&export),
+            CliCommand::Erase(args) => erase::run(&args),
             CliCommand::Schema(schema) => schema::run(&schema),
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
@@ -90,6 +94,6 @@ mod tests {
         assert!(Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chat"]).is_ok());
         let error = Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chats"]);
         let error = error.expect_err("no such set").to_string();
-        assert!(error.contains("auth, chat, link, search, own"), "{error}");
+        assert!(error.contains("auth, chat, link, search, rls, own"), "{error}");
     }
 }
