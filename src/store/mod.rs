@@ -35,6 +35,7 @@ use gate::Gate;
 pub use access::KnownKey;
 pub(crate) use error::{internal, is_refusal};
 pub use history::{History, MessagePage, StoredRows};
+pub use removal::UserContents;
 pub use reports::{FoldRequest, Folded, KeptRows};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};

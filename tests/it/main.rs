@@ -29,6 +29,7 @@ mod cli_mistakes;
 mod connections;
 mod documents;
 mod embedded;
+mod erasure;
 mod export;
 mod fairness;
 mod filters;

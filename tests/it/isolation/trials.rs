@@ -118,6 +118,10 @@ trials! {
         rooms.client.execute("UPDATE chat_sessions SET last_seq = 1500 WHERE id = $1", &[&of.session_id]).await.expect("SQL");
         seen(rooms.store.delete_session(&caller, of.session_id).await)
     };
+    user_contents: ReadSession, |rooms, of, caller| {
+        Ok(!rooms.store.user_contents(&caller, of.user_id).await?.is_empty())
+    };
+    erase_user: ChangeUser, |rooms, of, caller| seen(rooms.store.erase_user(&caller, of.user_id).await);
     claim_sessions: ClaimSessions, |rooms, of, caller| {
         any(rooms.store.claim_sessions(&caller, &claim(of, of.user_id, Some(SECRET))).await)
     };

@@ -223,6 +223,10 @@ async fn without_a_url_it_is_the_embedded_database_as_for_serve() {
     };
     run(&["up"]).ok();
     assert_eq!(run(&["status", "--json"]).json()["up_to_date"], true);
+    // Its role is no superuser, and may make scratch databases.
+    run(&["verify"]).ok();
+    run(&["up", "--with", "rls"]).ok();
+    run(&["rehearse"]).ok();
     let server = ServerProcess::start(&mut process::serve_in(&dir));
     server.ready_line();
     run(&["status"]).fails_with(&[
@@ -236,8 +240,8 @@ async fn without_a_url_it_is_the_embedded_database_as_for_serve() {
 async fn the_password_of_the_url_is_in_no_output() {
     let database = TestDatabase::empty().await;
     let rest = database.url();
-    let rest = rest.split_once("chatledger@").expect("the user").1;
-    let url = format!("postgres://chatledger:hunter2@{rest}");
+    let rest = rest.split_once("postgres@").expect("the user").1;
+    let url = format!("postgres://postgres:hunter2@{rest}");
     let top = tempfile::tempdir().expect("a directory");
     let backup = top.path().join("b").display().to_string();
     for args in [
