@@ -110,7 +110,7 @@ requests! {
     }
     AccessService {
         WhoAmI(_) pb::WhoAmIRequest {};
-        CreateApiKey(of) pb::CreateApiKeyRequest {
+        CreateApiKey(_) pb::CreateApiKeyRequest {
             name: "worker".to_owned(), scopes: vec!["read".to_owned()], ..Default::default()
         };
         ListApiKeys(_) pb::ListApiKeysRequest::default();
