@@ -5,8 +5,10 @@
 //! fails the last of these tests.
 
 mod claims;
+mod locks;
 mod record;
 mod trials;
+mod twins;
 mod world;
 
 use chatledger::{
