@@ -21,8 +21,8 @@ use tower::Layer;
 pub use tls::{ClientAuth, ServerTls, TlsFiles};
 
 use crate::{
-    auth::CertificateMap, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports,
-    store::Store, supervise::supervise, watch::Hub, watched::Watched,
+    auth::CertificateMap, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope,
+    rates::RateLimits, reports, store::Store, supervise::supervise, watch::Hub, watched::Watched,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -59,6 +59,8 @@ pub struct ServerSetup {
     pub shutdown_grace: Duration,
     /// How connections are encrypted; `None`: they aren't.
     pub tls: Option<ServerTls>,
+    /// What each caller and tenant may do.
+    pub rates: RateLimits,
     /// Which services clients' certificates stand for.
     pub client_certificates: Option<Watched<CertificateMap>>,
 }

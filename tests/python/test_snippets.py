@@ -40,6 +40,7 @@ NOT_RUN = {
     ("docs/ledger.md", "mermaid", ""): "a picture",
     ("docs/ledger.md", "text", ""): "a sketch; the statement itself is src/ledger/sql/append.sql",
     ("docs/security.md", "toml", "[[client_certificates]]"): "a test in src/auth/certificate.rs reads it",
+    ("docs/security.md", "toml", "[caller]"): "a test in src/rates/settings.rs reads it",
 }
 
 

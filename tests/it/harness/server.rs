@@ -7,6 +7,7 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
     migrations::Scope,
+    rates::RateLimits,
     server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
@@ -36,6 +37,7 @@ pub struct ServerOptions {
     pub read_timeout: Duration,
     pub shutdown_grace: Duration,
     pub tls: Option<ServerTls>,
+    pub rates: RateLimits,
 }
 
 /// A running server. It is stopped when this is dropped.
@@ -79,6 +81,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         read_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
         tls: None,
+        rates: RateLimits::default(),
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
@@ -106,6 +109,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         read_timeout: options.read_timeout,
         shutdown_grace: options.shutdown_grace,
         tls: options.tls,
+        rates: options.rates,
         client_certificates: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
