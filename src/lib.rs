@@ -21,8 +21,8 @@
 //! [`fair`] is how clients share what there is only so much of: permits, room, memory; [`memory`] is the budget of the
 //! last of these. [`rates`] is what each caller and tenant may do, by the operator's file. [`deadline`] says how much of a request's time is kept back for its answer.
 //!
-//! Beside that walk: [`config`] has the flags, [`migrations`] the schema, and [`auth`] says who calls and checks
-//! passwords. The commands, moving data in and out, and the load tester are crates over this one: see
+//! Beside that walk: [`config`] has the flags, [`migrations`] the schema, [`auth`] says who calls, what that caller may do, and
+//! checks passwords, and [`audit`] keeps what was done. [`watched`] reads files again that may change while the server runs. The commands, moving data in and out, and the load tester are crates over this one: see
 //! `ARCHITECTURE.md`.
 //!
 //! # The rules of the house
@@ -39,6 +39,7 @@
 //! - No panic is reachable from a request. Secrets are neither logged nor shown.
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod config;
 pub mod deadline;

@@ -32,6 +32,12 @@ impl Scope {
         self != Scope::Auth
     }
 
+    /// Whether keys are kept: always, since every server has callers.
+    #[must_use]
+    pub fn has_access(self) -> bool {
+        true
+    }
+
     /// The sets that it has, in the order in which they are installed.
     #[must_use]
     pub fn sets(self) -> Vec<SetName> {
@@ -49,6 +55,9 @@ impl Scope {
     }
 }
 
+mod access {
+    refinery::embed_migrations!("migrations/access");
+}
 mod auth {
     refinery::embed_migrations!("migrations/auth");
 }
@@ -108,6 +117,17 @@ pub const LINK: SetName = SetName::of(
     .needed(version_of!("chatledger_link_migrations")),
 );
 
+/// The keys of services, and what is kept of what was done.
+pub const ACCESS: SetName = SetName::of(
+    &SetDescription::embedded(
+        "access",
+        "chatledger_access_migrations",
+        access::migrations::runner,
+        ACCESS_DOWNS,
+    )
+    .needed(version_of!("chatledger_access_migrations")),
+);
+
 /// The index for searching the messages of a whole tenant; opt-in.
 pub const SEARCH: SetName = SetName::of(
     &SetDescription::embedded(
@@ -125,7 +145,7 @@ const OWN: SetName = SetName::of(
     &SetDescription::from_directory("own", "chatledger_own_migrations").stands_on(&["auth", "chat"]),
 );
 
-const SETS: [SetName; 5] = [AUTH, CHAT, LINK, SEARCH, OWN];
+const SETS: [SetName; 6] = [AUTH, CHAT, LINK, ACCESS, SEARCH, OWN];
 
 /// What migrating this program's database is about.
 pub static PROGRAM: Program = Program {

@@ -15,6 +15,8 @@ CREATE TABLE chat_sessions (
     last_message_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
+    -- The SHA-256 of the secret by which an end user may claim it while it is nobody's.
+    claim_hash bytea CONSTRAINT chat_sessions_claim_hash_check CHECK (octet_length(claim_hash) = 32),
     -- The hour of its last activity, by which lists are read in order; of a time before 1970 or after 9999, infinity too, the
     -- nearest hour between. The constants are functions' results, since a timestamptz is spelled as the reader's time zone has it.
     active_hour timestamptz NOT NULL GENERATED ALWAYS AS (date_bin(interval '1 hour',

@@ -3,6 +3,7 @@
 //! [`convert`] is the only place that knows both prost's types and the domain's, and [`status`] the only
 //! one that turns an error into a status.
 
+mod access;
 mod analytics;
 mod append_stream;
 mod citation;
@@ -19,12 +20,14 @@ mod watch;
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
 use tonic::Request;
 
+pub use access::AccessApi;
 pub use analytics::AnalyticsApi;
 pub use citation::CitationApi;
 pub use document::DocumentApi;
@@ -35,8 +38,9 @@ pub use session::SessionApi;
 pub use user::UserApi;
 
 use crate::{
-    auth::Caller,
-    domain::{Check, Limits},
+    audit::{AuditEvent, AuditRecord},
+    auth::{Access, Caller, Identity},
+    domain::{Check, Limits, access::AccessScopes},
     fair::Holder,
     memory::Charge,
     store::Store,
@@ -47,6 +51,10 @@ use chatledger_protocol as pb;
 /// The moment by which a request must be answered; the server's layers put it into the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub tokio::time::Instant);
+
+/// The address that a request came from; the server's layers put it into the request.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub Option<SocketAddr>);
 
 /// The memory that the messages of a stream hold, in the order of the messages. The server's layers put it into the
 /// request, and fill it as messages come in.
@@ -97,6 +105,8 @@ pub struct Api {
     pub store: Store,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
+    /// How callers are told apart.
+    pub access: Access,
 }
 
 impl Api {
@@ -105,12 +115,29 @@ impl Api {
     }
 }
 
+/// Who sends a request. The server's layers have put it there; without them it is nobody, to whom nothing belongs.
+fn identity<T>(request: &Request<T>) -> Arc<Identity> {
+    let identity = request.extensions().get::<Arc<Identity>>();
+    identity
+        .cloned()
+        .unwrap_or_else(|| Arc::new(Identity::service("", AccessScopes::default())))
+}
+
 /// The caller of a request. The server's layers have put the deadline and the connection into it.
 fn caller<T>(request: &Request<T>) -> Caller {
     let deadline = request.extensions().get::<Deadline>();
     let connection = request.extensions().get::<Holder>();
+    let identity = identity(request);
     Caller {
+        tenant: Arc::clone(&identity.tenant),
+        end_user: identity.end_user,
+        deadline: deadline.map(|deadline| deadline.0),
         holder: connection.copied().unwrap_or_default(),
-        ..Caller::local_service(deadline.map(|deadline| deadline.0))
     }
+}
+
+/// A record of what a request does.
+fn audited<T>(event: AuditEvent, method: &str, request: &Request<T>) -> AuditRecord {
+    let peer = request.extensions().get::<PeerAddress>();
+    AuditRecord::by(event, &identity(request)).through(method, peer.and_then(|peer| peer.0))
 }

@@ -42,6 +42,7 @@ list_requests!(
     ListCitationsRequest,
     ListDocumentsRequest,
     ListUserActivityRequest,
+    ListApiKeysRequest,
 );
 
 /// Takes the page out of a request, and what the next page's token is bound to.

@@ -25,7 +25,7 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let new = convert::new_session(&mut check, request.into_inner());
+        let new = convert::new_session(&mut check, &caller, request.into_inner());
         let new = check.finish(new)?;
         let session = self.api.store.create_session(&caller, &new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
@@ -117,9 +117,9 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::ClaimSessionsResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let read = convert::claim(&mut check, request.get_ref());
-        let (user_id, ids) = check.finish(read)?;
-        let claimed = self.api.store.claim_sessions(&caller, user_id, &ids).await?;
+        let claim = convert::claim(&mut check, &caller, request.get_ref());
+        let claim = check.finish(claim)?;
+        let claimed = self.api.store.claim_sessions(&caller, &claim).await?;
         let claimed_session_ids = claimed.iter().map(ToString::to_string).collect();
         Ok(Response::new(pb::ClaimSessionsResponse { claimed_session_ids }))
     }

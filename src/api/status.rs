@@ -51,6 +51,16 @@ pub fn describe(error: &Error) -> ErrorDescription {
             (Code::Aborted, "SEQUENCE_CONFLICT")
         }
         Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
+        Error::CredentialsRequired => (Code::Unauthenticated, "CREDENTIALS_REQUIRED"),
+        Error::CredentialsRefused(fault) => {
+            metadata.insert("cause".to_owned(), fault.name().to_owned());
+            (Code::Unauthenticated, "INVALID_CREDENTIALS")
+        }
+        Error::KeysUnavailable => (Code::Unavailable, "KEYS_UNAVAILABLE"),
+        Error::ScopeRequired(scope) => {
+            metadata.insert("scope".to_owned(), scope.name().to_owned());
+            (Code::PermissionDenied, "SCOPE_REQUIRED")
+        }
         Error::NotForEndUsers => (Code::PermissionDenied, "SCOPE_REQUIRED"),
         Error::ScopeNotServed => (Code::Unimplemented, "SCOPE_NOT_SERVED"),
         Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
@@ -88,6 +98,7 @@ fn not_found(resource: Resource) -> &'static str {
         Resource::Message => "MESSAGE_NOT_FOUND",
         Resource::Citation => "CITATION_NOT_FOUND",
         Resource::Document => "DOCUMENT_NOT_FOUND",
+        Resource::ApiKey => "API_KEY_NOT_FOUND",
     }
 }
 

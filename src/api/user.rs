@@ -2,13 +2,14 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, caller, convert, page, pb};
+use super::{Api, audited, caller, convert, page, pb};
 use crate::{
+    audit::AuditEvent,
     auth::{
         Passwords,
         sign_in::{self, HashRenewal, SignIn},
     },
-    domain::{FieldPath, user::check_password},
+    domain::{Error, FieldPath, user::check_password},
 };
 
 /// `UserService`.
@@ -63,6 +64,7 @@ impl pb::user_service_server::UserService for UserApi {
         let read = convert::user_change(&mut check, request.into_inner());
         let (id, change) = check.finish(read)?;
         let user = self.api.store.update_user(&caller, id, &change).await?;
+        self.api.access.users.forget();
         Ok(Response::new(pb::UpdateUserResponse {
             user: Some(convert::user_to_pb(user)),
         }))
@@ -77,6 +79,9 @@ impl pb::user_service_server::UserService for UserApi {
         let id = check.uuid(&FieldPath::ROOT.field("user_id"), &request.get_ref().user_id);
         let id = check.finish(id)?;
         self.api.store.delete_user(&caller, id).await?;
+        self.api.access.users.forget();
+        let audited = audited(AuditEvent::UserDeleted, "DeleteUser", &request);
+        self.api.access.audit.record(audited.to(id));
         Ok(Response::new(pb::DeleteUserResponse {}))
     }
 
@@ -124,6 +129,7 @@ impl pb::user_service_server::UserService for UserApi {
         request: Request<pb::VerifyPasswordRequest>,
     ) -> Result<Response<pb::VerifyPasswordResponse>, Status> {
         let caller = caller(&request);
+        let failed = audited(AuditEvent::SignInFailed, "VerifyPassword", &request);
         let request = request.into_inner();
         let mut check = self.api.check();
         check_password(&mut check, &FieldPath::ROOT.field("password"), &request.password);
@@ -137,7 +143,15 @@ impl pb::user_service_server::UserService for UserApi {
             None
         };
         let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
-        let SignIn { user, renewal } = self.passwords.sign_in(user, hash, request.password).await?;
+        let subject = user.as_ref().map(|user| user.id);
+        let signed_in = self.passwords.sign_in(user, hash, request.password).await;
+        if let Err(Error::InvalidCredentials) = &signed_in {
+            self.api.access.audit.record(match subject {
+                Some(user) => failed.to(user),
+                None => failed,
+            });
+        }
+        let SignIn { user, renewal } = signed_in?;
         if let Some(HashRenewal { old, new }) = renewal {
             self.api.store.replace_hash(&caller, user.id, &old, &new).await?;
         }

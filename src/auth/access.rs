@@ -39,8 +39,14 @@ pub enum Action {
     ChangeDocument,
     /// The reports of AnalyticsService.
     Analyze,
+    /// CreateApiKey, ListApiKeys, RevokeApiKey.
+    ManageKeys,
     /// Counting for the reports, which the server does by itself.
     KeepReports,
+    /// Finding out who calls, which the server does by itself.
+    Authenticate,
+    /// Keeping what was done, which the server does by itself.
+    Audit,
     /// What `chatledger import` does.
     Import,
     /// The notifications between servers, which nobody asks for.
@@ -70,19 +76,22 @@ impl Action {
             | Action::ReadSession
             | Action::CreateSession
             | Action::ChangeSession
+            // For itself, what it has the secret of.
+            | Action::ClaimSessions
             | Action::ReadMessages
             | Action::AppendMessages
             | Action::ChangeMessages
             | Action::ReadCitations
             | Action::ChangeCitations => Reach::Own,
             Action::ReadDocument => Reach::Tenant,
-            // Whose an anonymous session was can't be told: a service knows who has just signed in, an end user only says so.
-            Action::ClaimSessions
-            | Action::CreateUser
+            Action::CreateUser
             // It is how an end user comes to be one.
             | Action::VerifyPassword
             | Action::ChangeDocument
             | Action::Analyze
+            | Action::ManageKeys
+            | Action::Authenticate
+            | Action::Audit
             | Action::KeepReports
             | Action::Import
             | Action::NotifyServers => Reach::Nothing,

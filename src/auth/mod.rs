@@ -1,9 +1,23 @@
-//! The callers: who they are, what they may do ([`Action`] is the table), and how passwords are kept.
+//! The callers: who they are, what they may do, and how passwords are kept.
+//!
+//! - [`Authenticator`] makes an [`Identity`] of [`Credentials`]: a key ([`api_key`], [`known_keys`], [`key_file`]), a [`token`]
+//!   whose subject is one of [`known_users`], or a [`certificate`]. It answers from memory, which calls keep current.
+//! - [`methods`] is the table of what each method takes; [`Action`] says what of it an end user reaches.
+//! - [`Caller`] is what of an identity the store binds into every statement.
+//! - [`sign_in`] and passwords: how people come in with theirs.
 
 mod access;
+pub mod api_key;
+mod authenticator;
 mod certificate;
+mod identity;
+pub mod key_file;
+pub mod known_keys;
+pub mod known_users;
+pub mod methods;
 mod password;
 pub mod sign_in;
+pub mod token;
 
 use std::sync::Arc;
 
@@ -11,7 +25,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use access::{Action, Reach};
+pub use api_key::NewSecret;
+pub use authenticator::{Access, Authenticator, Credentials};
 pub use certificate::{CertificateMap, ClientCertificate, MappedService, SCOPES};
+pub use identity::{Identity, IdentityKind};
 pub use password::{PasswordVerdict, Passwords, is_affordable};
 
 use crate::{
@@ -33,16 +50,25 @@ pub struct Caller {
 }
 
 /// The tenant of a server that knows of only one; also the columns' default.
-const DEFAULT_TENANT: &str = "default";
+pub const DEFAULT_TENANT: &str = "default";
 
 impl Caller {
-    /// The service beside which this server runs: until callers are authenticated, every caller is it.
+    /// The service beside which this server runs, of a server that asks for no credentials.
     #[must_use]
     pub fn local_service(deadline: Option<Instant>) -> Self {
         Caller {
-            tenant: Arc::from(DEFAULT_TENANT),
-            end_user: None,
             deadline,
+            ..Caller::server(&Arc::from(DEFAULT_TENANT))
+        }
+    }
+
+    /// The server itself, about something of a tenant's.
+    #[must_use]
+    pub fn server(tenant: &Arc<str>) -> Self {
+        Caller {
+            tenant: Arc::clone(tenant),
+            end_user: None,
+            deadline: None,
             holder: Holder::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! Flags and environment variables, validated.
 
+mod access;
 mod database;
 mod limits;
 mod secret;
@@ -9,6 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+pub use access::{AccessConfig, AuditMode, AuthMode};
 pub use database::{DatabaseConfig, ExternalDatabase, Pooler, SourceConfig};
 pub use limits::LimitFlags;
 pub use secret::Secret;
@@ -28,7 +30,7 @@ pub struct ServeConfig {
         default_value = "127.0.0.1:50051"
     )]
     pub listen: SocketAddr,
-    /// Listen beyond this machine, without TLS and without authentication
+    /// Listen beyond this machine without TLS, or without authentication, or both
     #[arg(long, env = "CHATLEDGER_INSECURE")]
     pub insecure: bool,
     /// What to keep and serve
@@ -95,6 +97,9 @@ pub struct ServeConfig {
     /// How connections are encrypted, and whose certificates are asked for.
     #[command(flatten)]
     pub tls: TlsConfig,
+    /// Who may call.
+    #[command(flatten)]
+    pub access: AccessConfig,
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseConfig,
@@ -121,19 +126,35 @@ pub enum LogFormat {
 }
 
 impl ServeConfig {
+    /// Whether calls need credentials: where that is said, where a flag says who has some, and beyond this machine.
+    #[must_use]
+    pub fn is_auth_required(&self) -> bool {
+        let is_far = !self.listen.ip().is_loopback() && !self.insecure;
+        let names_credentials =
+            self.access.names_credentials() || self.tls.client_certificates_file.is_some();
+        self.access.is_required(is_far || names_credentials)
+    }
+
     /// Checks what one flag alone can't tell.
     ///
     /// # Errors
-    /// An address beyond this machine without `--insecure`; flags of TLS that need others; a memory budget that a
-    /// request doesn't fit in.
+    /// An address beyond this machine without TLS or authentication, unless `--insecure`; a memory budget that a request doesn't fit in.
     pub fn validate(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.insecure || self.listen.ip().is_loopback(),
-            "--listen {}: refusing to listen beyond this machine without TLS and authentication; \
-             --insecure does it all the same",
-            self.listen
-        );
         self.tls.validate()?;
+        self.access.validate()?;
+        if !self.insecure && !self.listen.ip().is_loopback() {
+            let listen = self.listen;
+            anyhow::ensure!(
+                self.tls.tls_cert.is_some(),
+                "--listen {listen}: refusing to listen beyond this machine without TLS: give --tls-cert and --tls-key \
+                 (or --insecure, which does it all the same)"
+            );
+            anyhow::ensure!(
+                self.is_auth_required(),
+                "--listen {listen}: refusing to listen beyond this machine without authentication: leave --auth off out \
+                 (or --insecure, which does it all the same)"
+            );
+        }
         let least = self
             .limits
             .max_request_bytes
@@ -148,15 +169,14 @@ impl ServeConfig {
     }
 }
 
-/// A duration such as `500ms`, `10s` or `2m`.
+/// A duration such as `500ms`, `10s`, `2m` or `90d`. A day has 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let duration = text
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok());
+    let span = text.parse::<jiff::Span>().ok();
+    let duration = span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
     duration
+        .and_then(|duration| Duration::try_from(duration).ok())
         .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "must be a positive duration such as 500ms, 10s or 2m".to_owned())
+        .ok_or_else(|| "must be a positive duration such as 500ms, 10s, 2m or 90d".to_owned())
 }
 
 #[cfg(test)]
@@ -167,7 +187,8 @@ mod tests {
     fn durations() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
-        for text in ["", "0s", "-1s", "5", "soon"] {
+        assert_eq!(duration("90d"), Ok(Duration::from_hours(90 * 24)));
+        for text in ["", "0s", "-1s", "5", "1mo", "soon"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::access::{AccessScope, CredentialFault};
+
 /// The result of everything between a handler and the database.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -29,6 +31,8 @@ pub enum Resource {
     Citation,
     /// A document.
     Document,
+    /// A service's key.
+    ApiKey,
 }
 
 impl fmt::Display for Resource {
@@ -40,6 +44,7 @@ impl fmt::Display for Resource {
             Resource::Message => "message",
             Resource::Citation => "citation",
             Resource::Document => "document",
+            Resource::ApiKey => "API key",
         })
     }
 }
@@ -81,6 +86,18 @@ pub enum Error {
     /// Wrong password, unknown email, no password, or inactive: which one is not told.
     #[error("email or password is wrong")]
     InvalidCredentials,
+    /// The server asks for credentials, and the call has none.
+    #[error("credentials are required: authorization: Bearer <API key or token>")]
+    CredentialsRequired,
+    /// The call's credentials are refused.
+    #[error("{0}")]
+    CredentialsRefused(CredentialFault),
+    /// The keys by which tokens are verified have never been had.
+    #[error("the keys by which tokens are verified can't be had at the moment")]
+    KeysUnavailable,
+    /// The caller's scopes don't allow the method.
+    #[error("this takes the scope {0}")]
+    ScopeRequired(AccessScope),
     /// An end user asks for what only a service may do.
     #[error("end users can't do this; it takes a service")]
     NotForEndUsers,
@@ -145,6 +162,7 @@ impl Error {
             Error::Overloaded(_)
                 | Error::RateLimited { .. }
                 | Error::DatabaseUnavailable
+                | Error::KeysUnavailable
                 | Error::ShuttingDown
                 | Error::DeadlineExceeded
         )
@@ -158,7 +176,9 @@ impl Error {
             Error::Overloaded(_) => Some(Duration::from_millis(100)),
             Error::RateLimited { retry_after, .. } => Some(*retry_after),
             // A serverless database takes about a second to wake, and a server to start again.
-            Error::DatabaseUnavailable | Error::ShuttingDown => Some(Duration::from_secs(1)),
+            Error::DatabaseUnavailable | Error::KeysUnavailable | Error::ShuttingDown => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! they share: [`check`] collects the violations of a request, [`error`] is the one error enum, [`json`]
 //! and [`page`] are the JSON fields and the page tokens.
 
+pub mod access;
 pub mod analytics;
 pub mod check;
 pub mod citation;

@@ -1,6 +1,9 @@
 //! Sessions: conversations.
 
+use std::fmt;
+
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Check, FieldPath, JsonMode, JsonObject, page::Page};
@@ -45,6 +48,44 @@ pub struct NewSession {
     pub title: Option<String>,
     /// A JSON object.
     pub metadata: JsonObject,
+    /// What an end user who claims it has to know; only of an anonymous one.
+    pub claim_hash: Option<ClaimHash>,
+}
+
+/// The SHA-256 of a claim secret. The secret goes no further than to where it is read. Without a salt, and quick: it is no
+/// password, which somebody has to remember, so nobody can guess it. Its `Debug` doesn't show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClaimHash([u8; 32]);
+
+impl ClaimHash {
+    /// The hash of a secret.
+    #[must_use]
+    pub fn of(secret: &str) -> Self {
+        ClaimHash(Sha256::digest(secret).into())
+    }
+
+    /// The bytes, as they are stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClaimHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The sessions that a user claims.
+#[derive(Debug)]
+pub struct SessionClaim {
+    /// The user who gets them.
+    pub user_id: Uuid,
+    /// The sessions, none twice.
+    pub ids: Vec<Uuid>,
+    /// The hash of each one's secret; `None`: a service that needs none.
+    pub hashes: Option<Vec<ClaimHash>>,
 }
 
 /// The owner of sessions that are listed.
@@ -106,10 +147,23 @@ pub struct SessionChange {
 
 /// The most sessions that are claimed at once: a person has a few.
 pub const MAX_CLAIMS: usize = 500;
+/// The shortest claim secret, in bytes: 128 bits as they are, which nobody guesses.
+pub const MIN_CLAIM_SECRET: usize = 16;
+/// The longest claim secret, in bytes: a token of any usual kind.
+pub const MAX_CLAIM_SECRET: usize = 512;
 /// The longest title, in characters.
 pub const MAX_TITLE: usize = 500;
 
 /// A title.
 pub fn check_title(check: &mut Check<'_>, at: &FieldPath<'_>, title: &str) {
     check.text_chars(at, title, MAX_TITLE);
+}
+
+/// A claim secret. What is said of a bad one doesn't quote it.
+pub fn check_claim_secret(check: &mut Check<'_>, at: &FieldPath<'_>, secret: &str) {
+    let bytes = secret.len();
+    if !(MIN_CLAIM_SECRET..=MAX_CLAIM_SECRET).contains(&bytes) {
+        let allowed = format!("{MIN_CLAIM_SECRET} to {MAX_CLAIM_SECRET}");
+        check.violation(at, format!("must have {allowed} bytes, has {bytes}"));
+    }
 }

@@ -77,11 +77,7 @@ impl RateLimits {
         let settings = self.settings.get();
         let mut lease = RateLease::default();
         if let Some((method, limits)) = settings.methods.get_key_value(key.method) {
-            let owner = Owner::Method(
-                Arc::clone(&key.tenant),
-                Arc::clone(&key.caller),
-                method.clone(),
-            );
+            let owner = Owner::Method(Arc::clone(&key.tenant), Arc::clone(&key.caller), method.clone());
             lease.add(&self.accounts, owner, limits);
         }
         let caller = Owner::Caller(Arc::clone(&key.tenant), Arc::clone(&key.caller));

@@ -88,7 +88,7 @@ pub(super) fn holding_body<T: Send + Sync + Unpin + 'static>(
     call: Option<OpenCall>,
     rpc: String,
     response: Response<Body>,
-) -> Response<Body> {
+) -> HeldResponse<T> {
     let (mut parts, body) = response.into_parts();
     let charges = parts.extensions.remove().unwrap_or_default();
     let body = HoldingBody {
@@ -97,9 +97,29 @@ pub(super) fn holding_body<T: Send + Sync + Unpin + 'static>(
         untaken: None,
         call,
         charges,
+        until: None,
         _owned: owned,
     };
-    Response::from_parts(parts, Body::new(body))
+    HeldResponse { parts, body }
+}
+
+/// A response whose body has something until its end.
+pub(super) struct HeldResponse<T> {
+    parts: http::response::Parts,
+    body: HoldingBody<T>,
+}
+
+impl<T: Send + Sync + Unpin + 'static> HeldResponse<T> {
+    /// The response, whose body goes on for as long as it likes.
+    pub(super) fn unlimited(self) -> Response<Body> {
+        Response::from_parts(self.parts, Body::new(self.body))
+    }
+
+    /// The response, whose body ends at the latest with the status that this answers.
+    pub(super) fn until(mut self, end: impl Future<Output = Status> + Send + 'static) -> Response<Body> {
+        self.body.until = Some(Box::pin(end));
+        self.unlimited()
+    }
 }
 
 struct HoldingBody<T> {
@@ -109,6 +129,8 @@ struct HoldingBody<T> {
     call: Option<OpenCall>,
     /// The memory of what is handed over.
     charges: AnswerCharges,
+    /// Ends it before its own end.
+    until: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
     _owned: T,
 }
 
@@ -121,6 +143,13 @@ impl<T: Unpin> http_body::Body for HoldingBody<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.untaken = None;
+        if let Some(until) = &mut self.until
+            && let Poll::Ready(status) = until.as_mut().poll(cx)
+        {
+            self.until = None;
+            self.body = Body::empty();
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(cx)));
         let mut frame = match polled {
             Ok(polled) => ready!(polled),
@@ -179,7 +208,9 @@ mod tests {
             data(text)
         });
         let response = Response::new(Body::new(StreamBody::new(panics)));
-        let mut body = holding_body((), None, "/x/Y".to_owned(), response).into_body();
+        let mut body = holding_body((), None, "/x/Y".to_owned(), response)
+            .unlimited()
+            .into_body();
         let first = body.frame().await.expect("a frame").expect("no error");
         assert_eq!(first.into_data().expect("data"), "a");
         let last = body.frame().await.expect("a frame").expect("no error");

@@ -22,11 +22,13 @@ use tower::{Layer, Service};
 use super::{
     ServerSetup, answer,
     body::{BodyTimeout, holding_body, panic_status},
+    guard::{CallHead, Guard},
     intake::{self, Intake},
     link::{Link, OpenCall},
 };
 use crate::{
-    api::{Deadline, status::complete},
+    api::{Deadline, PeerAddress, status::complete},
+    auth::Identity,
     deadline,
     domain::Error,
     fair::{FairPool, Holder, Lease},
@@ -57,6 +59,7 @@ struct Admission {
     request_timeout: Duration,
     max_request_bytes: usize,
     read_timeout: Duration,
+    guard: Arc<Guard>,
     intake: Arc<Intake>,
     memory: MemoryBudget,
     /// Becomes true when the time that requests had to end after a stop is over.
@@ -77,6 +80,7 @@ impl FrontLayer {
 
     pub(super) fn new(setup: &ServerSetup, intake: Intake, is_over: watch::Receiver<bool>) -> Self {
         FrontLayer(Arc::new(Admission {
+            guard: Arc::new(Guard::new(setup.access.clone())),
             intake: Arc::new(intake),
             memory: setup.memory.clone(),
             requests: permits(setup.max_requests),
@@ -165,7 +169,7 @@ impl Admission {
     async fn answer<S>(
         &self,
         mut inner: S,
-        request: Request<Body>,
+        mut request: Request<Body>,
         began: Instant,
     ) -> Result<Response<Body>, S::Error>
     where
@@ -183,6 +187,14 @@ impl Admission {
             None => self.request_timeout,
         };
         let deadline = began + timeout;
+        // Before anything is taken or read.
+        let head = CallHead::of(&request);
+        let identity = match self.admit(&head, deadline).await {
+            Ok(identity) => identity,
+            Err(error) => return Ok(Status::from(error).into_http()),
+        };
+        request.extensions_mut().insert(Arc::clone(&identity));
+        request.extensions_mut().insert(PeerAddress(head.peer));
         // Before the permit: a request that isn't there yet denies nobody anything.
         let mut received = match self.intake.receive(request, deadline).await {
             Ok(received) => received,
@@ -213,12 +225,22 @@ impl Admission {
             Err(_) => return Ok(Status::from(Error::DeadlineExceeded).into_http()),
         };
         Ok(match answer {
-            MethodAnswer::Stream(response) => holding_body((permit, received.charge), call, path, response),
+            MethodAnswer::Stream(response) => {
+                let refused = Arc::clone(&self.guard).refused_later(head, identity);
+                let owned = (permit, received.charge);
+                holding_body(owned, call, path, response).until(async { refused.await.into() })
+            }
             MethodAnswer::Unary(collected) => {
                 let untaken = call.as_ref().map(OpenCall::handed_over);
                 answer::finish(collected, room, received.charge, (permit, untaken, call))
             }
         })
+    }
+
+    /// Who calls, where that caller may call this.
+    async fn admit(&self, head: &CallHead, deadline: Instant) -> Result<Arc<Identity>, Error> {
+        let admitted = time::timeout_at(deadline, self.guard.admit(head)).await;
+        admitted.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
     /// Answers health and reflection, however busy the server is; and that there is nothing else.
@@ -231,6 +253,11 @@ impl Admission {
             return Ok(status.into_http());
         };
         let call = open_call(&request);
+        let head = CallHead::of(&request);
+        let admitted = time::timeout(self.request_timeout, self.guard.admit_probe(&head)).await;
+        if let Err(error) = admitted.unwrap_or(Err(Error::DeadlineExceeded)) {
+            return Ok(Status::from(error).into_http());
+        }
         let path = request.uri().path().to_owned();
         // Reflection has a stream of questions, which isn't over as long as they come.
         let timeout = BodyTimeout::new(self.read_timeout, path.starts_with("/grpc.reflection."));
@@ -243,7 +270,7 @@ impl Admission {
         if response.headers().contains_key("grpc-status") {
             return Ok(response);
         }
-        Ok(holding_body(permit, call, path, response))
+        Ok(holding_body(permit, call, path, response).unlimited())
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Link {
     number: u64,
     peer: Option<SocketAddr>,
     /// The certificate that the client has shown and TLS has verified.
-    certificate: OnceLock<ClientCertificate>,
+    certificate: OnceLock<Arc<ClientCertificate>>,
     /// Tells the connection to end.
     leave: Notify,
     /// How many calls are open.
@@ -145,11 +145,11 @@ impl Link {
     /// Notes who the client is, by its certificate, before the first call.
     pub(super) fn set_certificate(&self, certificate: ClientCertificate) {
         // A connection has one handshake.
-        let _ = self.certificate.set(certificate);
+        let _ = self.certificate.set(Arc::new(certificate));
     }
 
     /// The certificate that the client has shown, which has been verified.
-    pub(super) fn certificate(&self) -> Option<&ClientCertificate> {
+    pub(super) fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
         self.certificate.get()
     }
 

@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod connections;
 mod front;
+mod guard;
 mod health;
 mod intake;
 mod link;
@@ -21,8 +22,8 @@ use tower::Layer;
 pub use tls::{ClientAuth, ServerTls, TlsFiles};
 
 use crate::{
-    auth::CertificateMap, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope,
-    rates::RateLimits, reports, store::Store, supervise::supervise, watch::Hub, watched::Watched,
+    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, rates::RateLimits,
+    reports, store::Store, supervise::supervise, watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -35,6 +36,8 @@ pub struct ServerSetup {
     pub ledger: Ledger,
     /// The watches of sessions.
     pub hub: Hub,
+    /// How callers are told apart.
+    pub access: Access,
     /// How large the parts of a request may be.
     pub limits: Arc<Limits>,
     /// The scope, which says what services there are.
@@ -61,8 +64,6 @@ pub struct ServerSetup {
     pub tls: Option<ServerTls>,
     /// What each caller and tenant may do.
     pub rates: RateLimits,
-    /// Which services clients' certificates stand for.
-    pub client_certificates: Option<Watched<CertificateMap>>,
 }
 
 /// How often idle connections to the database are looked through.

@@ -14,17 +14,18 @@ use tonic::{
 use super::ServerSetup;
 use crate::{
     api::{
-        AnalyticsApi, Api, CitationApi, DocumentApi, Histories, MessageApi, ProfileApi, SessionApi, UserApi,
+        AccessApi, AnalyticsApi, Api, CitationApi, DocumentApi, Histories, MessageApi, ProfileApi,
+        SessionApi, UserApi,
     },
     auth::Passwords,
     domain::Error,
     migrations::Scope,
 };
 use chatledger_protocol::{
-    analytics_service_server::AnalyticsServiceServer, citation_service_server::CitationServiceServer,
-    document_service_server::DocumentServiceServer, message_service_server::MessageServiceServer,
-    profile_service_server::ProfileServiceServer, session_service_server::SessionServiceServer,
-    user_service_server::UserServiceServer,
+    access_service_server::AccessServiceServer, analytics_service_server::AnalyticsServiceServer,
+    citation_service_server::CitationServiceServer, document_service_server::DocumentServiceServer,
+    message_service_server::MessageServiceServer, profile_service_server::ProfileServiceServer,
+    session_service_server::SessionServiceServer, user_service_server::UserServiceServer,
 };
 
 /// A service of the contract.
@@ -98,6 +99,9 @@ const SERVICES: &[ServiceEntry] = &[
     service_entry!(AnalyticsServiceServer, Scope::has_chat, |backend| AnalyticsApi(
         backend.api.clone()
     )),
+    service_entry!(AccessServiceServer, Scope::has_access, |backend| AccessApi(
+        backend.api.clone()
+    )),
 ];
 
 /// Adds all services to the routes. `stopping` becomes true when the server stops.
@@ -107,6 +111,7 @@ pub(super) fn add(routes: &mut RoutesBuilder, setup: &ServerSetup, stopping: &wa
         api: Api {
             store: setup.store.clone(),
             limits: Arc::clone(&setup.limits),
+            access: setup.access.clone(),
         },
         stopping,
     };
@@ -153,9 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn each_service_is_of_one_migration_set() {
+    fn each_service_is_of_one_migration_set_but_for_access() {
         let (auth, chat): (Vec<_>, Vec<_>) = (names(Scope::Auth).collect(), names(Scope::Chat).collect());
-        assert!(auth.iter().all(|name| !chat.contains(name)));
-        assert_eq!(auth.len() + chat.len(), SERVICES.len());
+        let both: Vec<_> = auth.iter().filter(|name| chat.contains(name)).collect();
+        assert_eq!(both, [&"chatledger.v1.AccessService"]);
+        assert_eq!(auth.len() + chat.len(), SERVICES.len() + both.len());
     }
 }

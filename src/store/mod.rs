@@ -3,7 +3,9 @@
 //! Rows can be reached through a [`Caller`] only: [`Store::run`] binds the tenant and the end user of whoever calls, and
 //! refuses what an end user may not do. Appends are in [`ledger`](crate::ledger).
 
+mod access;
 mod analytics;
+mod audit;
 mod citation;
 mod document;
 mod error;
@@ -27,6 +29,7 @@ use crate::{
 };
 use chatledger_postgres::{Db, DbError, Tx};
 
+pub use access::KnownKey;
 pub(crate) use error::{internal, is_refusal};
 pub use history::{History, MessagePage, StoredRows};
 pub use reports::{FoldRequest, Folded, KeptRows};

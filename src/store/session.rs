@@ -8,7 +8,10 @@ use crate::{
     auth::{Action, Caller},
     domain::{
         Error, Resource, Result, json,
-        session::{NewSession, Session, SessionChange, SessionFilter, SessionOrder, SessionOwner},
+        session::{
+            ClaimHash, NewSession, Session, SessionChange, SessionClaim, SessionFilter, SessionOrder,
+            SessionOwner,
+        },
         user::UserKey,
     },
     statements::session::{
@@ -40,6 +43,7 @@ impl Store {
             user_id: new.user_id,
             title: new.title.as_deref(),
             metadata: new.metadata.as_str(),
+            claim_hash: new.claim_hash.as_ref().map(ClaimHash::as_bytes),
         };
         if let Some(row) = self.first(caller, &insert).await? {
             return Ok(row.into());
@@ -47,6 +51,7 @@ impl Store {
         let repeated = Repeated {
             id: new.id,
             user_id: new.user_id,
+            claim_hash: insert.claim_hash,
         };
         let row = self.first(caller, &repeated).await?;
         row.map(Session::from).ok_or(Error::IdTaken(Resource::Session))
@@ -80,13 +85,25 @@ impl Store {
     }
 
     /// Makes anonymous sessions a user's. Answers, in the order given, those that are the user's now.
-    pub async fn claim_sessions(&self, caller: &Caller, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    pub async fn claim_sessions(&self, caller: &Caller, claim: &SessionClaim) -> Result<Vec<Uuid>> {
         caller.permit(Action::ClaimSessions)?;
+        let SessionClaim { user_id, ids, hashes } = claim;
+        if caller.end_user.is_some_and(|end_user| end_user != *user_id) {
+            return Err(Error::NotFound(Resource::User));
+        }
         if self.scope.has_auth() {
             // The foreign key speaks up only where there is something to claim.
-            self.user(caller, &UserKey::Id(user_id)).await?;
+            self.user(caller, &UserKey::Id(*user_id)).await?;
         }
-        let claimed = self.run(caller, &Claim { user_id, ids }).await?;
+        let hashes: Option<Vec<&[u8]>> = hashes
+            .as_ref()
+            .map(|hashes| hashes.iter().map(ClaimHash::as_bytes).collect());
+        let claim = Claim {
+            user_id: *user_id,
+            ids,
+            hashes: hashes.as_deref(),
+        };
+        let claimed = self.run(caller, &claim).await?;
         Ok(ids.iter().copied().filter(|id| claimed.contains(id)).collect())
     }
 

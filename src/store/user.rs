@@ -98,7 +98,13 @@ impl Store {
     }
 
     /// Changes a user.
+    ///
+    /// An end user changes neither its external id, by which tokens name it (it could become somebody whose account isn't there
+    /// yet), nor whether it may come in.
     pub async fn update_user(&self, caller: &Caller, id: Uuid, change: &UserChange) -> Result<User> {
+        if caller.end_user.is_some() && (change.external_id.is_some() || change.is_active.is_some()) {
+            return Err(Error::NotForEndUsers);
+        }
         let update = Update {
             id,
             email: change.email.as_deref(),

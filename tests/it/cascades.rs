@@ -63,6 +63,7 @@ async fn a_user_takes_profile_sessions_messages_and_citations_along() {
     let request = pb::ClaimSessionsRequest {
         user_id: ada.clone(),
         session_ids: vec![claimed],
+        claim_secrets: Vec::new(),
     };
     answer(server.sessions().claim_sessions(request).await);
     let eves = conversation(&server, Some(&eve)).await;

@@ -10,6 +10,7 @@ async fn claim<T: AsRef<str>>(server: &TestServer, user_id: &str, ids: &[T]) -> 
     let request = pb::ClaimSessionsRequest {
         user_id: user_id.to_owned(),
         session_ids: ids.iter().map(|id| id.as_ref().to_owned()).collect(),
+        claim_secrets: Vec::new(),
     };
     server.sessions().claim_sessions(request).await
 }
@@ -138,4 +139,106 @@ async fn each_of_many_sessions_claimed_by_two_at_the_same_moment_goes_to_one() {
     let mut all = ids;
     all.sort();
     assert_eq!(both, all);
+}
+
+/// A claim with a secret for each session.
+async fn claim_by(server: &TestServer, user_id: &str, ids: &[&str], secrets: &[&str]) -> ClaimAnswer {
+    let request = pb::ClaimSessionsRequest {
+        user_id: user_id.to_owned(),
+        session_ids: ids.iter().map(ToString::to_string).collect(),
+        claim_secrets: secrets.iter().map(ToString::to_string).collect(),
+    };
+    server.sessions().claim_sessions(request).await
+}
+
+async fn create_with(server: &TestServer, id: &str, secret: Option<&str>) -> Result<pb::Session, Status> {
+    let request = pb::CreateSessionRequest {
+        session_id: Some(id.to_owned()),
+        claim_secret: secret.map(str::to_owned),
+        ..Default::default()
+    };
+    let created = server.sessions().create_session(request).await;
+    created.map(|response| response.into_inner().session.expect("a session"))
+}
+
+const SECRET: &str = "the secret of the first";
+const OTHER: &str = "the secret of another one";
+
+#[tokio::test]
+async fn a_service_may_give_secrets_and_then_they_have_to_be_right() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let ada = new_user(&server).await.id;
+    let (first, second, third, open) = (id(), id(), id(), new_session(&server).await);
+    for id in [&first, &second, &third] {
+        create_with(&server, id, Some(SECRET)).await.expect("a session");
+    }
+    let claimed = claim_by(&server, &ada, &[&first, &second, &open], &[SECRET, OTHER, SECRET]).await;
+    assert_eq!(answer(claimed).claimed_session_ids, [&*first]);
+    assert_eq!(get(&server, &second).await.user_id, None);
+    assert_eq!(get(&server, &open).await.user_id, None);
+    // A retry finds its own. Nothing is left of the secret of what is claimed.
+    let claimed = claim_by(&server, &ada, &[&first], &[SECRET]).await;
+    assert_eq!(answer(claimed).claimed_session_ids, [&*first]);
+    let hashes = "SELECT count(*) FROM chat_sessions WHERE claim_hash IS NOT NULL AND user_id IS NULL";
+    let row = database
+        .client()
+        .await
+        .query_one(hashes, &[])
+        .await
+        .expect("a count");
+    assert_eq!(row.get::<_, i64>(0), 2);
+    // None is needed of a service.
+    let claimed = claim(&server, &ada, &[&second, &third]).await;
+    assert_eq!(answer(claimed).claimed_session_ids, [&*second, &*third]);
+    let hashes = "SELECT count(*) FROM chat_sessions WHERE claim_hash IS NOT NULL";
+    let row = database
+        .client()
+        .await
+        .query_one(hashes, &[])
+        .await
+        .expect("a count");
+    assert_eq!(row.get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_secret_belongs_to_an_anonymous_session_and_is_part_of_its_identity() {
+    let database = TestDatabase::new().await;
+    let server = start(&database).await;
+    let ada = new_user(&server).await.id;
+    let (with, without) = (id(), id());
+    let created = create_with(&server, &with, Some(SECRET))
+        .await
+        .expect("a session");
+    create_with(&server, &without, None).await.expect("a session");
+    let again = create_with(&server, &with, Some(SECRET)).await;
+    assert_eq!(again.expect("the same"), created);
+    for (id, secret) in [(&with, Some(OTHER)), (&with, None), (&without, Some(SECRET))] {
+        let refused = create_with(&server, id, secret).await;
+        assert_refused(refused.map(Response::new), Code::AlreadyExists, "ID_TAKEN");
+    }
+    let request = pb::CreateSessionRequest {
+        user_id: Some(ada.clone()),
+        claim_secret: Some(SECRET.to_owned()),
+        ..Default::default()
+    };
+    assert_invalid(server.sessions().create_session(request).await, &["claim_secret"]);
+
+    let (shortest, longest) = ("x".repeat(16), "x".repeat(512));
+    for secret in [&shortest, &longest] {
+        create_with(&server, &id(), Some(secret))
+            .await
+            .expect("a session");
+    }
+    for secret in [String::new(), "x".repeat(15), "x".repeat(513)] {
+        let refused = create_with(&server, &id(), Some(&secret)).await;
+        assert_invalid(refused.map(Response::new), &["claim_secret"]);
+        let refused = claim_by(&server, &ada, &[&with], &[&secret]).await;
+        assert_invalid(refused, &["claim_secrets[0]"]);
+    }
+    let refused = claim_by(&server, &ada, &[&with], &[SECRET, SECRET]).await;
+    assert_invalid(refused, &["claim_secrets"]);
+    let refused = claim_by(&server, &ada, &[&with, &without], &[SECRET]).await;
+    assert_invalid(refused, &["claim_secrets"]);
+    assert_eq!(get(&server, &with).await.user_id, None);
 }

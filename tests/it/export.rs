@@ -28,7 +28,7 @@ async fn filled() -> TestDatabase {
             "INSERT INTO documents (id, title, metadata) VALUES ('module-1', 'ROS 2', '{\"n\": 9007199254740993}'), ('B', '', '{}');
             UPDATE users SET hashed_password = '$2b$04$abc', external_id = 'auth0|1' WHERE email LIKE 'User1@%';
             UPDATE messages SET payload = '\\x00ff10' WHERE content LIKE 'Message 7 %';
-            INSERT INTO chat_sessions (title) VALUES (E'nobody''s \"session\"\\n2');",
+            INSERT INTO chat_sessions (title, claim_hash) VALUES (E'nobody''s \"session\"\\n2', sha256('a secret'));",
         )
         .await
         .expect("more");
@@ -73,6 +73,13 @@ async fn filled() -> TestDatabase {
 async fn an_export_that_is_imported_exports_the_same_lines() {
     let first = filled().await;
     let lines = succeeds(export(&first, &["--all", "--password-hashes"])).await;
+    let claim_hash = "984ca5162200734c592148f1820b71057f098573d138666b48663e4e30cd8d3a";
+    assert!(lines.contains(claim_hash), "{lines}");
+    let bare = succeeds(export(&first, &["--all"])).await;
+    assert!(
+        !bare.contains(claim_hash) && !bare.contains("$2b$"),
+        "hashes that nobody has asked for"
+    );
     assert!(lines.contains("$2b$04$abc") && !lines.contains("secret") && lines.contains("9007199254740993"));
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("all.jsonl");

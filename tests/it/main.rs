@@ -6,6 +6,7 @@
 #![allow(clippy::unnecessary_wraps, clippy::match_same_arms, clippy::too_many_lines)]
 #![allow(clippy::unchecked_time_subtraction, clippy::large_stack_arrays)]
 
+mod access;
 mod adopt;
 mod analytics;
 mod append;

@@ -322,7 +322,7 @@ const COLUMNS: [(&str, &str); 6] = [
     ),
     (
         "chat_sessions",
-        "id uuid, user_id uuid, title text, metadata jsonb, last_seq bigint, has_given_ids boolean, tenant_id text, \
+        "id uuid, user_id uuid, title text, metadata jsonb, claim_hash bytea, last_seq bigint, has_given_ids boolean, tenant_id text, \
          active_hour timestamp with time zone, last_message_at timestamp with time zone, \
          created_at timestamp with time zone, updated_at timestamp with time zone",
     ),

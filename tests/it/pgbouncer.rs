@@ -23,7 +23,7 @@ const REQUIRED: &str = "CHATLEDGER_REQUIRE_PGBOUNCER";
 const SERVER_CONNECTIONS: usize = 2;
 
 /// Stopped when dropped.
-struct PgBouncer {
+pub struct PgBouncer {
     process: Child,
     dir: TempDir,
 }
@@ -52,6 +52,11 @@ fn program() -> Option<PathBuf> {
 }
 
 impl PgBouncer {
+    /// The same, where there is one.
+    pub async fn before(database: &TestDatabase) -> Option<Self> {
+        Some(PgBouncer::start(&program()?, database).await)
+    }
+
     /// In front of the test cluster, on a socket of its own: no port that somebody else could have.
     async fn start(program: &Path, database: &TestDatabase) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -91,7 +96,7 @@ impl PgBouncer {
         pgbouncer
     }
 
-    fn connector(&self, database: &TestDatabase) -> Connector {
+    pub fn connector(&self, database: &TestDatabase) -> Connector {
         let host = self
             .dir
             .path()

@@ -15,6 +15,7 @@ async fn a_refusal_of_a_thousand_fields_still_reaches_the_client() {
     let request = pb::ClaimSessionsRequest {
         user_id: "me".into(),
         session_ids: vec!["garbage".into(); 500],
+        claim_secrets: Vec::new(),
     };
     let status = server
         .sessions()

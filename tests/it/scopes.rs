@@ -54,6 +54,7 @@ async fn with_chat_there_are_no_users_and_their_ids_are_opaque() {
     let request = pb::ClaimSessionsRequest {
         user_id: user_id.clone(),
         session_ids: vec![anonymous.clone()],
+        claim_secrets: Vec::new(),
     };
     let claimed = answer(server.sessions().claim_sessions(request).await);
     assert_eq!(claimed.claimed_session_ids, [anonymous]);

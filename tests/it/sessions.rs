@@ -41,6 +41,7 @@ async fn a_session_is_created_with_all_fields_and_read_back() {
         user_id: Some(user.id.to_uppercase()),
         title: Some("Robots".into()),
         metadata_json: r#"{"course":"ROS"}"#.into(),
+        claim_secret: None,
     };
     let created = create(&server, request).await;
     assert_eq!(
@@ -150,6 +151,7 @@ async fn creating_a_session_again_answers_the_stored_one() {
             user_id: owner,
             title: Some("first".into()),
             metadata_json: r#"{"a":1}"#.into(),
+            claim_secret: None,
         };
         let created = create(&server, request.clone()).await;
         let retry = pb::CreateSessionRequest {
@@ -228,9 +230,18 @@ async fn every_bad_field_is_named_at_once() {
         user_id: Some("me".into()),
         title: Some("\0".into()),
         metadata_json: "1".into(),
+        claim_secret: Some("x".into()),
     };
     let created = server.sessions().create_session(request).await;
-    assert_invalid(created, &["title", "session_id", "user_id", "metadata_json"]);
+    let fields = [
+        "title",
+        "claim_secret",
+        "claim_secret",
+        "session_id",
+        "user_id",
+        "metadata_json",
+    ];
+    assert_invalid(created, &fields);
     let request = pb::UpdateSessionRequest {
         session_id: "x".into(),
         title: Some("x".repeat(501)),

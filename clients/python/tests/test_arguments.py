@@ -70,6 +70,7 @@ CALLS: list[tuple[str, Callable[[Any], object]]] = [
     ("page_size", lambda c: c.sessions.list(page_size="5")),
     ("page_token", lambda c: list(c.sessions.list(page_token=5))),
     ("session_ids", lambda c: c.sessions.claim("id", "id")),
+    ("claim_secrets", lambda c: c.sessions.claim("id", ["id"], claim_secrets="secret")),
     ("messages", lambda c: c.messages.append_batch("id", ["text"])),
     ("messages", lambda c: c.messages.append_batch("id", NewMessage("user"))),
     ("expected_last_seq", lambda c: c.messages.append_batch("id", [], expected_last_seq="1")),

@@ -63,6 +63,11 @@ def test_sessions(client: Client) -> None:
     anonymous = client.sessions.create()
     assert anonymous.user_id is None
     assert client.sessions.claim(user.id, [anonymous.id]) == [anonymous.id]
+    secret = "a secret that the device keeps"
+    kept = client.sessions.create(claim_secret=secret)
+    assert client.sessions.create(session_id=kept.id, claim_secret=secret) == kept
+    assert client.sessions.claim(user.id, [kept.id], claim_secrets=["another secret than that"]) == []
+    assert client.sessions.claim(user.id, [kept.id], claim_secrets=[secret]) == [kept.id]
     assert {s.id for s in client.sessions.list(user_id=user.id)} == {session.id, anonymous.id}
     assert [s.id for s in client.sessions.list(user_id=user.id, metadata_contains={"tokens": 4096})] == [session.id]
     assert [s.id for s in client.sessions.list(user_id=user.id, order_by="created", limit=1)] == [anonymous.id]

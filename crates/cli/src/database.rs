@@ -5,9 +5,13 @@ use anyhow::Context;
 use super::target::CommandTarget;
 use chatledger::{
     config::{DatabaseConfig, SourceConfig},
-    migrations::{self, Scope},
+    migrations::{self, PROGRAM, Scope},
 };
+use chatledger_migrate::SetName;
 use chatledger_postgres::{Db, connect::Connector};
+
+/// The text search configuration where none is used: PostgreSQL has this one always.
+pub(super) const ANY_SEARCH_CONFIG: &str = "simple";
 
 /// A database that can be reached, whatever is in it.
 pub(super) struct DatabaseAccess {
@@ -36,14 +40,25 @@ impl DatabaseAccess {
         scope: Scope,
         search_config: &str,
     ) -> anyhow::Result<Db> {
-        migrations::prepare(
-            &self.direct,
-            scope,
-            search_config,
-            settings.source.connect_timeout,
-        )
-        .await
-        .with_context(|| format!("database {}", self.target.direct_url.display()))?;
+        let patience = settings.source.connect_timeout;
+        let prepared = migrations::prepare(&self.direct, scope, search_config, patience).await;
+        self.pool(settings, prepared)
+    }
+
+    /// Brings only some sets up to date, and answers a pool.
+    pub(super) async fn with_sets(
+        &self,
+        settings: &DatabaseConfig,
+        sets: Vec<SetName>,
+    ) -> anyhow::Result<Db> {
+        let patience = settings.source.connect_timeout;
+        let prepared =
+            chatledger_migrate::prepare(&self.direct, &PROGRAM, sets, ANY_SEARCH_CONFIG, patience).await;
+        self.pool(settings, prepared)
+    }
+
+    fn pool(&self, settings: &DatabaseConfig, prepared: anyhow::Result<String>) -> anyhow::Result<Db> {
+        prepared.with_context(|| format!("database {}", self.target.direct_url.display()))?;
         Db::new(
             Connector::new(&self.target.url)?,
             settings.options(&self.target.url),

@@ -29,7 +29,7 @@ pub(super) struct ExportArgs {
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// With the hashes of passwords, so that users can sign in where it is imported
+    /// With the hashes of passwords and claim secrets, so that users can sign in, and claim sessions, where it is imported
     #[arg(long)]
     password_hashes: bool,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 //! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
 //! its flags, makes one call, and shows what it answers.
 //!
-//! - `serve`, `import`, `export`, `schema`, `bench`, `reports` and `migrate` are the commands, each with its flags.
+//! - `serve`, `import`, `export`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop.
 //!
@@ -13,6 +13,7 @@ mod bench;
 mod database;
 mod export;
 mod import;
+mod key;
 mod logs;
 mod migrate;
 mod output;
@@ -52,6 +53,9 @@ enum CliCommand {
     /// Look after what reports keep
     #[command(subcommand)]
     Reports(Box<reports::ReportsCommand>),
+    /// Look after the keys of services: create, list, revoke, rotate
+    #[command(subcommand)]
+    Key(Box<key::KeyCommand>),
     /// Look after the schema: status, up, down, verify and more
     Migrate(Box<migrate::MigrateArgs>),
 }
@@ -69,6 +73,7 @@ impl Cli {
             CliCommand::Schema(schema) => schema::run(&schema),
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
+            CliCommand::Key(command) => key::run(&command),
             CliCommand::Migrate(args) => migrate::run(*args),
         }
     }
@@ -90,6 +95,6 @@ mod tests {
         assert!(Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chat"]).is_ok());
         let error = Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chats"]);
         let error = error.expect_err("no such set").to_string();
-        assert!(error.contains("auth, chat, link, search, own"), "{error}");
+        assert!(error.contains("auth, chat, link, access, search, own"), "{error}");
     }
 }

@@ -12,7 +12,10 @@ use tokio::time;
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 use chatledger::config::LogFormat;
@@ -31,6 +34,7 @@ const CAPPED: &[&str] = &[
     "tokio_postgres",
     "h2",
     "hyper",
+    "hyper_rustls",
     "hyper_util",
     "tonic",
     "tower",
@@ -63,7 +67,11 @@ impl Logs {
             LogFormat::Json => lines.json().boxed(),
         };
         tracing_subscriber::registry()
-            .with(lines.with_filter(filter_fn(is_discreet)).with_filter(filter))
+            .with(
+                lines
+                    .with_filter(filter_fn(is_discreet))
+                    .with_filter(filter.or(filter_fn(is_audit))),
+            )
             .init();
         std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
         Logs {
@@ -90,6 +98,11 @@ impl Logs {
             }
         }
     }
+}
+
+/// Whether it is a record of the audit, which nobody turns off.
+fn is_audit(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == "audit"
 }
 
 /// Whether what is logged there can't quote anybody.

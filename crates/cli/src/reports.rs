@@ -9,7 +9,11 @@ use chatledger::{
 };
 use clap::{Args, Subcommand};
 
-use super::{database::DatabaseAccess, logs::Logs, output::say};
+use super::{
+    database::{ANY_SEARCH_CONFIG, DatabaseAccess},
+    logs::Logs,
+    output::say,
+};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -36,9 +40,6 @@ pub(super) fn run(command: &ReportsCommand) -> anyhow::Result<()> {
         rebuilt
     })
 }
-
-/// The words of the text search don't matter here, and PostgreSQL has this configuration always.
-const ANY_SEARCH_CONFIG: &str = "simple";
 
 async fn rebuild(args: &RebuildArgs, located: &DatabaseAccess) -> anyhow::Result<()> {
     let db = located

@@ -113,7 +113,14 @@ fn service(
             .map_or_else(LedgerOptions::usual_lanes, usize::from),
         ..LedgerOptions::default()
     };
+    let access = config.access.access(
+        &store,
+        files.client_certificates,
+        config.is_auth_required(),
+        config.reload_interval,
+    )?;
     Ok(ServerSetup {
+        access,
         ledger: Ledger::start(store.db(), &hub, &ledger)?,
         store,
         hub,
@@ -130,7 +137,6 @@ fn service(
         shutdown_grace: config.shutdown_grace,
         rates: files.rates,
         tls: files.tls,
-        client_certificates: files.client_certificates,
     })
 }
 

@@ -108,6 +108,15 @@ impl<'a> RecordRules<'a> {
             if let Some(title) = &record.title {
                 session::check_title(check, &FieldPath::ROOT.field("title"), title);
             }
+            if let Some(hash) = &record.claim_hash {
+                let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if !is_hash {
+                    check.violation(
+                        &FieldPath::ROOT.field("claim_hash"),
+                        "must be 64 hexadecimal digits",
+                    );
+                }
+            }
             json(check, "metadata", record.metadata.as_ref())
         })
     }

@@ -175,6 +175,9 @@ pub(crate) struct SessionRecord {
     /// A JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
+    /// The SHA-256 of its claim secret, as 64 hexadecimal digits: as much to be kept as the hashes of passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_hash: Option<String>,
     /// The time at which the session was created.
     pub created_at: Option<Timestamp>,
     /// The time at which the session was last changed or appended to.

@@ -129,6 +129,7 @@ impl ImportTarget {
             user_ids: &column!(rows, (s, _) => s.user_id),
             titles: &column!(rows, (s, _) => s.title.as_deref()),
             metadata: &column!(rows, (_, metadata) => metadata.as_str()),
+            claim_hashes: &column!(rows, (s, _) => s.claim_hash.as_deref()),
             created_at: &column!(rows, (s, _) => s.created_at),
             updated_at: &column!(rows, (s, _) => s.updated_at),
         };

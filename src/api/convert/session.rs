@@ -13,8 +13,8 @@ use crate::{
         Check, FieldPath,
         page::{Fingerprint, NOT_OURS},
         session::{
-            MAX_CLAIMS, NewSession, Session, SessionChange, SessionFilter, SessionOrder, SessionOwner,
-            check_title,
+            ClaimHash, MAX_CLAIMS, NewSession, Session, SessionChange, SessionClaim, SessionFilter,
+            SessionOrder, SessionOwner, check_claim_secret, check_title,
         },
     },
 };
@@ -33,16 +33,29 @@ pub(in crate::api) fn session_to_pb(session: Session) -> pb::Session {
     }
 }
 
-pub(in crate::api) fn new_session(check: &mut Check<'_>, request: pb::CreateSessionRequest) -> NewSession {
+pub(in crate::api) fn new_session(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: pb::CreateSessionRequest,
+) -> NewSession {
     let root = FieldPath::ROOT;
     if let Some(title) = &request.title {
         check_title(check, &root.field("title"), title);
+    }
+    if let Some(secret) = &request.claim_secret {
+        let at = root.field("claim_secret");
+        check_claim_secret(check, &at, secret);
+        // What an end user creates is its own.
+        if request.user_id.is_some() || caller.end_user.is_some() {
+            check.violation(&at, "is only for an anonymous session");
+        }
     }
     NewSession {
         id: id_or_new(check, &root.field("session_id"), request.session_id.as_deref()),
         user_id: check.optional_uuid(&root.field("user_id"), request.user_id.as_deref()),
         title: request.title,
         metadata: check.json(&root.field("metadata_json"), request.metadata_json),
+        claim_hash: request.claim_secret.as_deref().map(ClaimHash::of),
     }
 }
 
@@ -138,8 +151,12 @@ fn order(check: &mut Check<'_>, owner: SessionOwner, order: i32) -> SessionOrder
     }
 }
 
-/// The user, and the sessions that the user claims.
-pub(in crate::api) fn claim(check: &mut Check<'_>, request: &pb::ClaimSessionsRequest) -> (Uuid, Vec<Uuid>) {
+/// The user, and the sessions that the user claims, with their secrets.
+pub(in crate::api) fn claim(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: &pb::ClaimSessionsRequest,
+) -> SessionClaim {
     let root = FieldPath::ROOT;
     let user_id = check.uuid(&root.field("user_id"), &request.user_id);
     let given = &request.session_ids;
@@ -148,7 +165,8 @@ pub(in crate::api) fn claim(check: &mut Check<'_>, request: &pb::ClaimSessionsRe
             &root.field("session_ids"),
             format!("must have at most {MAX_CLAIMS} elements, has {}", given.len()),
         );
-        return (user_id, Vec::new());
+        let (ids, hashes) = (Vec::new(), None);
+        return SessionClaim { user_id, ids, hashes };
     }
     let mut seen = HashSet::new();
     let mut ids = Vec::with_capacity(given.len());
@@ -160,5 +178,102 @@ pub(in crate::api) fn claim(check: &mut Check<'_>, request: &pb::ClaimSessionsRe
         }
         ids.push(id);
     }
-    (user_id, ids)
+    let hashes = claim_hashes(check, caller, request);
+    SessionClaim { user_id, ids, hashes }
+}
+
+/// The hashes of the secrets, one for each session. Only a service may leave them out.
+fn claim_hashes(
+    check: &mut Check<'_>,
+    caller: &Caller,
+    request: &pb::ClaimSessionsRequest,
+) -> Option<Vec<ClaimHash>> {
+    let given = &request.claim_secrets;
+    if given.is_empty() && caller.end_user.is_none() {
+        return None;
+    }
+    let (at, count) = (FieldPath::ROOT.field("claim_secrets"), request.session_ids.len());
+    if given.len() != count {
+        check.violation(
+            &at,
+            format!(
+                "must have one for each of the {count} sessions, has {}",
+                given.len()
+            ),
+        );
+    }
+    for (i, secret) in given.iter().enumerate() {
+        check_claim_secret(check, &FieldPath::ROOT.item("claim_secrets", i), secret);
+    }
+    Some(given.iter().map(|secret| ClaimHash::of(secret)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Error, Limits};
+
+    fn end_user(id: Uuid) -> Caller {
+        Caller {
+            end_user: Some(id),
+            ..Caller::local_service(None)
+        }
+    }
+
+    /// The bad fields of what a function reads.
+    fn faults<T>(read: impl FnOnce(&mut Check<'_>) -> T) -> Vec<String> {
+        let limits = Limits::default();
+        let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
+        let value = read(&mut check);
+        match check.finish(value) {
+            Err(Error::Invalid(violations)) => {
+                violations.into_iter().map(|violation| violation.field).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_end_user_gives_a_secret_for_each_session() {
+        let caller = end_user(Uuid::now_v7());
+        let claim = |secrets: &[&str]| pb::ClaimSessionsRequest {
+            user_id: Uuid::now_v7().to_string(),
+            session_ids: vec![Uuid::now_v7().to_string(), Uuid::now_v7().to_string()],
+            claim_secrets: secrets.iter().map(ToString::to_string).collect(),
+        };
+        let secret = "sixteen bytes or more";
+        for (secrets, bad) in [
+            (vec![], vec!["claim_secrets"]),
+            (vec![secret], vec!["claim_secrets"]),
+            (vec![secret; 3], vec!["claim_secrets"]),
+            (vec![secret, ""], vec!["claim_secrets[1]"]),
+            (vec![secret; 2], vec![]),
+        ] {
+            assert_eq!(
+                faults(|check| super::claim(check, &caller, &claim(&secrets))),
+                bad,
+                "{secrets:?}"
+            );
+        }
+        let none = faults(|check| super::claim(check, &Caller::local_service(None), &claim(&[])));
+        assert_eq!(none, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_an_end_user_creates_is_its_own_and_has_no_secret() {
+        let request = pb::CreateSessionRequest {
+            claim_secret: Some("sixteen bytes or more".to_owned()),
+            ..Default::default()
+        };
+        let caller = end_user(Uuid::now_v7());
+        assert_eq!(
+            faults(|check| new_session(check, &caller, request.clone())),
+            ["claim_secret"]
+        );
+        let service = Caller::local_service(None);
+        let mut check_debug = None;
+        let none = faults(|check| check_debug = Some(format!("{:?}", new_session(check, &service, request))));
+        assert_eq!(none, Vec::<String>::new());
+        assert!(!check_debug.expect("a session").contains("sixteen"));
+    }
 }

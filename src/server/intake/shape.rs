@@ -234,7 +234,7 @@ impl ShapeBuilder<'_> {
             (".chatledger.v1.StreamAppendMessagesRequest", "entries") => (1, MAX_ENTRIES),
             (".chatledger.v1.BatchAppendMessagesRequest", "messages") => (0, self.limits.max_batch_messages),
             (_, "citations") => (0, self.limits.max_citations),
-            (".chatledger.v1.ClaimSessionsRequest", "session_ids") => (0, MAX_CLAIMS),
+            (".chatledger.v1.ClaimSessionsRequest", "session_ids" | "claim_secrets") => (0, MAX_CLAIMS),
             _ => (0, MAX_ELEMENTS),
         }
     }

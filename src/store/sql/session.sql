@@ -29,19 +29,20 @@ ORDER BY {{ time }} DESC, id DESC LIMIT :limit
         least(greatest(:before, to_timestamp(0)), to_timestamp(253402214400)), to_timestamp(0))
 {%- endmacro %}
 
---! Insert(id uuid, user_id uuid?, title text?, metadata text) -> Session
+--! Insert(id uuid, user_id uuid?, title text?, metadata text, claim_hash bytea?) -> Session
 --? write CreateSession
 -- A new session. One of an end user who names nobody is that user's own.
-INSERT INTO chat_sessions (tenant_id, id, user_id, title, metadata)
-SELECT :tenant, :id, coalesce(:user_id, :end_user), :title, :metadata::text::jsonb
+INSERT INTO chat_sessions (tenant_id, id, user_id, title, metadata, claim_hash)
+SELECT :tenant, :id, coalesce(:user_id, :end_user), :title, :metadata::text::jsonb, :claim_hash
 WHERE :end_user::uuid IS NULL OR coalesce(:user_id, :end_user) = :end_user
 ON CONFLICT (id) DO NOTHING RETURNING {{ Session }}
 
---! Repeated(id uuid, user_id uuid?) -> Session
+--! Repeated(id uuid, user_id uuid?, claim_hash bytea?) -> Session
 --? read CreateSession
--- The session that a creation repeats, if this is one: same id, same owner.
+-- The session that a creation repeats, if this is one: same id, same owner, and while it is nobody's the same secret.
 SELECT {{ Session }} FROM chat_sessions
 WHERE {{ visible() }} AND id = :id AND user_id IS NOT DISTINCT FROM coalesce(:user_id, :end_user)
+    AND (user_id IS NOT NULL OR claim_hash IS NOT DISTINCT FROM :claim_hash)
 
 --! Get(id uuid) -> Session
 --? read ReadSession
@@ -55,14 +56,17 @@ UPDATE chat_sessions SET title = coalesce(:title, title),
     metadata = {{ merged_json("metadata", ":metadata", ":replace") }}, updated_at = now()
 WHERE {{ visible() }} AND id = :id RETURNING {{ Session }}
 
---! Claim(user_id uuid, ids uuid[]) -> (id uuid)
+--! Claim(user_id uuid, ids uuid[], hashes bytea[]?) -> (id uuid)
 --? write ClaimSessions
--- Anonymous sessions become a user's. They are locked in id order, as appends lock: no deadlock with them.
+-- Anonymous sessions become a user's, where the hash of their secret is the given one; a service may give none at all. They are
+-- locked in id order, as appends lock: no deadlock with them.
 WITH mine AS (
-    SELECT id FROM chat_sessions WHERE tenant_id = :tenant AND (:end_user::uuid IS NULL OR :user_id = :end_user)
-        AND id = ANY(:ids) AND (user_id IS NULL OR user_id = :user_id)
-    ORDER BY id FOR NO KEY UPDATE)
-UPDATE chat_sessions s SET user_id = :user_id,
+    SELECT s.id FROM unnest(:ids, :hashes) AS given (id, claim_hash) JOIN chat_sessions s ON s.id = given.id
+    WHERE s.tenant_id = :tenant AND (:end_user::uuid IS NULL OR :user_id = :end_user)
+        AND (s.user_id = :user_id OR s.user_id IS NULL AND (s.claim_hash = given.claim_hash
+            OR :end_user::uuid IS NULL AND :hashes::bytea[] IS NULL))
+    ORDER BY s.id FOR NO KEY UPDATE OF s)
+UPDATE chat_sessions s SET user_id = :user_id, claim_hash = NULL,
     updated_at = CASE WHEN s.user_id IS NULL THEN now() ELSE s.updated_at END
 FROM mine WHERE s.id = mine.id RETURNING s.id
 

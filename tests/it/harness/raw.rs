@@ -104,6 +104,33 @@ impl RawCall {
         Status::from_header_map(&trailers).expect("a status")
     }
 
+    /// Reads the first of what is answered, or the error that is instead of it.
+    pub async fn first_answer(self) -> (Option<Status>, Vec<u8>) {
+        let is_error = |status: &Status| status.code() != tonic::Code::Ok;
+        let response = self.response.await.expect("a response, and no reset");
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            return (Some(status).filter(is_error), Vec::new());
+        }
+        let mut body = response.into_body();
+        let mut read = Vec::new();
+        while let Some(data) = body.data().await {
+            let data = data.expect("data");
+            body.flow_control()
+                .release_capacity(data.len())
+                .expect("flow control");
+            read.extend_from_slice(&data);
+            let length = read
+                .get(1..5)
+                .and_then(|length| length.try_into().ok())
+                .map(u32::from_be_bytes);
+            if length.is_some_and(|length| read.len() >= 5 + length as usize) {
+                return (None, read);
+            }
+        }
+        let trailers = body.trailers().await.expect("trailers").expect("trailers");
+        (Status::from_header_map(&trailers).filter(is_error), read)
+    }
+
     /// Waits for the response's headers only; what comes behind them stays where it is while this lives.
     pub async fn unread(self) -> http::Response<h2::RecvStream> {
         self.response.await.expect("a response, and no reset")

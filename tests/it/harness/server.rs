@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chatledger::{
+    auth::Access,
     domain::Limits,
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
@@ -36,6 +37,8 @@ pub struct ServerOptions {
     pub memory_budget: usize,
     pub read_timeout: Duration,
     pub shutdown_grace: Duration,
+    /// How callers are told apart, over the server's own rows.
+    pub access: Box<dyn FnOnce(&Store) -> Access>,
     pub tls: Option<ServerTls>,
     pub rates: RateLimits,
 }
@@ -80,6 +83,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         memory_budget: memory::DEFAULT_BYTES,
         read_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
+        access: Box::new(|store| Access::open(store.clone())),
         tls: None,
         rates: RateLimits::default(),
     };
@@ -95,6 +99,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
     let hub = Hub::start(&store, options.listener, watch).expect("a hub");
     let service = ServerSetup {
         ledger: Ledger::start(&db, &hub, &options.ledger).expect("lanes"),
+        access: (options.access)(&store),
         store,
         hub,
         limits,
@@ -110,7 +115,6 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         shutdown_grace: options.shutdown_grace,
         tls: options.tls,
         rates: options.rates,
-        client_certificates: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -149,6 +153,7 @@ impl TestServer {
         citations: citation_service_client::CitationServiceClient,
         documents: document_service_client::DocumentServiceClient,
         analytics: analytics_service_client::AnalyticsServiceClient,
+        access: access_service_client::AccessServiceClient,
     );
 
     /// Asks the server to stop; the task ends when it has.

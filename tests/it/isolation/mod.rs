@@ -4,6 +4,7 @@
 //! must come of it follows from the one table in `auth`. Which statements have run is recorded: a new one that no trial runs
 //! fails the last of these tests.
 
+mod claims;
 mod record;
 mod trials;
 mod world;

@@ -11,7 +11,9 @@ use chatledger::{
         message::{MessageChange, MessageFilter, MessageRange, Search},
         page::Page,
         profile::{ProfileChange, ProfileFields, ProfileFilter},
-        session::{NewSession, SessionChange, SessionFilter, SessionOrder, SessionOwner},
+        session::{
+            ClaimHash, NewSession, SessionChange, SessionClaim, SessionFilter, SessionOrder, SessionOwner,
+        },
         user::{NewUser, UserChange, UserFilter, UserKey},
     },
     ledger::Unit,
@@ -21,7 +23,7 @@ use chatledger::{
 use tokio::time;
 use uuid::Uuid;
 
-use super::world::{Belongings, Rooms, citation, document, message};
+use super::world::{Belongings, Rooms, SECRET, citation, document, message};
 
 /// The answer: whether the caller has seen, or changed, anything of the owner's.
 type TrialAnswer<'a> = Pin<Box<dyn Future<Output = Result<bool>> + 'a>>;
@@ -89,6 +91,7 @@ trials! {
             user_id: Some(of.user_id),
             title: None,
             metadata: JsonObject::default(),
+            claim_hash: None,
         };
         seen(rooms.store.create_session(&caller, &session).await)
     };
@@ -114,7 +117,7 @@ trials! {
         seen(rooms.store.delete_session(&caller, of.session_id).await)
     };
     claim_sessions: ClaimSessions, |rooms, of, caller| {
-        any(rooms.store.claim_sessions(&caller, of.user_id, &[of.anonymous_id]).await)
+        any(rooms.store.claim_sessions(&caller, &claim(of, of.user_id, Some(SECRET))).await)
     };
 
     message: ReadMessages, |rooms, of, caller| seen(rooms.store.message(&caller, of.session_id, of.message_id).await);
@@ -300,6 +303,15 @@ fn sessions(owner: SessionOwner, order: SessionOrder) -> SessionFilter {
         order,
         metadata_contains: None,
         title_contains: None,
+    }
+}
+
+/// A claim of the session that is nobody's.
+pub fn claim(of: &Belongings, user_id: Uuid, secret: Option<&str>) -> SessionClaim {
+    SessionClaim {
+        user_id,
+        ids: vec![of.anonymous_id],
+        hashes: secret.map(|secret| vec![ClaimHash::of(secret)]),
     }
 }
 

@@ -10,7 +10,7 @@ use chatledger::{
         document::NewDocument,
         message::{NewMessage, Role},
         profile::ProfileFields,
-        session::NewSession,
+        session::{ClaimHash, NewSession},
         user::NewUser,
     },
     ledger::{Ledger, LedgerOptions, Outcome, Unit},
@@ -83,6 +83,9 @@ pub struct Belongings {
     pub document_id: String,
 }
 
+/// The secret of the session that is nobody's.
+pub const SECRET: &str = "a secret that the owner's device keeps";
+
 /// The tenant of the owner.
 pub const TENANT: &str = "acme";
 
@@ -139,6 +142,7 @@ impl Belongings {
                 user_id,
                 title: None,
                 metadata: JsonObject::default(),
+                claim_hash: user_id.is_none().then(|| ClaimHash::of(SECRET)),
             };
             store.create_session(&service, &session).await.expect("a session");
         }

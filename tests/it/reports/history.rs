@@ -135,6 +135,7 @@ impl History {
                 let request = pb::ClaimSessionsRequest {
                     user_id: user.clone(),
                     session_ids: vec![session],
+                    claim_secrets: Vec::new(),
                 };
                 answer(server.sessions().claim_sessions(request).await);
                 if dies {

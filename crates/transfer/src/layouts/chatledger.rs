@@ -71,7 +71,7 @@ pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> 
     };
     ReadPlan {
         before,
-        chats: has_chat.then(|| (sessions(&which), messages(&which))),
+        chats: has_chat.then(|| (sessions(&which, passwords), messages(&which))),
         count: if has_chat {
             format!(
                 "SELECT count(*) FROM messages m JOIN chat_sessions s ON s.id = m.session_id
@@ -84,10 +84,18 @@ pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> 
     }
 }
 
-fn sessions(which: &str) -> RowQuery {
+fn sessions(which: &str, passwords: bool) -> RowQuery {
+    // What is known of a secret travels with what is known of passwords.
+    let claim_hash = if passwords {
+        "encode(s.claim_hash, 'hex')"
+    } else {
+        "NULL::text"
+    };
     rows(
         RecordKind::Session,
-        "s.id, s.user_id, s.title, s.metadata, s.created_at, s.updated_at",
+        &format!(
+            "s.id, s.user_id, s.title, s.metadata, {claim_hash} AS claim_hash, s.created_at, s.updated_at"
+        ),
         &format!("chat_sessions s WHERE s.tenant_id = 'default'{which} ORDER BY s.id"),
         |_, row, _| parse(row, Record::Session),
     )

@@ -80,6 +80,7 @@ pub(super) fn session(origin: &Origin, row: &str, _: Option<&str>) -> Result<Rec
         title: row.text(&["title", "name"]),
         created_at: row.time(&["created_at", "started_at"], origin),
         updated_at: row.time(&["updated_at", "last_activity", "last_message_at"], origin),
+        claim_hash: None,
         metadata: merged(row.json(&["metadata", "session_metadata", "meta"]), row.rest()),
     }))
 }

@@ -65,15 +65,15 @@ FROM unnest(:user_ids, :software_backgrounds, :hardware_backgrounds, :learning_g
 JOIN users u ON u.id = p.user_id WHERE u.tenant_id = :tenant
 ON CONFLICT DO NOTHING RETURNING user_id
 
---! StoreSessions(ids uuid[], user_ids uuid?[], titles text?[], metadata text[], created_at timestamptz?[],
---!     updated_at timestamptz?[]) -> (id uuid)
+--! StoreSessions(ids uuid[], user_ids uuid?[], titles text?[], metadata text[], claim_hashes text?[],
+--!     created_at timestamptz?[], updated_at timestamptz?[]) -> (id uuid)
 --? write Import, each user's, since an import is the whole tenant's
 -- Sessions, whose users exist; it answers the ids of those that weren't there.
-INSERT INTO chat_sessions (tenant_id, id, user_id, title, metadata, created_at, updated_at)
-SELECT :tenant, s.id, s.user_id, s.title, s.metadata::jsonb, coalesce(s.created_at, now()),
+INSERT INTO chat_sessions (tenant_id, id, user_id, title, metadata, claim_hash, created_at, updated_at)
+SELECT :tenant, s.id, s.user_id, s.title, s.metadata::jsonb, decode(s.claim_hash, 'hex'), coalesce(s.created_at, now()),
     coalesce(s.updated_at, s.created_at, now())
-FROM unnest(:ids, :user_ids, :titles, :metadata, :created_at, :updated_at)
-    AS s (id, user_id, title, metadata, created_at, updated_at)
+FROM unnest(:ids, :user_ids, :titles, :metadata, :claim_hashes, :created_at, :updated_at)
+    AS s (id, user_id, title, metadata, claim_hash, created_at, updated_at)
 ON CONFLICT DO NOTHING RETURNING id
 
 --! LastSeqs(ids uuid[]) -> LastSeq

@@ -28,10 +28,13 @@ def create(
     user_id: Id | None = None,
     title: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    claim_secret: str | None = None,
 ) -> Rpc[Session]:
     """Creates a session, of a user or anonymous.
 
-    With a ``session_id`` that exists and the same user (or none) it returns the stored session, unchanged.
+    With a ``session_id`` that exists and the same user (or none, and the same secret) it returns the stored session,
+    unchanged. A ``claim_secret``, only of an anonymous session and best ``secrets.token_urlsafe()``, lets an end user
+    who knows it claim the session.
     """
     request = convert.make(
         pb.CreateSessionRequest,
@@ -39,6 +42,7 @@ def create(
         user_id=convert.id_to(user_id),
         title=title,
         metadata_json=convert.json_to(metadata, "metadata"),
+        claim_secret=claim_secret,
     )
     return rpc(
         "SessionService/CreateSession",
@@ -126,13 +130,19 @@ def delete(session_id: Id) -> Rpc[None]:
     return rpc("SessionService/DeleteSession", request, pb.DeleteSessionResponse, lambda r: None, safe=False)
 
 
-def claim(user_id: Id, session_ids: Iterable[Id]) -> Rpc[list[str]]:
+def claim(
+    user_id: Id, session_ids: Iterable[Id], *, claim_secrets: Iterable[str] | None = None
+) -> Rpc[list[str]]:
     """Gives anonymous sessions to a user who has signed in; returns those that are the user's now.
 
-    At most 500. Those of somebody else, and those that don't exist, are passed over.
+    At most 500. Those of somebody else, and those that don't exist, are passed over. An end user gives the claim secret
+    of each session, in the same order; a service need not, and where it does, those with another secret are passed over.
     """
     given = [str(session_id) for session_id in convert.each(session_ids, "session_ids")]
-    request = convert.make(pb.ClaimSessionsRequest, user_id=str(user_id), session_ids=given)
+    secrets = [] if claim_secrets is None else list(convert.each(claim_secrets, "claim_secrets"))
+    request = convert.make(
+        pb.ClaimSessionsRequest, user_id=str(user_id), session_ids=given, claim_secrets=secrets
+    )
     return rpc(
         "SessionService/ClaimSessions",
         request,

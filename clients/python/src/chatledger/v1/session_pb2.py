@@ -16,43 +16,43 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hatledger/v1/session.proto\x12\rchatledger.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x07user_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\x15\n\rmetadata_json\x18\x04 \x01(\t\x12\x10\n\x08last_seq\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_message_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\n\x08_user_id\"\x95\x01\n\x14\x43reateSessionRequest\x12\x17\n\nsession_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07user_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05title\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x04 \x01(\tB\r\n\x0b_session_idB\n\n\x08_user_idB\x08\n\x06_title\"@\n\x15\x43reateSessionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.chatledger.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"=\n\x12GetSessionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.chatledger.v1.Session\"\x8c\x02\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\x07user_id\x18\x03 \x01(\tH\x00\x12\x13\n\tanonymous\x18\x04 \x01(\x08H\x00\x12-\n\x08order_by\x18\x05 \x01(\x0e\x32\x1b.chatledger.v1.SessionOrder\x12#\n\x16metadata_contains_json\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0etitle_contains\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05ownerB\x19\n\x17_metadata_contains_jsonB\x11\n\x0f_title_contains\"Y\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.chatledger.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd7\x01\n\x14UpdateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\x05title\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rmetadata_json\x18\x03 \x01(\tH\x01\x88\x01\x01\x12.\n\rmetadata_mode\x18\x04 \x01(\x0e\x32\x17.chatledger.v1.JsonMode\x12/\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x08\n\x06_titleB\x10\n\x0e_metadata_json\"@\n\x15UpdateSessionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.chatledger.v1.Session\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"<\n\x14\x43laimSessionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x13\n\x0bsession_ids\x18\x02 \x03(\t\"4\n\x15\x43laimSessionsResponse\x12\x1b\n\x13\x63laimed_session_ids\x18\x01 \x03(\t*q\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\"\n\x1eSESSION_ORDER_LAST_ACTIVE_DESC\x10\x01\x12\x1e\n\x1aSESSION_ORDER_CREATED_DESC\x10\x02*Q\n\x08JsonMode\x12\x19\n\x15JSON_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fJSON_MODE_MERGE\x10\x01\x12\x15\n\x11JSON_MODE_REPLACE\x10\x02\x32\xac\x04\n\x0eSessionService\x12Z\n\rCreateSession\x12#.chatledger.v1.CreateSessionRequest\x1a$.chatledger.v1.CreateSessionResponse\x12Q\n\nGetSession\x12 .chatledger.v1.GetSessionRequest\x1a!.chatledger.v1.GetSessionResponse\x12W\n\x0cListSessions\x12\".chatledger.v1.ListSessionsRequest\x1a#.chatledger.v1.ListSessionsResponse\x12Z\n\rUpdateSession\x12#.chatledger.v1.UpdateSessionRequest\x1a$.chatledger.v1.UpdateSessionResponse\x12Z\n\rDeleteSession\x12#.chatledger.v1.DeleteSessionRequest\x1a$.chatledger.v1.DeleteSessionResponse\x12Z\n\rClaimSessions\x12#.chatledger.v1.ClaimSessionsRequest\x1a$.chatledger.v1.ClaimSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hatledger/v1/session.proto\x12\rchatledger.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x07user_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\x15\n\rmetadata_json\x18\x04 \x01(\t\x12\x10\n\x08last_seq\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_message_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\n\x08_user_id\"\xc1\x01\n\x14\x43reateSessionRequest\x12\x17\n\nsession_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07user_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05title\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x04 \x01(\t\x12\x19\n\x0c\x63laim_secret\x18\x05 \x01(\tH\x03\x88\x01\x01\x42\r\n\x0b_session_idB\n\n\x08_user_idB\x08\n\x06_titleB\x0f\n\r_claim_secret\"@\n\x15\x43reateSessionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.chatledger.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"=\n\x12GetSessionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.chatledger.v1.Session\"\x8c\x02\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\x07user_id\x18\x03 \x01(\tH\x00\x12\x13\n\tanonymous\x18\x04 \x01(\x08H\x00\x12-\n\x08order_by\x18\x05 \x01(\x0e\x32\x1b.chatledger.v1.SessionOrder\x12#\n\x16metadata_contains_json\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0etitle_contains\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05ownerB\x19\n\x17_metadata_contains_jsonB\x11\n\x0f_title_contains\"Y\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.chatledger.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd7\x01\n\x14UpdateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\x05title\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rmetadata_json\x18\x03 \x01(\tH\x01\x88\x01\x01\x12.\n\rmetadata_mode\x18\x04 \x01(\x0e\x32\x17.chatledger.v1.JsonMode\x12/\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x08\n\x06_titleB\x10\n\x0e_metadata_json\"@\n\x15UpdateSessionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.chatledger.v1.Session\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"S\n\x14\x43laimSessionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x13\n\x0bsession_ids\x18\x02 \x03(\t\x12\x15\n\rclaim_secrets\x18\x03 \x03(\t\"4\n\x15\x43laimSessionsResponse\x12\x1b\n\x13\x63laimed_session_ids\x18\x01 \x03(\t*q\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\"\n\x1eSESSION_ORDER_LAST_ACTIVE_DESC\x10\x01\x12\x1e\n\x1aSESSION_ORDER_CREATED_DESC\x10\x02*Q\n\x08JsonMode\x12\x19\n\x15JSON_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fJSON_MODE_MERGE\x10\x01\x12\x15\n\x11JSON_MODE_REPLACE\x10\x02\x32\xac\x04\n\x0eSessionService\x12Z\n\rCreateSession\x12#.chatledger.v1.CreateSessionRequest\x1a$.chatledger.v1.CreateSessionResponse\x12Q\n\nGetSession\x12 .chatledger.v1.GetSessionRequest\x1a!.chatledger.v1.GetSessionResponse\x12W\n\x0cListSessions\x12\".chatledger.v1.ListSessionsRequest\x1a#.chatledger.v1.ListSessionsResponse\x12Z\n\rUpdateSession\x12#.chatledger.v1.UpdateSessionRequest\x1a$.chatledger.v1.UpdateSessionResponse\x12Z\n\rDeleteSession\x12#.chatledger.v1.DeleteSessionRequest\x1a$.chatledger.v1.DeleteSessionResponse\x12Z\n\rClaimSessions\x12#.chatledger.v1.ClaimSessionsRequest\x1a$.chatledger.v1.ClaimSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatledger.v1.session_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_SESSIONORDER']._serialized_start=1533
-  _globals['_SESSIONORDER']._serialized_end=1646
-  _globals['_JSONMODE']._serialized_start=1648
-  _globals['_JSONMODE']._serialized_end=1729
+  _globals['_SESSIONORDER']._serialized_start=1600
+  _globals['_SESSIONORDER']._serialized_end=1713
+  _globals['_JSONMODE']._serialized_start=1715
+  _globals['_JSONMODE']._serialized_end=1796
   _globals['_SESSION']._serialized_start=114
   _globals['_SESSION']._serialized_end=378
   _globals['_CREATESESSIONREQUEST']._serialized_start=381
-  _globals['_CREATESESSIONREQUEST']._serialized_end=530
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=532
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=596
-  _globals['_GETSESSIONREQUEST']._serialized_start=598
-  _globals['_GETSESSIONREQUEST']._serialized_end=637
-  _globals['_GETSESSIONRESPONSE']._serialized_start=639
-  _globals['_GETSESSIONRESPONSE']._serialized_end=700
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=703
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=971
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=973
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1062
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1065
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1280
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1282
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1346
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1348
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1390
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1392
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1415
-  _globals['_CLAIMSESSIONSREQUEST']._serialized_start=1417
-  _globals['_CLAIMSESSIONSREQUEST']._serialized_end=1477
-  _globals['_CLAIMSESSIONSRESPONSE']._serialized_start=1479
-  _globals['_CLAIMSESSIONSRESPONSE']._serialized_end=1531
-  _globals['_SESSIONSERVICE']._serialized_start=1732
-  _globals['_SESSIONSERVICE']._serialized_end=2288
+  _globals['_CREATESESSIONREQUEST']._serialized_end=574
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=576
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=640
+  _globals['_GETSESSIONREQUEST']._serialized_start=642
+  _globals['_GETSESSIONREQUEST']._serialized_end=681
+  _globals['_GETSESSIONRESPONSE']._serialized_start=683
+  _globals['_GETSESSIONRESPONSE']._serialized_end=744
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=747
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1015
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1017
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1106
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1109
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1324
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1326
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1390
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1392
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1434
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1436
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1459
+  _globals['_CLAIMSESSIONSREQUEST']._serialized_start=1461
+  _globals['_CLAIMSESSIONSREQUEST']._serialized_end=1544
+  _globals['_CLAIMSESSIONSRESPONSE']._serialized_start=1546
+  _globals['_CLAIMSESSIONSRESPONSE']._serialized_end=1598
+  _globals['_SESSIONSERVICE']._serialized_start=1799
+  _globals['_SESSIONSERVICE']._serialized_end=2355
 # @@protoc_insertion_point(module_scope)

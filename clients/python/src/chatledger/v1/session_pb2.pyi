@@ -47,16 +47,18 @@ class Session(_message.Message):
     def __init__(self, id: _Optional[str] = ..., user_id: _Optional[str] = ..., title: _Optional[str] = ..., metadata_json: _Optional[str] = ..., last_seq: _Optional[int] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_message_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
-    __slots__ = ("session_id", "user_id", "title", "metadata_json")
+    __slots__ = ("session_id", "user_id", "title", "metadata_json", "claim_secret")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     METADATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_SECRET_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     user_id: str
     title: str
     metadata_json: str
-    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., title: _Optional[str] = ..., metadata_json: _Optional[str] = ...) -> None: ...
+    claim_secret: str
+    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., title: _Optional[str] = ..., metadata_json: _Optional[str] = ..., claim_secret: _Optional[str] = ...) -> None: ...
 
 class CreateSessionResponse(_message.Message):
     __slots__ = ("session",)
@@ -133,12 +135,14 @@ class DeleteSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ClaimSessionsRequest(_message.Message):
-    __slots__ = ("user_id", "session_ids")
+    __slots__ = ("user_id", "session_ids", "claim_secrets")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_IDS_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_SECRETS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     session_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user_id: _Optional[str] = ..., session_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    claim_secrets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user_id: _Optional[str] = ..., session_ids: _Optional[_Iterable[str]] = ..., claim_secrets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClaimSessionsResponse(_message.Message):
     __slots__ = ("claimed_session_ids",)

@@ -55,8 +55,8 @@ class SessionServiceServicer(object):
 
     def CreateSession(self, request, context):
         """CreateSession creates a session. With a session_id that exists and the
-        same user (or none) it returns the stored session, unchanged, so a retry
-        is safe.
+        same user (or none, and the same claim_secret) it returns the stored
+        session, unchanged, so a retry is safe.
 
         Errors: NOT_FOUND (USER_NOT_FOUND, where users are kept here);
         ALREADY_EXISTS (ID_TAKEN); INVALID_ARGUMENT.
@@ -107,7 +107,9 @@ class SessionServiceServicer(object):
 
     def ClaimSessions(self, request, context):
         """ClaimSessions gives anonymous sessions to a user who has signed in. Those
-        of somebody else, and those that don't exist, are passed over.
+        of somebody else, those that don't exist, and those whose claim_secret is
+        another, are passed over. An end user claims for itself only, and needs the
+        secret of each session; a service needs none.
 
         Errors: NOT_FOUND (USER_NOT_FOUND, where users are kept here);
         INVALID_ARGUMENT.

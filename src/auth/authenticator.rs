@@ -1,0 +1,176 @@
+//! From credentials to an identity, from memory as far as that goes.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{
+    CertificateMap, ClientCertificate, DEFAULT_TENANT, Identity, IdentityKind,
+    api_key::PresentedKey,
+    key_file::KeyFile,
+    known_keys::KnownKeys,
+    known_users::KnownUsers,
+    token::{TokenVerifier, VerifiedToken},
+};
+use crate::{
+    audit::Audit,
+    domain::{
+        Error, Resource, Result,
+        access::{AccessScope, AccessScopes, CredentialFault},
+    },
+    store::Store,
+    watched::Watched,
+};
+
+/// What a call brings along to say who it is from.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// The text behind `Bearer`.
+    pub bearer: Option<Arc<str>>,
+    /// The certificate that TLS has verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bearer = self.bearer.as_ref().map(|_| "[secret]");
+        f.debug_struct("Credentials")
+            .field("bearer", &bearer)
+            .field("certificate", &self.certificate)
+            .finish()
+    }
+}
+
+/// How callers are told apart, and what is kept of what they do. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Finds out who calls; `None`: everybody is the local service.
+    pub authenticator: Option<Authenticator>,
+    /// The users whom tokens name, and for whom services act.
+    pub users: KnownUsers,
+    /// Whether everybody may ask for the contract by reflection, and not only admins.
+    pub reflection_is_open: bool,
+    /// Where what was done is kept.
+    pub audit: Audit,
+}
+
+impl Access {
+    /// That of a server that asks for no credentials.
+    #[must_use]
+    pub fn open(store: Store) -> Self {
+        Access {
+            authenticator: None,
+            users: KnownUsers::new(store),
+            reflection_is_open: true,
+            audit: Audit::default(),
+        }
+    }
+
+    /// Makes a change of keys that was made here hold here at once.
+    pub fn keys_have_changed(&self) {
+        if let Some(authenticator) = &self.authenticator {
+            authenticator.keys.forget();
+        }
+    }
+}
+
+/// Finds out who calls. A clone is the same one.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    /// The stored keys.
+    pub keys: KnownKeys,
+    /// The preshared keys.
+    pub key_file: Option<Watched<KeyFile>>,
+    /// Verifies tokens.
+    pub tokens: Option<TokenVerifier>,
+    /// Which services certificates stand for.
+    pub certificates: Option<Watched<CertificateMap>>,
+    /// The users whom tokens name.
+    pub users: KnownUsers,
+}
+
+impl Authenticator {
+    /// Who has these credentials. A bearer's text goes before a certificate, which may only have been the way in.
+    ///
+    /// # Errors
+    /// [`Error::CredentialsRequired`], [`Error::CredentialsRefused`]; those of the database, where it has to be asked.
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Identity>> {
+        let now = Timestamp::now();
+        let identity = match (&credentials.bearer, &credentials.certificate) {
+            (Some(bearer), _) => self.bearer(bearer, now).await?,
+            (None, Some(certificate)) => self.certificate(certificate)?,
+            (None, None) => return Err(Error::CredentialsRequired),
+        };
+        if identity.has_ended(now) {
+            return Err(Error::CredentialsRefused(CredentialFault::Expired));
+        }
+        Ok(identity)
+    }
+
+    async fn bearer(&self, bearer: &str, now: Timestamp) -> Result<Arc<Identity>> {
+        if let Some(found) = self
+            .key_file
+            .as_ref()
+            .and_then(|file| file.get().find(bearer).cloned())
+        {
+            return Ok(found);
+        }
+        if let Some(key) = PresentedKey::read(bearer) {
+            return self.keys.find(&key).await;
+        }
+        match &self.tokens {
+            Some(tokens) if TokenVerifier::is_token(bearer) => {
+                let token = tokens.verify(bearer, now).await?;
+                self.of_token(&token).await.map(Arc::new)
+            }
+            _ => Err(Error::CredentialsRefused(CredentialFault::Unknown)),
+        }
+    }
+
+    async fn of_token(&self, token: &VerifiedToken) -> Result<Identity> {
+        let tenant = token.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
+        let expires_at = Some(token.expires_at);
+        if let Some(scopes) = token.scopes {
+            return Ok(Identity {
+                name: Arc::from(format!("token:{}", token.subject)),
+                expires_at,
+                ..Identity::service(tenant, scopes)
+            });
+        }
+        let tenant: Arc<str> = Arc::from(tenant);
+        let user = self
+            .users
+            .find(&tenant, &token.subject)
+            .await
+            .map_err(|error| match error {
+                Error::NotFound(Resource::User) => Error::CredentialsRefused(CredentialFault::NoSuchUser),
+                error => error,
+            })?;
+        Ok(Identity {
+            kind: IdentityKind::EndUser,
+            name: Arc::from(format!("user:{user}")),
+            end_user: Some(user),
+            expires_at,
+            ..Identity::service(&tenant, AccessScopes::default())
+        })
+    }
+
+    fn certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Identity>> {
+        let map = self.certificates.as_ref().map(Watched::get);
+        let service = map.as_ref().and_then(|map| map.find(certificate));
+        // A certificate that stands for nobody is none: it takes others.
+        let service = service.ok_or(Error::CredentialsRequired)?;
+        let scopes = service
+            .scopes
+            .iter()
+            .filter_map(|scope| scope.parse::<AccessScope>().ok());
+        Ok(Arc::new(Identity {
+            name: Arc::from(format!("certificate:{}", service.name)),
+            expires_at: Some(certificate.not_after),
+            ..Identity::service(
+                service.tenant.as_deref().unwrap_or(DEFAULT_TENANT),
+                scopes.collect(),
+            )
+        }))
+    }
+}
