@@ -213,7 +213,7 @@ impl RateLease {
     pub(super) fn add(&mut self, accounts: &Accounts, owner: Owner, limits: &CallLimits) {
         if limits.has_any() {
             let account = accounts.of(&owner);
-            self.owners.push((owner, account, limits.clone()));
+            self.owners.push((owner, account, *limits));
         }
     }
 

@@ -112,8 +112,17 @@ impl Logins {
 }
 
 impl LoginAttempt {
+    /// Tells what came of it.
+    pub fn settle<T>(self, outcome: &Result<T>) {
+        match outcome {
+            Ok(_) => self.succeeded(),
+            Err(Error::InvalidCredentials) => {}
+            Err(_) => self.undo(),
+        }
+    }
+
     /// The password was right: the account begins anew, and nothing is held against the address.
-    pub fn succeeded(self) {
+    fn succeeded(self) {
         let Some(logins) = &self.logins else { return };
         let mut table = logins.table();
         table.accounts.remove(&self.account);
@@ -121,7 +130,7 @@ impl LoginAttempt {
     }
 
     /// It wasn't found out whether it was right.
-    pub fn undo(self) {
+    fn undo(self) {
         let Some(logins) = &self.logins else { return };
         let mut table = logins.table();
         take_back(&mut table.accounts, Some(self.account));

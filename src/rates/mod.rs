@@ -7,12 +7,15 @@
 mod accounts;
 mod logins;
 mod settings;
+mod storage;
 
 use std::{sync::Arc, time::Duration};
 
 pub use accounts::RateLease;
 pub use logins::{LoginAttempt, Logins};
 pub use settings::{CallLimits, LoginLimits, RateSettings, StorageAmounts, StorageSettings, TenantStorage};
+
+pub use storage::StorageQuotas;
 
 use accounts::{Accounts, Counted, Owner};
 
@@ -40,6 +43,7 @@ pub struct RateLimits {
     settings: Watched<RateSettings>,
     accounts: Arc<Accounts>,
     logins: Logins,
+    storage: StorageQuotas,
 }
 
 impl Default for RateLimits {
@@ -55,6 +59,7 @@ impl RateLimits {
     pub fn new(settings: Watched<RateSettings>) -> Self {
         RateLimits {
             logins: Logins::new(settings.clone()),
+            storage: StorageQuotas::new(settings.clone()),
             settings,
             accounts: Arc::default(),
         }
@@ -92,6 +97,12 @@ impl RateLimits {
         lease.count(what, 1)?;
         lease.take_tokens()?;
         Ok(lease)
+    }
+
+    /// How much tenants may store.
+    #[must_use]
+    pub fn storage(&self) -> &StorageQuotas {
+        &self.storage
     }
 
     /// How often passwords may be tried.

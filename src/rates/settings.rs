@@ -34,7 +34,7 @@ pub struct RateSettings {
 }
 
 /// The limits on calls.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallLimits {
     /// How many calls may begin in a second, streams among them.

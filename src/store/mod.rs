@@ -16,6 +16,7 @@ mod removal;
 mod reports;
 mod search;
 mod session;
+mod usage;
 mod user;
 mod watch;
 

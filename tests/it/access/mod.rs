@@ -9,4 +9,4 @@ mod matrix;
 mod requests;
 mod streams;
 mod tokens;
-mod world;
+pub mod world;
