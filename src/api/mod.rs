@@ -43,6 +43,7 @@ use crate::{
     domain::{Check, Limits, access::AccessScopes},
     fair::Holder,
     memory::Charge,
+    rates::RateLimits,
     store::Store,
 };
 
@@ -107,6 +108,8 @@ pub struct Api {
     pub limits: Arc<Limits>,
     /// How callers are told apart.
     pub access: Access,
+    /// What each caller and tenant may do.
+    pub rates: RateLimits,
 }
 
 impl Api {
@@ -138,6 +141,10 @@ fn caller<T>(request: &Request<T>) -> Caller {
 
 /// A record of what a request does.
 fn audited<T>(event: AuditEvent, method: &str, request: &Request<T>) -> AuditRecord {
-    let peer = request.extensions().get::<PeerAddress>();
-    AuditRecord::by(event, &principal(request)).through(method, peer.and_then(|peer| peer.0))
+    AuditRecord::by(event, &principal(request)).through(method, peer(request))
+}
+
+/// The address that a request came from.
+fn peer<T>(request: &Request<T>) -> Option<SocketAddr> {
+    request.extensions().get::<PeerAddress>().and_then(|peer| peer.0)
 }

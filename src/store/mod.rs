@@ -17,6 +17,7 @@ mod removal;
 mod reports;
 mod search;
 mod session;
+mod usage;
 mod user;
 mod watch;
 

@@ -54,6 +54,7 @@ mod paging;
 mod passwords;
 mod pgbouncer;
 mod profiles;
+mod rates;
 mod read_messages;
 mod refusals;
 mod reports;

@@ -42,6 +42,7 @@ NOT_RUN = {
     ("docs/hosted-postgresql.md", "sql", "REVOKE"): "it needs roles; tests/it/row_security.rs",
     ("docs/ledger.md", "text", ""): "a sketch; the statement itself is src/ledger/sql/append.sql",
     ("docs/security.md", "toml", "[[client_certificates]]"): "a test in src/auth/certificate.rs reads it",
+    ("docs/security.md", "toml", "[caller]"): "a test in src/rates/settings.rs reads it",
 }
 
 

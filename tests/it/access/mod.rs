@@ -13,4 +13,4 @@ mod requests;
 mod streams;
 mod timing;
 mod tokens;
-mod world;
+pub mod world;

@@ -240,6 +240,9 @@ trials! {
         Ok(users.iter().any(|user| user.user_id == of.user_id))
     };
     daily_volume: Analyze, |rooms, _, caller| any(rooms.store.daily_volume(&caller, None, "UTC").await);
+    stored_amounts: Analyze, |rooms, _, caller| {
+        Ok(rooms.store.stored_amounts(&caller).await?.messages > 0)
+    };
     session_lengths: Analyze, |rooms, _, caller| {
         let lengths = rooms.store.session_lengths(&caller, None).await?;
         Ok(lengths.iter().any(|bucket| bucket.session_count > 0))
