@@ -8,6 +8,7 @@ import pytest
 
 import chatledger
 from chatledger.testing import Server, server
+from secured import Secured, secured_server
 
 
 @pytest.fixture
@@ -31,4 +32,11 @@ def session_id(client: chatledger.Client) -> str:
 def own_server() -> Iterator[Server]:
     """A server that the test may stop and start."""
     with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A server over TLS that asks for credentials."""
+    with secured_server(tmp_path_factory.mktemp("secured")) as running:
         yield running

@@ -54,7 +54,7 @@ def test_the_generated_code_is_that_of_the_protocol(tmp_path: pathlib.Path) -> N
     out = tmp_path / "set.binpb"
     run("grpc_tools.protoc", f"-I{PROTO}", f"--descriptor_set_out={out}", *map(str, files))
     compiled = {file.name: plain(file) for file in FileDescriptorSet.FromString(out.read_bytes()).file}
-    assert len(compiled) == 7
+    assert len(compiled) == 8
     for name, file in compiled.items():
         module = importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
         ours = FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)

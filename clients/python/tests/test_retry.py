@@ -51,9 +51,13 @@ def test_what_is_tried_again() -> None:
     full = of_code("RESOURCE_EXHAUSTED", "full", retry_after=1.0)
     too_large = of_code("RESOURCE_EXHAUSTED", "too large")
     late = of_code("DEADLINE_EXCEEDED", "late")
+    often = of_code("RESOURCE_EXHAUSTED", "too often", reason="RATE_LIMITED", retry_after=3.0)
+    wrong = of_code("UNAUTHENTICATED", "no", reason="INVALID_CREDENTIALS", metadata={"cause": "UNKNOWN"})
+    used_up = of_code("RESOURCE_EXHAUSTED", "no more", reason="QUOTA_EXCEEDED")
     assert Attempts(None, safe=True).pause_after(away) > 0
     assert Attempts(None, safe=False).pause_after(full) >= 1.0
-    for safe, error in ((False, away), (True, too_large), (True, late)):
+    assert Attempts(None, safe=False).pause_after(often) >= 3.0
+    for safe, error in ((False, away), (True, too_large), (True, late), (True, wrong), (True, used_up)):
         with pytest.raises(type(error)):
             Attempts(None, safe=safe).pause_after(error)
     with pytest.raises(chatledger.OverloadedError):

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import chatledger
-from chatledger import Client
+from chatledger import TLS, Client
 from chatledger._settings import Settings, settings
 from chatledger.errors import TRANSIENT
 
 
 def made(target: str | None = None, **arguments: object) -> Settings:
     defaults: dict[str, object] = dict.fromkeys(
-        ["api_key", "tls", "root_certificates", "private_key", "certificate_chain"]
+        ["api_key", "token", "tls", "root_certificates", "private_key", "certificate_chain"]
     )
     return settings(target, **(defaults | {"timeout": 1.0} | arguments))  # type: ignore[arg-type]
 
@@ -85,13 +85,27 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.target == "localhost:1"
     assert list(found.metadata or ()) == [("authorization", "Bearer secret")]
     assert "secret" not in repr(found)
-    assert made("other:1", api_key="mine", tls=False).api_key == "mine"
+    assert made("other:1", api_key="mine", insecure=True).api_key == "mine"
+    given = made("other:1", token="mine", insecure=True)
+    assert given.api_key is None and given.tokens is not None and given.tokens.get() == "mine"
+    monkeypatch.setenv("CHATLEDGER_TOKEN", "a-token")
+    with pytest.raises(ValueError, match="CHATLEDGER_API_KEY and CHATLEDGER_TOKEN are both given") as caught:
+        made()
+    assert "secret" not in str(caught.value) and "a-token" not in str(caught.value)
+    monkeypatch.delenv("CHATLEDGER_API_KEY")
+    found = made()
+    assert list(found.bearer().metadata() or ()) == [("authorization", "Bearer a-token")]
+    assert "a-token" not in repr(found)
 
 
 def test_a_key_is_not_sent_in_clear_text() -> None:
-    with pytest.raises(ValueError, match="refusing to send api_key to example.com:1 in clear text"):
-        made("example.com:1", api_key="secret")
-    assert made("example.com:1", api_key="secret", tls=False).credentials is None
+    for credentials in ({"api_key": "secret"}, {"token": "secret"}, {"token": lambda: "secret"}):
+        named = next(iter(credentials))
+        for tls in (None, False):
+            with pytest.raises(ValueError, match=f"refusing to send {named} to example.com:1 in clear text") as caught:
+                made("example.com:1", tls=tls, **credentials)
+            assert "secret" not in str(caught.value)
+        assert made("example.com:1", insecure=True, **credentials).credentials is None
     assert made("https://example.com", api_key="secret").credentials is not None
     for local in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/tmp/x"):
         assert made(local, api_key="secret").api_key == "secret"
@@ -104,6 +118,8 @@ def test_a_key_is_not_sent_in_clear_text() -> None:
         ({"target": "https://x", "tls": False}, "tls"),
         ({"root_certificates": b"x", "tls": False}, "tls"),
         ({"private_key": b"x"}, "certificate_chain"),
+        ({"root_certificates": b"x", "tls": TLS()}, "tls"),
+        ({"api_key": "x", "token": "y"}, "api_key and token"),
     ],
 )
 def test_contradictions_are_refused(arguments: dict[str, object], named: str) -> None:

@@ -67,6 +67,7 @@ def test_the_annotations_of_an_append_can_be_read() -> None:
         CLIENT.citations.list,
         CLIENT.documents.list,
         CLIENT.analytics.user_activity,
+        CLIENT.access.list_api_keys,
         ACLIENT.messages.list,
     ],
 )

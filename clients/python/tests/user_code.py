@@ -23,6 +23,22 @@ from chatledger.openai_agents import ChatledgerSession
 from chatledger.pydantic_ai import ChatledgerConversationStore
 
 
+async def token() -> str:
+    return "token"
+
+
+def credentials() -> None:
+    tls = chatledger.TLS(ca="ca.crt", cert=b"", key=b"", server_name="ledger.internal")
+    with Client("https://localhost", token=lambda: "token", tls=tls) as client:
+        caller: chatledger.Caller = client.as_user(uuid.uuid4()).with_timeout(1.0).access.who_am_i()
+        made: chatledger.NewApiKey = client.access.create_api_key("worker", ["read", "write"])
+        keys: list[chatledger.ApiKey] = list(client.access.list_api_keys(limit=5))
+        client.access.revoke_api_key(made.api_key.id)
+        print(caller.user_id, made.secret, keys)
+    aclient: AsyncClient = AsyncClient(token=token, insecure=True).as_user("id")
+    ChatledgerSession("name", client=aclient)
+
+
 def threads() -> None:
     with Client("127.0.0.1:50051", api_key="key", timeout=5.0) as client:
         session: chatledger.Session = client.sessions.create(title="ROS 2", metadata={"chapter": 1})

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import uuid
 from typing import TypeVar
 
+from ._credentials import Token
+from ._ids import Id
 from ._settings import DEFAULT_TIMEOUT, Settings, check_timeout, settings
+from ._tls import TLS
 
 C = TypeVar("C", bound="BaseClient")
 
@@ -18,11 +23,13 @@ class BaseClient:
         target: str | None = None,
         *,
         api_key: str | None = None,
+        token: Token | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,
-        tls: bool | None = None,
+        tls: bool | TLS | None = None,
         root_certificates: bytes | None = None,
         private_key: bytes | None = None,
         certificate_chain: bytes | None = None,
+        insecure: bool = False,
     ) -> None:
         """Prepares a client; it connects when it is first used.
 
@@ -30,22 +37,30 @@ class BaseClient:
             ``unix:…``. Default: the variable ``CHATLEDGER_TARGET``, else ``127.0.0.1:50051``. The port's default is
             50051, and 443 with ``https://``.
         :param api_key: sent with every call as a bearer token. Default: the variable ``CHATLEDGER_API_KEY``. It isn't sent
-            in clear text beyond this machine, unless ``tls=False`` says so.
+            in clear text beyond this machine, unless ``insecure=True`` says so.
+        :param token: a JWT to send instead, or a function that gives one, which any thread may call; of an
+            :class:`~chatledger.AsyncClient` it may be async. It is asked before a call when the last token is near its
+            end, or was refused, by one caller at a time. A call, stream or writer that meets the end of its token goes
+            on with a new one. Default: the variable ``CHATLEDGER_TOKEN``.
         :param timeout: seconds for each call, with its retries; None: no limit.
-        :param tls: True: with TLS; False: without. Default: with it for ``https://`` and where certificates are given.
+        :param tls: True: with TLS; False: without; a :class:`~chatledger.TLS`: with certificates of one's own. Default:
+            with it for ``https://`` and where certificates are given.
         :param root_certificates: PEM, of whom to trust. Default: gRPC's own.
         :param private_key: PEM, for a server that asks clients for certificates.
         :param certificate_chain: PEM, belongs to ``private_key``.
+        :param insecure: True: credentials may go in clear text beyond this machine.
         """
         self._open(
             settings(
                 target,
                 api_key=api_key,
+                token=token,
                 timeout=timeout,
                 tls=tls,
                 root_certificates=root_certificates,
                 private_key=private_key,
                 certificate_chain=certificate_chain,
+                insecure=insecure,
             )
         )
 
@@ -70,6 +85,21 @@ class BaseClient:
         """The same client, on the same connection, with another timeout for its calls, in seconds."""
         other = copy.copy(self)
         other._timeout = check_timeout(timeout)
+        other._bind()
+        return other
+
+    def as_user(self: C, user_id: Id) -> C:
+        """The same client, on the same connection, acting for a user: every call sees and changes what is that user's.
+
+        It is for services; their scopes still count. Streams, watches, writers and adapters of this client act for the
+        user, too.
+        """
+        try:
+            user = uuid.UUID(str(user_id))
+        except ValueError:
+            raise ValueError(f"user_id must be a user's id, a UUID: {user_id!r}") from None
+        other = copy.copy(self)
+        other._settings = dataclasses.replace(self._settings, acts_for=str(user))
         other._bind()
         return other
 

@@ -13,9 +13,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import types as t
 from ._ids import Id, uuid7
-from .v1 import analytics_pb2, citation_pb2, document_pb2, message_pb2, profile_pb2, session_pb2, user_pb2
+from .v1 import access_pb2, analytics_pb2, citation_pb2, document_pb2, message_pb2, profile_pb2, session_pb2, user_pb2
 
 _EPOCH = t.EPOCH
+_CALLER_KINDS: dict[int, t.CallerKind] = {
+    access_pb2.CALLER_KIND_SERVICE: "service",
+    access_pb2.CALLER_KIND_END_USER: "end_user",
+    access_pb2.CALLER_KIND_LOCAL: "local",
+}
 _ROLE_NUMBERS: dict[str, message_pb2.Role] = {
     "user": message_pb2.ROLE_USER,
     "assistant": message_pb2.ROLE_ASSISTANT,
@@ -346,3 +351,31 @@ def daily_volume_from(m: analytics_pb2.DailyVolume) -> t.DailyVolume:
 
 def bucket_from(m: analytics_pb2.SessionLengthBucket) -> t.SessionLengthBucket:
     return t.SessionLengthBucket(label=m.label, session_count=m.session_count)
+
+
+def _time_in(m: Any, field: str) -> datetime.datetime | None:
+    return time_from(getattr(m, field)) if m.HasField(field) else None
+
+
+def caller_from(m: access_pb2.WhoAmIResponse) -> t.Caller:
+    return t.Caller(
+        kind=_CALLER_KINDS[m.kind],
+        tenant=m.tenant,
+        user_id=m.user_id if m.HasField("user_id") else None,
+        scopes=list(m.scopes),  # type: ignore[arg-type]
+        key_id=m.key_id if m.HasField("key_id") else None,
+        expire_time=_time_in(m, "expire_time"),
+    )
+
+
+def api_key_from(m: access_pb2.ApiKey) -> t.ApiKey:
+    return t.ApiKey(
+        id=m.id,
+        name=m.name,
+        tenant=m.tenant,
+        scopes=list(m.scopes),  # type: ignore[arg-type]
+        create_time=time_from(m.create_time),
+        expire_time=_time_in(m, "expire_time"),
+        revoke_time=_time_in(m, "revoke_time"),
+        last_use_time=_time_in(m, "last_use_time"),
+    )

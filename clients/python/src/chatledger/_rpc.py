@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, Ty
 
 from google.protobuf.message import Message as Protobuf
 
+from ._credentials import Metadata
 from ._settings import Settings
 
 T = TypeVar("T")
@@ -146,7 +147,7 @@ class StreamOpener(Protocol):
 
     def check_usable(self) -> None: ...
 
-    def open_stream(self, method: str, requests: Any, *, watching: bool) -> Any: ...
+    def open_stream(self, method: str, requests: Any, *, watching: bool, metadata: Metadata | None) -> Any: ...
 
 
 class AsyncStreamOpener(Protocol):
@@ -157,7 +158,7 @@ class AsyncStreamOpener(Protocol):
 
     def check_usable(self) -> None: ...
 
-    def open_stream(self, method: str, request: bytes | None = None) -> Any: ...
+    def open_stream(self, method: str, request: bytes | None = None, *, metadata: Metadata | None) -> Any: ...
 
 
 class Pager(Generic[T]):

@@ -7,12 +7,13 @@ import os
 import random
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
+from ._credentials import Bearer, Metadata, Token, Tokens, check_secret
+from ._tls import TLS
 from .errors import ChatledgerError, ForkedError
 
 DEFAULT_PORT = 50051
@@ -35,6 +36,9 @@ FIRST_PAUSE = 0.05
 
 LONGEST_PAUSE = 2.0
 """Seconds between retries at most, so that an outage's end is noticed soon."""
+
+_ACTS_FOR = "x-chatledger-user"
+"""The name of the metadata that says for which user a service calls."""
 
 _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     # A page ends at 3 MiB, but one message may be larger where the server's limits were raised.
@@ -75,15 +79,29 @@ class Settings:
     api_key: str | None = field(repr=False)
     forks: int
     """How many forks led to the process that made the client."""
+    tokens: Tokens | None = field(default=None, repr=False)
+    """The source of the tokens that are sent instead of an API key."""
+    server_name: str | None = None
+    """The name that the server's certificate must have, where it isn't the target's."""
+    acts_for: str | None = None
+    """The user for whom every call is made."""
 
     @property
     def channel_options(self) -> list[tuple[str, Any]]:
-        return _CHANNEL_OPTIONS
+        if self.server_name is None:
+            return _CHANNEL_OPTIONS
+        return [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", self.server_name)]
 
     @property
-    def metadata(self) -> Sequence[tuple[str, str]] | None:
-        """The metadata that every call sends along."""
-        return None if self.api_key is None else [("authorization", f"Bearer {self.api_key}")]
+    def metadata(self) -> Metadata | None:
+        """The metadata that every call sends along, but for a token, which may have to be asked for."""
+        key = [] if self.api_key is None else [("authorization", f"Bearer {self.api_key}")]
+        user = [] if self.acts_for is None else [(_ACTS_FOR, self.acts_for)]
+        return key + user or None
+
+    def bearer(self) -> Bearer:
+        """What one call, or one stream, says who it is from."""
+        return Bearer(self.tokens, self.metadata)
 
     @property
     def is_forked(self) -> bool:
@@ -102,34 +120,53 @@ def settings(
     target: str | None,
     *,
     api_key: str | None = None,
+    token: Token | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
-    tls: bool | None = None,
+    tls: bool | TLS | None = None,
     root_certificates: bytes | None = None,
     private_key: bytes | None = None,
     certificate_chain: bytes | None = None,
+    insecure: bool = False,
 ) -> Settings:
     """The settings by a client's arguments, filled in from the environment; raises ValueError where they can't be."""
     target = target or os.environ.get("CHATLEDGER_TARGET") or DEFAULT_TARGET
     address, https = _address(target)
-    api_key = api_key or os.environ.get("CHATLEDGER_API_KEY") or None
+    api_key, tokens = _credentials(api_key, token)
     check_timeout(timeout)
     if https and tls is False:
         raise ValueError("tls=False contradicts the https:// of the target")
     pem = root_certificates or private_key or certificate_chain
+    if not isinstance(tls, (bool, TLS, type(None))):
+        raise TypeError(f"tls must be a bool or a TLS, not {type(tls).__name__}")
     if pem and tls is False:
         raise ValueError("certificates were given, but tls=False")
+    if pem and isinstance(tls, TLS):
+        raise ValueError("certificates were given, and a tls with its own: give one of them")
     if (private_key is None) != (certificate_chain is None):
         raise ValueError("private_key and certificate_chain belong together")
-    if api_key is not None:
-        _check_key(api_key)
-    secure = bool(https or tls or pem)
-    if api_key and not secure and tls is None and not _is_local(address):
+    if not isinstance(tls, TLS) and (https or tls or pem):
+        tls = TLS(root_certificates, certificate_chain, private_key)
+    named = "api_key" if api_key else "token" if tokens else None
+    if named and not tls and not insecure and not _is_local(address):
         raise ValueError(
-            f"refusing to send api_key to {address} in clear text: "
-            "use https:// or tls=True, or say tls=False where the network is trusted"
+            f"refusing to send {named} to {address} in clear text: "
+            "use https:// or tls=True, or say insecure=True where the network is trusted"
         )
-    credentials = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain) if secure else None
-    return Settings(address, timeout, credentials, api_key, _forks)
+    credentials, server_name = None, None
+    if isinstance(tls, TLS):
+        credentials, server_name = tls.channel_credentials(), tls.server_name
+    return Settings(address, timeout, credentials, api_key, _forks, tokens, server_name)
+
+
+def _credentials(api_key: str | None, token: Token | None) -> tuple[str | None, Tokens | None]:
+    """The key and the tokens of the arguments, else of the environment; not both."""
+    names = "api_key and token"
+    if not api_key and not token:
+        names = "CHATLEDGER_API_KEY and CHATLEDGER_TOKEN"
+        api_key, token = os.environ.get("CHATLEDGER_API_KEY"), os.environ.get("CHATLEDGER_TOKEN")
+    if api_key and token:
+        raise ValueError(f"{names} are both given: a call has one of them")
+    return check_secret(api_key, "api_key") if api_key else None, Tokens(token) if token else None
 
 
 def _address(target: str) -> tuple[str, bool]:
@@ -161,14 +198,6 @@ def _host_and_port(text: str) -> tuple[str, str | None]:
 
 def _is_port(port: str | None) -> bool:
     return port is None or (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16)
-
-
-def _check_key(api_key: str) -> None:
-    """A key that gRPC would refuse at each call, or send without its ends, is refused here, and never shown."""
-    if not isinstance(api_key, str):
-        raise TypeError(f"api_key must be a str, not {type(api_key).__name__}")
-    if not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
-        raise ValueError("api_key must be printable ASCII without blanks around it: is there a line's end in it?")
 
 
 def check_timeout(timeout: float | None) -> float | None:

@@ -191,7 +191,7 @@ class Window(Generic[F]):
             if not in_flight:
                 raise errors.InternalError("the server answered what wasn't sent", code="INTERNAL")
             entry = in_flight.popleft()
-            if not isinstance(outcome, Receipt) and outcome.code in _TRY_ENTRY_AGAIN:
+            if not isinstance(outcome, Receipt) and outcome.code in _TRY_ENTRY_AGAIN and errors.is_transient(outcome):
                 self._refused.append(entry)
                 again = outcome
                 continue
@@ -207,7 +207,11 @@ class Window(Generic[F]):
         failed: list[tuple[bytes, F, float]] = []
         code = "" if error is None else error.code
         too_large = code in {"INVALID_ARGUMENT", "OUT_OF_RANGE"} or (
-            error is not None and code == "RESOURCE_EXHAUSTED" and error.retry_after is None and not self._refused
+            error is not None
+            and code == "RESOURCE_EXHAUSTED"
+            and error.retry_after is None
+            and errors.is_transient(error)
+            and not self._refused
         )
         if too_large and self._suspects and len(self._in_flight) == 1:
             failed.append(self._in_flight.popleft())
@@ -217,7 +221,7 @@ class Window(Generic[F]):
         for queue in (self._in_flight, self._refused):
             self._waiting.extendleft(reversed(queue))
             queue.clear()
-        if error is not None and not too_large and code not in errors.TRANSIENT:
+        if error is not None and not too_large and not errors.is_transient(error):
             failed.extend(self._waiting)
             self._waiting.clear()
         why = error or errors.UnavailableError("the stream was ended", code="UNAVAILABLE")

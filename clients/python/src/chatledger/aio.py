@@ -14,8 +14,9 @@ import grpc.aio
 from . import errors
 from ._answers import EOF, answer_of
 from ._base import BaseClient
+from ._credentials import Metadata
 from ._ids import Id
-from ._requests import analytics, citations, documents, messages, profiles, sessions, users
+from ._requests import access, analytics, citations, documents, messages, profiles, sessions, users
 from ._rpc import AsyncResource, Frame, Rpc, Stream, acall, apages, by_name
 from ._settings import Attempts, Settings, StreamAttempts
 from ._window import BoundFields, Bounds
@@ -121,6 +122,15 @@ class AsyncAnalytics(AsyncResource):
     session_length_distribution = acall(analytics.session_length_distribution)
 
 
+class AsyncAccess(AsyncResource):
+    """The callers: who this one is, and the API keys of its tenant."""
+
+    who_am_i = acall(access.who_am_i)
+    create_api_key = acall(access.create_api_key)
+    list_api_keys = apages(access.list_api_keys)
+    revoke_api_key = acall(access.revoke_api_key)
+
+
 class AsyncClient(BaseClient):
     """A connection to a chatledger server, for any number of tasks of one event loop.
 
@@ -129,7 +139,7 @@ class AsyncClient(BaseClient):
     """
 
     def _connect(self) -> None:
-        # The views of with_timeout share it.
+        # The views of with_timeout and as_user share it.
         self._connection = _Connection(self._settings)
 
     def _bind(self) -> None:
@@ -140,6 +150,7 @@ class AsyncClient(BaseClient):
         self.citations = AsyncCitations(self)
         self.documents = AsyncDocuments(self)
         self.analytics = AsyncAnalytics(self)
+        self.access = AsyncAccess(self)
 
     async def close(self) -> None:
         """Closes the connection. Close writers first: they may still have messages to send.
@@ -158,47 +169,53 @@ class AsyncClient(BaseClient):
 
     async def run(self, rpc: Rpc[T]) -> T:
         """Makes a call, again where that is safe, until it is answered or the timeout has passed."""
-        attempts = Attempts(self._timeout, safe=rpc.safe)
+        attempts, bearer = Attempts(self._timeout, safe=rpc.safe), self._settings.bearer()
         while True:
+            metadata = await bearer.ametadata(attempts.left())
             # The method is asked for each time: the client may have been closed in between.
             method = self._connection.method(rpc.method)
             try:
-                answer = await answer_of(
-                    method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
-                )
+                answer = await answer_of(method(rpc.request, timeout=attempts.left(), metadata=metadata))
                 break
             except grpc.RpcError as error:
-                pause = attempts.pause_after(errors.of_rpc(error))
+                failure = errors.of_rpc(error)
+                pause = 0.0 if bearer.renews(failure) else attempts.pause_after(failure)
             await asyncio.sleep(pause)
         return rpc.parse(answer)
 
     async def frames(self, stream: Stream[T]) -> AsyncGenerator[Frame[T], None]:
         """The frames of a stream, read on behind the last one when the connection breaks, as calls are made again."""
         attempts, last_seq, call = StreamAttempts(self._timeout), None, None
+        bearer = self._settings.bearer()
         while True:
             try:
-                call = self.open_stream(stream.method, stream.request(last_seq), timeout=attempts.left())
+                request, metadata = stream.request(last_seq), await bearer.ametadata(attempts.left())
+                call = self.open_stream(stream.method, request, metadata=metadata, timeout=attempts.left())
                 while (data := await answer_of(call.read())) is not EOF:
                     frame = stream.parse(data)
                     last_seq = frame.last_seq or last_seq
                     attempts.moved()
+                    bearer.moved()
                     yield frame
                     self.check_usable()
                 return
             except grpc.RpcError as error:
-                pause = attempts.pause_after(errors.of_rpc(error))
+                failure = errors.of_rpc(error)
+                pause = 0.0 if bearer.renews(failure) else attempts.pause_after(failure)
             finally:
                 # The call ends also when the loop over us is left.
                 if call is not None:
                     call.cancel()
             await asyncio.sleep(pause)
 
-    def open_stream(self, method: str, request: bytes | None = None, *, timeout: float | None = None) -> Any:
+    def open_stream(
+        self, method: str, request: bytes | None = None, *, metadata: Metadata | None, timeout: float | None = None
+    ) -> Any:
         """Opens a stream: of requests and answers, or of answers to the one request that is given."""
         channel = self._connection.channel()
         if request is None:
-            return channel.stream_stream(method)(metadata=self._settings.metadata)
-        return channel.unary_stream(method)(request, timeout=timeout, metadata=self._settings.metadata)
+            return channel.stream_stream(method)(metadata=metadata)
+        return channel.unary_stream(method)(request, timeout=timeout, metadata=metadata)
 
     def fits_here(self) -> bool:
         """Whether it belongs to the event loop that is running, or to none yet."""

@@ -41,6 +41,7 @@ class AsyncWriter:
     @by_name(Bounds, BoundFields)
     def __init__(self, client: AsyncStreamOpener, **bounds: Unpack[BoundFields]) -> None:
         self._client = client
+        self._bearer = client.settings.bearer()
         self._window: Window[asyncio.Future[Receipt]] = Window(Bounds(**bounds))
         # The event of the sender and of the task that opens streams: set when there is something to do.
         self._work = asyncio.Event()
@@ -150,7 +151,7 @@ class AsyncWriter:
             if not len(self._window):
                 return
             error = await self._stream()
-            _resolve(self._window.ended(error))
+            _resolve(self._window.ended(None if self._bearer.renews(error) else error))
             self._wake()
             if len(self._window):
                 pause = self._window.pause_after(error)
@@ -161,12 +162,13 @@ class AsyncWriter:
         call: Any = None
         sender: asyncio.Task[None] | None = None
         try:
-            call = self._client.open_stream(METHOD)
+            call = self._client.open_stream(METHOD, metadata=await self._bearer.ametadata())
             sender = asyncio.create_task(self._send(call))
             while True:
                 frame = await self._read(call)
                 if frame is EOF:
                     return None
+                self._bearer.moved()
                 done, again = self._window.answer(parse(frame))
                 _resolve(done)
                 self._wake()

@@ -13,8 +13,9 @@ from grpc.experimental import ChannelOptions
 
 from . import errors
 from ._base import BaseClient
+from ._credentials import Metadata
 from ._ids import Id
-from ._requests import analytics, citations, documents, messages, profiles, sessions, users
+from ._requests import access, analytics, citations, documents, messages, profiles, sessions, users
 from ._rpc import Frame, Resource, Rpc, Stream, by_name, call, pages
 from ._settings import Attempts, StreamAttempts
 from ._window import BoundFields, Bounds
@@ -119,6 +120,15 @@ class Analytics(Resource):
     session_length_distribution = call(analytics.session_length_distribution)
 
 
+class Access(Resource):
+    """The callers: who this one is, and the API keys of its tenant."""
+
+    who_am_i = call(access.who_am_i)
+    create_api_key = call(access.create_api_key)
+    list_api_keys = pages(access.list_api_keys)
+    revoke_api_key = call(access.revoke_api_key)
+
+
 class Client(BaseClient):
     """A connection to a chatledger server, for any number of threads.
 
@@ -137,7 +147,7 @@ class Client(BaseClient):
         else:
             self._channel = grpc.secure_channel(self._settings.target, self._settings.credentials, options)
         self._calls: dict[str, Callable[..., bytes]] = {}
-        # A list, so that the views of with_timeout see it too.
+        # A list, so that the views of with_timeout and as_user see it too.
         self._closed: list[bool] = []
 
     def _bind(self) -> None:
@@ -148,6 +158,7 @@ class Client(BaseClient):
         self.citations = Citations(self)
         self.documents = Documents(self)
         self.analytics = Analytics(self)
+        self.access = Access(self)
 
     def close(self) -> None:
         """Closes the connection. Close writers first: they may still have messages to send.
@@ -180,15 +191,17 @@ class Client(BaseClient):
         method = self._calls.get(rpc.method)
         if method is None:
             method = self._calls[rpc.method] = self._channel.unary_unary(rpc.method)
-        attempts = Attempts(self._timeout, safe=rpc.safe)
+        attempts, bearer = Attempts(self._timeout, safe=rpc.safe), self._settings.bearer()
         while True:
             try:
-                answer = method(rpc.request, timeout=attempts.left(), metadata=self._settings.metadata)
+                metadata = bearer.metadata(attempts.left())
+                answer = method(rpc.request, timeout=attempts.left(), metadata=metadata)
                 break
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.CANCELLED:
                     self.check_usable()
-                pause = attempts.pause_after(errors.of_rpc(error))
+                failure = errors.of_rpc(error)
+                pause = 0.0 if bearer.renews(failure) else attempts.pause_after(failure)
             except ValueError:
                 # grpc tells by this that the channel was closed.
                 self.check_usable()
@@ -200,33 +213,40 @@ class Client(BaseClient):
     def frames(self, stream: Stream[T]) -> Iterator[Frame[T]]:
         """The frames of a stream, read on behind the last one when the connection breaks, as calls are made again."""
         attempts, last_seq, call = StreamAttempts(self._timeout), None, None
+        bearer = self._settings.bearer()
         while True:
             try:
-                request = stream.request(last_seq)
-                call = self.open_stream(stream.method, request, watching=True, timeout=attempts.left())
+                request, metadata = stream.request(last_seq), bearer.metadata(attempts.left())
+                call = self.open_stream(
+                    stream.method, request, watching=True, metadata=metadata, timeout=attempts.left()
+                )
                 for data in call:
                     frame = stream.parse(data)
                     last_seq = frame.last_seq or last_seq
                     attempts.moved()
+                    bearer.moved()
                     yield frame
                     self.check_usable()
                 return
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.CANCELLED:
                     self.check_usable()
-                pause = attempts.pause_after(errors.of_rpc(error))
+                failure = errors.of_rpc(error)
+                pause = 0.0 if bearer.renews(failure) else attempts.pause_after(failure)
             finally:
                 # The call ends also when the loop over us is left. In a forked process it is the other process'.
                 if call is not None and not self._settings.is_forked:
                     call.cancel()
             time.sleep(pause)
 
-    def open_stream(self, method: str, requests: Any, *, watching: bool, timeout: float | None = None) -> Any:
+    def open_stream(
+        self, method: str, requests: Any, *, watching: bool, metadata: Metadata | None, timeout: float | None = None
+    ) -> Any:
         """Opens a stream: of requests and answers, or, for who only reads, of answers to one request."""
         self.check_usable()
         open_ = self._channel.unary_stream if watching else self._channel.stream_stream
         try:
-            return open_(method)(requests, timeout=timeout, metadata=self._settings.metadata)
+            return open_(method)(requests, timeout=timeout, metadata=metadata)
         except ValueError:
             # grpc tells by this that the channel was closed.
             self.check_usable()

@@ -76,11 +76,38 @@ class SequenceConflictError(ChatledgerError):
 
 
 class UnauthenticatedError(ChatledgerError):
-    """The password, or the API key, is wrong or missing."""
+    """Who calls, or signs in, isn't who he says; the subclasses say why."""
+
+
+class CredentialsRequiredError(UnauthenticatedError):
+    """The server asks for an API key, a token or a certificate, and none was sent."""
+
+
+class InvalidCredentialsError(UnauthenticatedError):
+    """The API key, the token or the certificate is wrong; or the email and password of ``verify_password`` are."""
+
+    @property
+    def cause(self) -> str:
+        """Why: ``UNKNOWN``, ``REVOKED``, ``EXPIRED``, ``NOT_YET_VALID``, ``WRONG_AUDIENCE``, ``WRONG_ISSUER``,
+        ``NO_SUCH_USER``; empty of a password."""
+        return self.metadata.get("cause", "")
+
+
+class ExpiredCredentialsError(InvalidCredentialsError):
+    """The API key or the token has ended."""
 
 
 class PermissionDeniedError(ChatledgerError):
-    """The API key doesn't allow this."""
+    """The caller may not do this."""
+
+
+class ScopeRequiredError(PermissionDeniedError):
+    """The caller's credentials lack a scope, or it is an end user, and this is for services only."""
+
+    @property
+    def scope(self) -> str:
+        """The scope that it takes; empty where no end user may."""
+        return self.metadata.get("scope", "")
 
 
 class NotServedError(ChatledgerError):
@@ -89,6 +116,24 @@ class NotServedError(ChatledgerError):
 
 class OverloadedError(ChatledgerError):
     """The server has too much to do, and retries within the timeout didn't help."""
+
+
+class RateLimitedError(OverloadedError):
+    """The caller asks too often; ``retry_after`` says when to come back."""
+
+    @property
+    def limit(self) -> str:
+        """The limit that was reached."""
+        return self.metadata.get("limit", "")
+
+
+class QuotaExceededError(OverloadedError):
+    """The tenant stores as much as it may. Trying again doesn't help."""
+
+    @property
+    def limit(self) -> str:
+        """The quota that is used up."""
+        return self.metadata.get("limit", "")
 
 
 class UnavailableError(ChatledgerError):
@@ -133,8 +178,22 @@ _CLASSES: dict[str, type[ChatledgerError]] = {
     "INTERNAL": InternalError,
 }
 
+# The reasons that say more than their codes.
+_BY_REASON: dict[str, type[ChatledgerError]] = {
+    "CREDENTIALS_REQUIRED": CredentialsRequiredError,
+    "INVALID_CREDENTIALS": InvalidCredentialsError,
+    "SCOPE_REQUIRED": ScopeRequiredError,
+    "RATE_LIMITED": RateLimitedError,
+    "QUOTA_EXCEEDED": QuotaExceededError,
+}
+
 # The codes of what comes from the way, or from a moment: the same request may succeed a little later.
 TRANSIENT = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
+
+
+def is_transient(error: ChatledgerError) -> bool:
+    """Whether the same may succeed a little later."""
+    return error.code in TRANSIENT and not isinstance(error, QuotaExceededError)
 
 
 def of_code(
@@ -148,6 +207,11 @@ def of_code(
 ) -> ChatledgerError:
     """The exception of a gRPC code's name."""
     kind = _CLASSES.get(code, ChatledgerError)
+    named = _BY_REASON.get(reason, kind)
+    if issubclass(named, kind):
+        kind = named
+    if kind is InvalidCredentialsError and (metadata or {}).get("cause") == "EXPIRED":
+        kind = ExpiredCredentialsError
     return kind(
         message, code=code, reason=reason, metadata=metadata, violations=violations, retry_after=retry_after
     )
@@ -165,7 +229,7 @@ def of_rpc(error: Any) -> ChatledgerError:
     details = error.details() or ""
     if code.name == "INTERNAL" and details == "Invalid metadata":
         # gRPC says this here, and not the server; it would say the same each time.
-        return of_code("UNAUTHENTICATED", "the api_key can't be sent: gRPC finds it invalid")
+        return of_code("UNAUTHENTICATED", "the api_key or token can't be sent: gRPC finds it invalid")
     trailing = error.trailing_metadata() or ()
     status = status_pb2.Status()
     for key, value in trailing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict, final
 
 from ._ids import Id
@@ -289,3 +289,54 @@ class SessionLengthBucket:
     label: str
     """``1``, ``2-5``, ``6-10``, ``11-20`` or ``20+``."""
     session_count: int
+
+
+CallerKind = Literal["service", "end_user", "local"]
+"""What a caller is: a program, a person, or anybody, of a server that asks for no credentials."""
+
+Scope = Literal["read", "write", "users", "admin"]
+"""What a service may do; each includes those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What the server takes a caller for."""
+
+    kind: CallerKind
+    tenant: str
+    user_id: str | None
+    """The user that it is, or acts for."""
+    scopes: list[Scope]
+    """What it may do; of an end user empty: that follows from whose the data is."""
+    key_id: str | None
+    """The id of its API key, where that is a stored one."""
+    expire_time: datetime.datetime | None
+    """When its credentials end; None: they don't."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of an API key, without its secret."""
+
+    id: str
+    """The part of the key that is no secret."""
+    name: str
+    tenant: str
+    """The tenant whose data it reaches."""
+    scopes: list[Scope]
+    create_time: datetime.datetime
+    expire_time: datetime.datetime | None
+    """When it ends; None: never."""
+    revoke_time: datetime.datetime | None
+    """When it was revoked; None: it wasn't."""
+    last_use_time: datetime.datetime | None
+    """When it was last used, to the hour or so; None: it wasn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """An API key that was just made."""
+
+    api_key: ApiKey
+    secret: str = field(repr=False)
+    """The whole key, to be given to a client as ``api_key``. It can't be had again."""

@@ -14,6 +14,7 @@ import grpc
 from . import _convert as convert
 from . import errors
 from ._answers import EOF, answer_of
+from ._credentials import Bearer
 from ._ids import Id
 from ._rpc import AsyncStreamOpener, StreamOpener
 from ._settings import Backoff
@@ -27,8 +28,9 @@ _log = logging.getLogger("chatledger")
 class _Position:
     """The place where a watch is, and the meaning of its events and failures."""
 
-    def __init__(self, session_id: Id, after_seq: int) -> None:
+    def __init__(self, session_id: Id, after_seq: int, bearer: Bearer) -> None:
         self._session_id = str(session_id)
+        self._bearer = bearer
         self._backoff = Backoff()
         self.last_seq = after_seq
         """The seq of the last message that was given, or that the server has passed."""
@@ -47,6 +49,7 @@ class _Position:
     def _message_of(self, frame: bytes) -> Message | None:
         """The message that an event brings, if it brings a new one."""
         self._backoff.reset()
+        self._bearer.moved()
         event = pb.WatchMessagesResponse.FromString(frame)
         kind = event.WhichOneof("event")
         if kind == "caught_up":
@@ -60,9 +63,12 @@ class _Position:
 
     def _pause_after(self, error: errors.ChatledgerError | None) -> float:
         """Seconds to wait before the watch is resumed; raises what no new attempt can mend."""
-        if error is not None and error.code not in errors.TRANSIENT:
+        if self._bearer.renews(error):
+            pause = 0.0
+        elif error is not None and not errors.is_transient(error):
             raise error
-        pause = self._backoff.pause(error.retry_after if error else None)
+        else:
+            pause = self._backoff.pause(error.retry_after if error else None)
         _log.info("watch of session %s resumes in %.2f s: %s", self._session_id, pause, error or "it was ended")
         return pause
 
@@ -76,7 +82,7 @@ class Watch(_Position):
     """
 
     def __init__(self, client: StreamOpener, session_id: Id, after_seq: int) -> None:
-        super().__init__(session_id, after_seq)
+        super().__init__(session_id, after_seq, client.settings.bearer())
         client.check_usable()
         self._client = client
         self._closed = threading.Event()
@@ -87,7 +93,8 @@ class Watch(_Position):
         while not self._closed.is_set():
             error = None
             try:
-                self._call = self._client.open_stream(_METHOD, self._request(), watching=True)
+                metadata = self._bearer.metadata()
+                self._call = self._client.open_stream(_METHOD, self._request(), watching=True, metadata=metadata)
                 if self._closed.is_set():
                     self._call.cancel()
                 for frame in self._call:
@@ -136,7 +143,7 @@ class AsyncWatch(_Position):
     """
 
     def __init__(self, client: AsyncStreamOpener, session_id: Id, after_seq: int) -> None:
-        super().__init__(session_id, after_seq)
+        super().__init__(session_id, after_seq, client.settings.bearer())
         self._client = client
         self._closed = False
         self._call: Any = None
@@ -146,7 +153,8 @@ class AsyncWatch(_Position):
         while not self._closed:
             error = None
             try:
-                self._call = self._client.open_stream(_METHOD, self._request())
+                metadata = await self._bearer.ametadata()
+                self._call = self._client.open_stream(_METHOD, self._request(), metadata=metadata)
                 while (frame := await answer_of(self._call.read())) is not EOF:
                     message = self._message_of(frame)
                     if message is not None:

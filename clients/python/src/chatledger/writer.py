@@ -90,6 +90,7 @@ class Writer:
     def __init__(self, client: StreamOpener, **bounds: Unpack[BoundFields]) -> None:
         client.check_usable()
         self._client = client
+        self._bearer = client.settings.bearer()
         self._window: Window[AppendFuture] = Window(Bounds(**bounds))
         self._lock = threading.Lock()
         # The condition of the threads that wait for room: notified when something was answered.
@@ -224,7 +225,7 @@ class Writer:
             error = self._stream()
             with self._lock:
                 self._call = None
-                self._resolving = self._window.ended(error)
+                self._resolving = self._window.ended(None if self._bearer.renews(error) else error)
             self._resolve()
             if len(self._window):
                 pause = self._window.pause_after(error)
@@ -234,11 +235,13 @@ class Writer:
         """The error by which a stream ended, when it was opened and read until then."""
         live = [True]
         try:
-            call = self._client.open_stream(METHOD, self._frames(live), watching=False)
+            metadata = self._bearer.metadata()
+            call = self._client.open_stream(METHOD, self._frames(live), watching=False, metadata=metadata)
             with self._lock:
                 self._call = call
             for frame in call:
                 outcomes = parse(frame)
+                self._bearer.moved()
                 with self._lock:
                     self._resolving, again = self._window.answer(outcomes)
                 self._resolve()
