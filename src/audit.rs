@@ -20,7 +20,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::{auth::Identity, store::Store, supervise::supervise};
+use crate::{auth::Principal, store::Store, supervise::supervise};
 
 /// The most records that wait for the database: some MiB, and what a busy server has in minutes.
 const MOST_WAITING: usize = 16_384;
@@ -113,8 +113,8 @@ impl AuditRecord {
 
     /// What a caller has done now.
     #[must_use]
-    pub fn by(event: AuditEvent, identity: &Identity) -> Self {
-        AuditRecord::new(event, &identity.tenant, &identity.name)
+    pub fn by(event: AuditEvent, principal: &Principal) -> Self {
+        AuditRecord::new(event, &principal.tenant, &principal.name)
     }
 
     /// The same, done to something.

@@ -19,7 +19,7 @@
 //! [`reports`] counts behind the commits, so that reports needn't. [`supervise`] keeps tasks running that must not end.
 //! [`watched`] reads files of settings again when they change.
 //! [`fair`] is how clients share what there is only so much of: permits, room, memory; [`memory`] is the budget of the
-//! last of these. [`deadline`] says how much of a request's time is kept back for its answer.
+//! last of these. [`rates`] is what each caller and tenant may do, by the operator's file. [`deadline`] says how much of a request's time is kept back for its answer.
 //!
 //! Beside that walk: [`config`] has the flags, [`migrations`] the schema, [`auth`] says who calls, what that caller may do, and
 //! checks passwords, and [`audit`] keeps what was done. [`watched`] reads files again that may change while the server runs. The commands, moving data in and out, and the load tester are crates over this one: see
@@ -45,9 +45,12 @@ pub mod config;
 pub mod deadline;
 pub mod domain;
 pub mod fair;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ledger;
 pub mod memory;
 pub mod migrations;
+pub mod rates;
 pub mod reports;
 pub mod server;
 pub mod statements;

@@ -160,7 +160,7 @@ const OWN: SetName = SetName::of(
     &SetDescription::from_directory("own", "chatledger_own_migrations").stands_on(&["auth", "chat"]),
 );
 
-const SETS: [SetName; 7] = [AUTH, CHAT, LINK, ACCESS, SEARCH, RLS, OWN];
+const SETS: [SetName; 7] = [ACCESS, AUTH, CHAT, LINK, SEARCH, RLS, OWN];
 
 /// What migrating this program's database is about.
 pub static PROGRAM: Program = Program {

@@ -2,10 +2,10 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, audited, caller, convert, identity, page, pb};
+use super::{Api, audited, caller, convert, page, pb, principal};
 use crate::{
     audit::AuditEvent,
-    auth::{IdentityKind, NewSecret},
+    auth::{NewSecret, PrincipalKind},
     domain::{Error, FieldPath, access::ApiKey},
     store::internal,
 };
@@ -20,14 +20,14 @@ impl pb::access_service_server::AccessService for AccessApi {
         &self,
         request: Request<pb::WhoAmIRequest>,
     ) -> Result<Response<pb::WhoAmIResponse>, Status> {
-        Ok(Response::new(convert::identity_to_pb(&identity(&request))))
+        Ok(Response::new(convert::principal_to_pb(&principal(&request))))
     }
 
     async fn create_api_key(
         &self,
         request: Request<pb::CreateApiKeyRequest>,
     ) -> Result<Response<pb::CreateApiKeyResponse>, Status> {
-        let (caller, identity) = (caller(&request), identity(&request));
+        let (caller, principal) = (caller(&request), principal(&request));
         let audited = audited(AuditEvent::KeyCreated, "CreateApiKey", &request);
         let mut check = self.0.check();
         let new = convert::new_api_key(&mut check, request.into_inner());
@@ -35,7 +35,7 @@ impl pb::access_service_server::AccessService for AccessApi {
             .tenant
             .as_deref()
             .is_some_and(|tenant| *tenant != *caller.tenant);
-        if is_foreign && identity.kind != IdentityKind::Local {
+        if is_foreign && principal.kind != PrincipalKind::Local {
             check.violation(
                 &FieldPath::ROOT.field("tenant"),
                 "must be your own, which is the default",

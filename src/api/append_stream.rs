@@ -142,6 +142,11 @@ impl AppendStream {
             Ok(message) => message,
             Err(error) => return EntryAnswer::Known(Err(error)),
         };
+        let storage = self.api.rates.storage();
+        let admitted = storage.admit(&self.api.store, &self.caller.tenant, message.amounts());
+        if let Err(error) = admitted.await {
+            return EntryAnswer::Known(Err(error));
+        }
         let unit = Unit {
             caller: self.caller.clone(),
             session_id,

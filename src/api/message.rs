@@ -1,6 +1,6 @@
 //! `MessageService`.
 
-use std::pin::Pin;
+use std::{ops::Add, pin::Pin};
 
 use futures_util::Stream;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::{
         Error, FieldPath,
         message::{NewMessage, Receipt},
         page::MAX_PAGE_BYTES,
+        usage::StoredAmounts,
     },
     ledger::{Ledger, Unit},
     watch::Hub,
@@ -51,6 +52,10 @@ impl MessageApi {
         messages: Vec<NewMessage>,
         expected_last_seq: Option<i64>,
     ) -> Result<Vec<Receipt>, Error> {
+        let adding = messages.iter().map(NewMessage::amounts);
+        let adding = adding.fold(StoredAmounts::default(), Add::add);
+        let storage = self.api.rates.storage();
+        storage.admit(&self.api.store, &caller.tenant, adding).await?;
         let unit = Unit {
             caller,
             session_id,

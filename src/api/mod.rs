@@ -39,10 +39,11 @@ pub use user::UserApi;
 
 use crate::{
     audit::{AuditEvent, AuditRecord},
-    auth::{Access, Caller, Identity},
+    auth::{Access, Caller, Principal},
     domain::{Check, Limits, access::AccessScopes},
     fair::Holder,
     memory::Charge,
+    rates::RateLimits,
     store::Store,
 };
 
@@ -107,6 +108,8 @@ pub struct Api {
     pub limits: Arc<Limits>,
     /// How callers are told apart.
     pub access: Access,
+    /// What each caller and tenant may do.
+    pub rates: RateLimits,
 }
 
 impl Api {
@@ -116,21 +119,21 @@ impl Api {
 }
 
 /// Who sends a request. The server's layers have put it there; without them it is nobody, to whom nothing belongs.
-fn identity<T>(request: &Request<T>) -> Arc<Identity> {
-    let identity = request.extensions().get::<Arc<Identity>>();
-    identity
+fn principal<T>(request: &Request<T>) -> Arc<Principal> {
+    let principal = request.extensions().get::<Arc<Principal>>();
+    principal
         .cloned()
-        .unwrap_or_else(|| Arc::new(Identity::service("", AccessScopes::default())))
+        .unwrap_or_else(|| Arc::new(Principal::service("", AccessScopes::default())))
 }
 
 /// The caller of a request. The server's layers have put the deadline and the connection into it.
 fn caller<T>(request: &Request<T>) -> Caller {
     let deadline = request.extensions().get::<Deadline>();
     let connection = request.extensions().get::<Holder>();
-    let identity = identity(request);
+    let principal = principal(request);
     Caller {
-        tenant: Arc::clone(&identity.tenant),
-        end_user: identity.end_user,
+        tenant: Arc::clone(&principal.tenant),
+        end_user: principal.end_user,
         deadline: deadline.map(|deadline| deadline.0),
         holder: connection.copied().unwrap_or_default(),
     }
@@ -138,6 +141,10 @@ fn caller<T>(request: &Request<T>) -> Caller {
 
 /// A record of what a request does.
 fn audited<T>(event: AuditEvent, method: &str, request: &Request<T>) -> AuditRecord {
-    let peer = request.extensions().get::<PeerAddress>();
-    AuditRecord::by(event, &identity(request)).through(method, peer.and_then(|peer| peer.0))
+    AuditRecord::by(event, &principal(request)).through(method, peer(request))
+}
+
+/// The address that a request came from.
+fn peer<T>(request: &Request<T>) -> Option<SocketAddr> {
+    request.extensions().get::<PeerAddress>().and_then(|peer| peer.0)
 }

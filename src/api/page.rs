@@ -162,3 +162,43 @@ pub(super) fn finish<R, T: Message, K: Serialize>(
     }
     finished
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{api::pb, domain::Limits};
+
+    #[test]
+    fn a_token_is_its_caller_s() {
+        let limits = Limits::default();
+        let of = |tenant: &str, end_user: Option<Uuid>| Caller {
+            tenant: tenant.into(),
+            end_user,
+            ..Caller::local_service(None)
+        };
+        let (ada, eve) = (Uuid::now_v7(), Uuid::now_v7());
+        let first = pb::ListDocumentsRequest::default();
+        let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
+        let (_, list) = read::<_, (String,)>(&mut check, &of("acme", Some(ada)), &first);
+        let next = pb::ListDocumentsRequest {
+            page_token: token(list, &("module-1".to_owned(),)),
+            ..first
+        };
+        for (caller, is_good) in [
+            (of("acme", Some(ada)), true),
+            (of("umbrella", Some(ada)), false),
+            (of("acme", Some(eve)), false),
+            (of("acme", None), false),
+        ] {
+            let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
+            let (page, _) = read::<_, (String,)>(&mut check, &caller, &next);
+            assert_eq!(
+                (check.finish(()).is_ok(), page.after.is_some()),
+                (is_good, is_good)
+            );
+        }
+    }
+}

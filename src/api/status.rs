@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::domain::{Error, Resource, Violation};
@@ -64,6 +64,14 @@ pub fn describe(error: &Error) -> ErrorDescription {
         Error::NotForEndUsers => (Code::PermissionDenied, "SCOPE_REQUIRED"),
         Error::ScopeNotServed => (Code::Unimplemented, "SCOPE_NOT_SERVED"),
         Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
+        Error::RateLimited { limit, .. } => {
+            metadata.insert("limit".to_owned(), limit.clone());
+            (Code::ResourceExhausted, "RATE_LIMITED")
+        }
+        Error::QuotaExceeded { limit } => {
+            metadata.insert("limit".to_owned(), (*limit).to_owned());
+            (Code::ResourceExhausted, "QUOTA_EXCEEDED")
+        }
         Error::DatabaseUnavailable => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
         Error::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
@@ -112,8 +120,25 @@ impl From<Error> for Status {
         if let Some(delay) = error.retry_after() {
             details.set_retry_info(Some(delay));
         }
-        Status::with_error_details(code, text, details)
+        Status::with_error_details_and_metadata(code, text, details, headers_of(&error))
     }
+}
+
+/// The headers by which HTTP tells of limits (draft-ietf-httpapi-ratelimit-headers), where one is reached.
+fn headers_of(error: &Error) -> MetadataMap {
+    let mut headers = MetadataMap::new();
+    if let Error::RateLimited {
+        most, retry_after, ..
+    } = error
+    {
+        // Whole seconds, and none of them too early.
+        let reset = retry_after.as_millis().div_ceil(1000);
+        let reset = u64::try_from(reset).unwrap_or(u64::MAX);
+        headers.insert("ratelimit-limit", (*most).into());
+        headers.insert("ratelimit-remaining", 0_u64.into());
+        headers.insert("ratelimit-reset", reset.into());
+    }
+    headers
 }
 
 /// The first violations, as many as fit, and one that says how many there are besides.

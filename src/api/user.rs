@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, audited, caller, convert, page, pb};
+use super::{Api, audited, caller, convert, page, pb, peer};
 use crate::{
     audit::AuditEvent,
     auth::{
@@ -130,6 +130,7 @@ impl pb::user_service_server::UserService for UserApi {
     ) -> Result<Response<pb::VerifyPasswordResponse>, Status> {
         let caller = caller(&request);
         let failed = audited(AuditEvent::SignInFailed, "VerifyPassword", &request);
+        let peer = peer(&request).map(|peer| peer.ip());
         let request = request.into_inner();
         let mut check = self.api.check();
         check_password(&mut check, &FieldPath::ROOT.field("password"), &request.password);
@@ -137,14 +138,21 @@ impl pb::user_service_server::UserService for UserApi {
             check.violation(&FieldPath::ROOT.field("email"), "is required");
         }
         check.finish(())?;
-        let found = if sign_in::may_be_stored(&request.email) {
-            self.api.store.credentials(&caller, &request.email).await?
-        } else {
-            None
+        let logins = self.api.rates.logins();
+        let attempt = logins.begin(&caller.tenant, &request.email, peer)?;
+        let mut subject = None;
+        let signed_in = async {
+            let found = if sign_in::may_be_stored(&request.email) {
+                self.api.store.credentials(&caller, &request.email).await?
+            } else {
+                None
+            };
+            let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
+            subject = user.as_ref().map(|user| user.id);
+            self.passwords.sign_in(user, hash, request.password).await
         };
-        let (user, hash) = found.map_or((None, None), |found| (Some(found.user), found.hash));
-        let subject = user.as_ref().map(|user| user.id);
-        let signed_in = self.passwords.sign_in(user, hash, request.password).await;
+        let signed_in = signed_in.await;
+        attempt.settle(&signed_in);
         if let Err(Error::InvalidCredentials) = &signed_in {
             self.api.access.audit.record(match subject {
                 Some(user) => failed.to(user),

@@ -1,11 +1,11 @@
-//! From credentials to an identity, from memory as far as that goes.
+//! From credentials to a principal, from memory as far as that goes.
 
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
-    CertificateMap, ClientCertificate, DEFAULT_TENANT, Identity, IdentityKind,
+    CertificateMap, ClientCertificate, DEFAULT_TENANT, Principal, PrincipalKind,
     api_key::PresentedKey,
     key_file::KeyFile,
     known_keys::KnownKeys,
@@ -94,20 +94,20 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Error::CredentialsRequired`], [`Error::CredentialsRefused`]; those of the database, where it has to be asked.
-    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Identity>> {
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Principal>> {
         let now = Timestamp::now();
-        let identity = match (&credentials.bearer, &credentials.certificate) {
+        let principal = match (&credentials.bearer, &credentials.certificate) {
             (Some(bearer), _) => self.bearer(bearer, now).await?,
             (None, Some(certificate)) => self.certificate(certificate)?,
             (None, None) => return Err(Error::CredentialsRequired),
         };
-        if identity.has_ended(now) {
+        if principal.has_ended(now) {
             return Err(Error::CredentialsRefused(CredentialFault::Expired));
         }
-        Ok(identity)
+        Ok(principal)
     }
 
-    async fn bearer(&self, bearer: &str, now: Timestamp) -> Result<Arc<Identity>> {
+    async fn bearer(&self, bearer: &str, now: Timestamp) -> Result<Arc<Principal>> {
         if let Some(found) = self
             .key_file
             .as_ref()
@@ -127,14 +127,14 @@ impl Authenticator {
         }
     }
 
-    async fn of_token(&self, token: &VerifiedToken) -> Result<Identity> {
+    async fn of_token(&self, token: &VerifiedToken) -> Result<Principal> {
         let tenant = token.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
         let expires_at = Some(token.expires_at);
         if let Some(scopes) = token.scopes {
-            return Ok(Identity {
+            return Ok(Principal {
                 name: Arc::from(format!("token:{}", token.subject)),
                 expires_at,
-                ..Identity::service(tenant, scopes)
+                ..Principal::service(tenant, scopes)
             });
         }
         let tenant: Arc<str> = Arc::from(tenant);
@@ -146,16 +146,16 @@ impl Authenticator {
                 Error::NotFound(Resource::User) => Error::CredentialsRefused(CredentialFault::NoSuchUser),
                 error => error,
             })?;
-        Ok(Identity {
-            kind: IdentityKind::EndUser,
+        Ok(Principal {
+            kind: PrincipalKind::EndUser,
             name: Arc::from(format!("user:{user}")),
             end_user: Some(user),
             expires_at,
-            ..Identity::service(&tenant, AccessScopes::default())
+            ..Principal::service(&tenant, AccessScopes::default())
         })
     }
 
-    fn certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Identity>> {
+    fn certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Principal>> {
         let map = self.certificates.as_ref().map(Watched::get);
         let service = map.as_ref().and_then(|map| map.find(certificate));
         // A certificate that stands for nobody is none: it takes others.
@@ -164,10 +164,10 @@ impl Authenticator {
             .scopes
             .iter()
             .filter_map(|scope| scope.parse::<AccessScope>().ok());
-        Ok(Arc::new(Identity {
+        Ok(Arc::new(Principal {
             name: Arc::from(format!("certificate:{}", service.name)),
             expires_at: Some(certificate.not_after),
-            ..Identity::service(
+            ..Principal::service(
                 service.tenant.as_deref().unwrap_or(DEFAULT_TENANT),
                 scopes.collect(),
             )

@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{DEFAULT_TENANT, Identity, api_key::SecretHash};
+use super::{DEFAULT_TENANT, Principal, api_key::SecretHash};
 use crate::{
     domain::access::{AccessScope, AccessScopes},
     watched::parse_toml,
@@ -26,7 +26,7 @@ const LEAST_SECRET: usize = 32;
 
 /// The keys of a file, by the hash of their secrets: so the time that a look-up takes tells nothing of them.
 #[derive(Debug, Default)]
-pub struct KeyFile(HashMap<[u8; 32], Arc<Identity>>);
+pub struct KeyFile(HashMap<[u8; 32], Arc<Principal>>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,8 +56,8 @@ impl KeyFile {
         let mut keys = HashMap::new();
         for key in contents.api_keys {
             let name = key.name.clone();
-            let (hash, identity) = key.read().with_context(|| format!("the key {name:?}"))?;
-            let former = keys.insert(hash, Arc::new(identity));
+            let (hash, principal) = key.read().with_context(|| format!("the key {name:?}"))?;
+            let former = keys.insert(hash, Arc::new(principal));
             ensure!(former.is_none(), "the key {name:?}: has the secret of another");
         }
         Ok(KeyFile(keys))
@@ -65,13 +65,13 @@ impl KeyFile {
 
     /// Whose a secret is.
     #[must_use]
-    pub fn find(&self, secret: &str) -> Option<&Arc<Identity>> {
+    pub fn find(&self, secret: &str) -> Option<&Arc<Principal>> {
         self.0.get(SecretHash::of(secret).bytes())
     }
 }
 
 impl FileKey {
-    fn read(self) -> anyhow::Result<([u8; 32], Identity)> {
+    fn read(self) -> anyhow::Result<([u8; 32], Principal)> {
         ensure!(!self.name.is_empty(), "must have a name");
         let hash = match (&self.secret, &self.sha256) {
             (Some(secret), None) => {
@@ -91,12 +91,12 @@ impl FileKey {
         ensure!(!scopes.is_empty(), "scopes must have at least one");
         let tenant = self.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
         ensure!(!tenant.is_empty(), "tenant must not be empty");
-        let identity = Identity {
+        let principal = Principal {
             name: Arc::from(format!("file-key:{}", self.name)),
             expires_at: self.expires,
-            ..Identity::service(tenant, scopes)
+            ..Principal::service(tenant, scopes)
         };
-        Ok((hash, identity))
+        Ok((hash, principal))
     }
 }
 

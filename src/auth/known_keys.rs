@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Identity,
+    Principal,
     api_key::{PresentedKey, SecretHash},
 };
 use crate::{
@@ -57,7 +57,7 @@ struct KeysState {
 
 #[derive(Debug, Default)]
 struct KeySnapshot {
-    keys: HashMap<String, KnownIdentity>,
+    keys: HashMap<String, KnownPrincipal>,
     /// The moment before which it was asked, by this machine's clock.
     asked_at: Option<Instant>,
     /// The same by the database's.
@@ -65,9 +65,9 @@ struct KeySnapshot {
 }
 
 #[derive(Debug)]
-struct KnownIdentity {
+struct KnownPrincipal {
     hash: SecretHash,
-    identity: Arc<Identity>,
+    principal: Arc<Principal>,
     is_revoked: bool,
     told_at: Option<Instant>,
 }
@@ -91,7 +91,7 @@ impl KnownKeys {
     ///
     /// # Errors
     /// [`Error::CredentialsRefused`]; those of the database, where it has to be asked.
-    pub async fn find(&self, key: &PresentedKey<'_>) -> Result<Arc<Identity>> {
+    pub async fn find(&self, key: &PresentedKey<'_>) -> Result<Arc<Principal>> {
         self.be_current(STALE).await?;
         if !self.snapshot().keys.contains_key(key.id) {
             self.look_for(key.id).await?;
@@ -112,7 +112,7 @@ impl KnownKeys {
             known.told_at = Some(Instant::now());
             self.tell_use(key.id.to_owned());
         }
-        Ok(Arc::clone(&known.identity))
+        Ok(Arc::clone(&known.principal))
     }
 
     /// Asks for a key that isn't known, together with whoever else does.
@@ -190,16 +190,16 @@ impl KeySnapshot {
             let Some(hash) = SecretHash::from_bytes(&key.secret_hash) else {
                 continue;
             };
-            let identity = Identity {
+            let principal = Principal {
                 name: Arc::from(format!("key:{}", key.id)),
                 key_id: Some(Arc::from(key.id.as_str())),
                 expires_at: key.expires_at,
-                ..Identity::service(&key.tenant, key.scopes)
+                ..Principal::service(&key.tenant, key.scopes)
             };
             let told_at = self.keys.get(&key.id).and_then(|known| known.told_at);
-            let known = KnownIdentity {
+            let known = KnownPrincipal {
                 hash,
-                identity: Arc::new(identity),
+                principal: Arc::new(principal),
                 is_revoked: key.is_revoked,
                 told_at,
             };

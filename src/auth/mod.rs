@@ -1,21 +1,21 @@
 //! The callers: who they are, what they may do, and how passwords are kept.
 //!
-//! - [`Authenticator`] makes an [`Identity`] of [`Credentials`]: a key ([`api_key`], [`known_keys`], [`key_file`]), a [`token`]
+//! - [`Authenticator`] makes a [`Principal`] of [`Credentials`]: a key ([`api_key`], [`known_keys`], [`key_file`]), a [`token`]
 //!   whose subject is one of [`known_users`], or a [`certificate`]. It answers from memory, which calls keep current.
 //! - [`methods`] is the table of what each method takes; [`Action`] says what of it an end user reaches.
-//! - [`Caller`] is what of an identity the store binds into every statement.
+//! - [`Caller`] is what of a principal the store binds into every statement.
 //! - [`sign_in`] and passwords: how people come in with theirs.
 
 mod access;
 pub mod api_key;
 mod authenticator;
 mod certificate;
-mod identity;
 pub mod key_file;
 pub mod known_keys;
 pub mod known_users;
 pub mod methods;
 mod password;
+mod principal;
 pub mod sign_in;
 pub mod token;
 
@@ -28,8 +28,8 @@ pub use access::{Action, Reach};
 pub use api_key::NewSecret;
 pub use authenticator::{Access, Authenticator, Credentials};
 pub use certificate::{CertificateMap, ClientCertificate, MappedService, SCOPES};
-pub use identity::{Identity, IdentityKind};
 pub use password::{PasswordVerdict, Passwords, is_affordable};
+pub use principal::{Principal, PrincipalKind};
 
 use crate::{
     domain::{Error, Result},

@@ -103,6 +103,14 @@ pub struct ServeConfig {
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseConfig,
+    /// What each caller and tenant may do in a time and store, in TOML; read again when it changes
+    #[arg(
+        long,
+        env = "CHATLEDGER_LIMITS_FILE",
+        value_name = "FILE",
+        help_heading = "Limits"
+    )]
+    pub limits_file: Option<PathBuf>,
     /// How large requests may be.
     #[command(flatten)]
     pub limits: LimitFlags,

@@ -107,6 +107,22 @@ pub enum Error {
     /// The server has as much to do as it can hold.
     #[error("{0}")]
     Overloaded(&'static str),
+    /// The caller, or its tenant, does more than the operator's file of limits allows.
+    #[error("the limit {limit} of {most} is reached")]
+    RateLimited {
+        /// The limit's name, as in the file.
+        limit: String,
+        /// How many there may be.
+        most: u64,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The tenant has stored as much as the operator's file of limits allows.
+    #[error("the tenant has stored as much as {limit} allows")]
+    QuotaExceeded {
+        /// The limit's name, as in the file.
+        limit: &'static str,
+    },
     /// The database can't be reached, or it is waking up for longer than the caller waits.
     #[error("the database can't be reached at the moment")]
     DatabaseUnavailable,
@@ -144,6 +160,7 @@ impl Error {
         matches!(
             self,
             Error::Overloaded(_)
+                | Error::RateLimited { .. }
                 | Error::DatabaseUnavailable
                 | Error::KeysUnavailable
                 | Error::ShuttingDown
@@ -157,6 +174,7 @@ impl Error {
         match self {
             // A queue that is full now has moved on in a moment.
             Error::Overloaded(_) => Some(Duration::from_millis(100)),
+            Error::RateLimited { retry_after, .. } => Some(*retry_after),
             // A serverless database takes about a second to wake, and a server to start again.
             Error::DatabaseUnavailable | Error::KeysUnavailable | Error::ShuttingDown => {
                 Some(Duration::from_secs(1))

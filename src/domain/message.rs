@@ -9,6 +9,7 @@ use super::{
     Check, FieldPath, JsonMode, JsonObject,
     citation::{self, Citation, CitationRef},
     page::Page,
+    usage::StoredAmounts,
 };
 
 /// The speaker.
@@ -120,6 +121,18 @@ pub struct NewMessage {
 }
 
 impl NewMessage {
+    /// What it adds to its tenant's.
+    #[must_use]
+    pub fn amounts(&self) -> StoredAmounts {
+        let selected_text = self.selected_text.as_ref().map_or(0, String::len);
+        let payload = self.payload.as_ref().map_or(0, Bytes::len);
+        StoredAmounts {
+            sessions: 0,
+            messages: 1,
+            bytes: (self.content.len() + selected_text + payload) as u64,
+        }
+    }
+
     /// Checks sizes, citations and time. `at` is the message.
     pub fn validate(&self, check: &mut Check<'_>, at: &FieldPath<'_>) {
         let limits = check.limits;

@@ -16,6 +16,7 @@ pub mod message;
 pub mod page;
 pub mod profile;
 pub mod session;
+pub mod usage;
 pub mod user;
 
 pub use check::{Check, FieldPath};

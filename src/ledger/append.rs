@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
-use uuid::Uuid;
 
 use super::{
-    Outcome, Unit,
+    Outcome, Unit, UnitLine,
     database::{AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::decide,
 };
@@ -71,8 +70,7 @@ async fn run<D: Database>(db: &D, units: &[&Unit], lock_wait: LockWait) -> Vec<O
             _ if attempt == MAX_ATTEMPTS => return fail_all(units, failure),
             Remedy::Slowly | Remedy::Again => slowly = true,
             Remedy::RaiseLastSeq => {
-                let session_ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
-                if let Err(failure) = db.raise_last_seq(&session_ids).await {
+                if let Err(failure) = db.raise_last_seq(units).await {
                     return fail_all(units, failure);
                 }
             }
@@ -137,12 +135,12 @@ fn divided<'a, D: Database>(
         let (first, second) = units.split_at(units.len() / 2);
         let mut outcomes = run(db, first, lock_wait).await;
         // Who comes after a unit that was skipped, or refused for the moment, would overtake it.
-        let mut stopped: HashMap<Uuid, Option<Outcome>> = HashMap::new();
+        let mut stopped: HashMap<UnitLine, Option<Outcome>> = HashMap::new();
         for (unit, outcome) in first.iter().zip(&outcomes) {
             match outcome {
-                None => drop(stopped.insert(unit.session_id, None)),
+                None => drop(stopped.insert(unit.line(), None)),
                 Some(Err(error)) if error.is_passing() => {
-                    stopped.insert(unit.session_id, Some(Err(error.clone())));
+                    stopped.insert(unit.line(), Some(Err(error.clone())));
                 }
                 Some(_) => {}
             }
@@ -150,10 +148,10 @@ fn divided<'a, D: Database>(
         let free: Vec<&Unit> = second
             .iter()
             .copied()
-            .filter(|unit| !stopped.contains_key(&unit.session_id))
+            .filter(|unit| !stopped.contains_key(&unit.line()))
             .collect();
         let mut ran = run(db, &free, lock_wait).await.into_iter();
-        outcomes.extend(second.iter().map(|unit| match stopped.get(&unit.session_id) {
+        outcomes.extend(second.iter().map(|unit| match stopped.get(&unit.line()) {
             Some(outcome) => outcome.clone(),
             None => ran.next().flatten(),
         }));

@@ -1,5 +1,6 @@
 //! Units of sessions that somebody else has locked (or that don't exist). Each such session is waited for by a
-//! task of its own, while the lane goes on; its later units line up behind the first.
+//! task of its own, while the lane goes on; its later units line up behind the first. Callers who don't see the same have
+//! a line each: to whom a session isn't there, its lock isn't either.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,7 +12,7 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
-    ChangeHook, Unit,
+    ChangeHook, Unit, UnitLine,
     append::append,
     database::Database,
     queue::{QueuedUnit, Ticket, Turn},
@@ -23,7 +24,7 @@ use crate::supervise::panic_text;
 pub(super) struct Aside<D> {
     /// The tasks' connections come from here: they may be held for long.
     db: D,
-    lines: Arc<Mutex<HashMap<Uuid, Vec<QueuedUnit>>>>,
+    lines: Arc<Mutex<HashMap<UnitLine, Vec<QueuedUnit>>>>,
     on_change: ChangeHook,
 }
 
@@ -38,7 +39,7 @@ impl<D: Database> Aside<D> {
 
     /// Takes a unit whose session is set aside, or gives it back.
     pub(super) fn follow(&self, queued: QueuedUnit) -> Option<QueuedUnit> {
-        match self.lines().get_mut(&queued.session_id) {
+        match self.lines().get_mut(&queued.line) {
             Some(line) => {
                 line.push(queued);
                 None
@@ -49,20 +50,21 @@ impl<D: Database> Aside<D> {
 
     /// Sets a unit aside.
     pub(super) fn set(&self, queued: QueuedUnit) {
-        let session_id = queued.session_id;
-        match self.lines().entry(session_id) {
-            Entry::Occupied(mut line) => line.get_mut().push(queued),
-            Entry::Vacant(line) => {
-                line.insert(vec![queued]);
-                tokio::spawn(self.clone().serve(session_id));
+        let line = queued.line.clone();
+        match self.lines().entry(line.clone()) {
+            Entry::Occupied(mut waiting) => waiting.get_mut().push(queued),
+            Entry::Vacant(waiting) => {
+                waiting.insert(vec![queued]);
+                tokio::spawn(self.clone().serve(line));
             }
         }
     }
 
-    /// Appends the units of a session until none is left. A panic ends those that it was about.
-    async fn serve(self, session_id: Uuid) {
-        while let Some(line) = self.next_line(session_id) {
-            let turns: Vec<Turn> = line.into_iter().filter_map(QueuedUnit::take).collect();
+    /// Appends the units of a line until none is left. A panic ends those that it was about.
+    async fn serve(self, line: UnitLine) {
+        let session_id = line.session_id;
+        while let Some(waiting) = self.next_line(&line) {
+            let turns: Vec<Turn> = waiting.into_iter().filter_map(QueuedUnit::take).collect();
             if turns.is_empty() {
                 continue;
             }
@@ -93,17 +95,17 @@ impl<D: Database> Aside<D> {
     }
 
     /// The units that have lined up meanwhile. Where there are none, the session is no longer set aside.
-    fn next_line(&self, session_id: Uuid) -> Option<Vec<QueuedUnit>> {
+    fn next_line(&self, line: &UnitLine) -> Option<Vec<QueuedUnit>> {
         let mut lines = self.lines();
-        let line = lines.get_mut(&session_id)?;
-        if line.is_empty() {
-            lines.remove(&session_id);
+        let waiting = lines.get_mut(line)?;
+        if waiting.is_empty() {
+            lines.remove(line);
             return None;
         }
-        Some(std::mem::take(line))
+        Some(std::mem::take(waiting))
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<QueuedUnit>>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<UnitLine, Vec<QueuedUnit>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,8 +24,8 @@ pub(super) trait Database: Clone + Send + Sync + 'static {
     /// don't exist, that aren't their callers', or that somebody else has locked, are left out.
     fn append(&self, units: &[&Unit]) -> impl Future<Output = Result<AppendedRows, Self::Failure>> + Send;
 
-    /// Raises sessions' counters to the last seq that is stored.
-    fn raise_last_seq(&self, session_ids: &[Uuid]) -> impl Future<Output = Result<(), Self::Failure>> + Send;
+    /// Raises the counters of the units' sessions, those that are their callers', to the last seq that is stored.
+    fn raise_last_seq(&self, units: &[&Unit]) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
     /// Begins a transaction, in which every statement sees what is committed by then.
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, Self::Failure>> + Send;
@@ -36,7 +36,7 @@ pub(super) trait Transaction: Send + Sync {
     /// The same failures as the database's.
     type Failure: DatabaseFailure;
 
-    /// Locks the sessions that exist, and reads them.
+    /// Locks the sessions that exist, and are their callers', and reads them.
     fn lock(
         &self,
         units: &[&Unit],

@@ -60,7 +60,7 @@ pub(super) struct Decisions<'a> {
 }
 
 enum Decision {
-    /// The unit's session isn't there, or it is held by somebody else.
+    /// The unit's session isn't there or isn't the caller's, or it is held by somebody else.
     Skip,
     Reject(Error),
     /// The unit is stored by the insertion of this number.
@@ -145,10 +145,13 @@ struct Decider<'a, 'k> {
 impl Decider<'_, '_> {
     fn decide(&mut self, u: usize) -> Decision {
         let unit = self.units[u];
-        match self.sessions.get(&unit.session_id) {
-            None if self.lock_wait == LockWait::Skip => return Decision::Skip,
-            Some(session) if session.is_visible_to(unit) => {}
-            _ => return Decision::Reject(Error::NotFound(Resource::Session)),
+        // One that another unit's caller sees, and this one's doesn't, takes the way of one that isn't there.
+        let session = self.sessions.get(&unit.session_id);
+        if session.is_none_or(|session| !session.is_visible_to(unit)) {
+            return match self.lock_wait {
+                LockWait::Skip => Decision::Skip,
+                LockWait::Wait => Decision::Reject(Error::NotFound(Resource::Session)),
+            };
         }
         if has_an_id_twice(unit) {
             return Decision::Reject(Error::MessageIdReused("the batch has a message id twice"));

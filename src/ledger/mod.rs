@@ -64,6 +64,25 @@ pub struct Unit {
     pub expected_last_seq: Option<i64>,
 }
 
+/// What of a session a caller sees: units of one line are stored in their order. Units for one session by callers of whom one
+/// sees it and another doesn't have different lines, so that the one never waits where the other does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct UnitLine {
+    session_id: Uuid,
+    tenant: Arc<str>,
+    end_user: Option<Uuid>,
+}
+
+impl Unit {
+    fn line(&self) -> UnitLine {
+        UnitLine {
+            session_id: self.session_id,
+            tenant: Arc::clone(&self.caller.tenant),
+            end_user: self.caller.end_user,
+        }
+    }
+}
+
 /// The outcome of a unit: a receipt for each of its messages, or why it was not stored.
 pub type Outcome = Result<Vec<Receipt>>;
 

@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
-use super::{Outcome, Unit, order::StreamOrder};
+use super::{Outcome, Unit, UnitLine, order::StreamOrder};
 use crate::{
     domain::{Error, message::NewMessage},
     fair::{FairPool, Holder, Lease},
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct QueuedUnit {
     slot: Arc<Slot>,
     pub(super) holder: Holder,
-    pub(super) session_id: Uuid,
+    pub(super) line: UnitLine,
 }
 
 /// The slot that a unit is in until its turn, or until its caller goes away.
@@ -66,7 +66,7 @@ pub(super) fn enqueue(
     room: RoomLease,
 ) -> (QueuedUnit, PendingOutcome) {
     let (reply, outcome) = oneshot::channel();
-    let (holder, session_id) = (unit.caller.holder, unit.session_id);
+    let (holder, session_id, line) = (unit.caller.holder, unit.session_id, unit.line());
     let slot = Arc::new(Mutex::new(Some(WaitingUnit {
         size: room.size,
         unit,
@@ -81,7 +81,7 @@ pub(super) fn enqueue(
     let queued = QueuedUnit {
         slot: Arc::clone(&slot),
         holder,
-        session_id,
+        line,
     };
     let pending = PendingOutcome {
         reply: outcome,
@@ -142,7 +142,7 @@ impl Turn {
     pub(super) fn wait_again(self) -> QueuedUnit {
         let queued = QueuedUnit {
             holder: self.waiting.unit.caller.holder,
-            session_id: self.waiting.ticket.session_id,
+            line: self.waiting.unit.line(),
             slot: Arc::clone(&self.slot),
         };
         *lock(&self.slot) = Some(self.waiting);

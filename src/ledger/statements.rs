@@ -62,6 +62,37 @@ async fn store(on: &impl Connection, batch: &Batch<'_>) -> Result<AppendedRows, 
     Ok(rows.collect())
 }
 
+/// The sessions of some units, each with those who name it, as columns.
+struct LineColumns<'a> {
+    session_ids: Vec<Uuid>,
+    tenants: Vec<&'a str>,
+    users: Vec<Option<Uuid>>,
+}
+
+impl LineColumns<'_> {
+    fn lock(&self) -> Lock<'_> {
+        Lock {
+            session_ids: &self.session_ids,
+            tenants: &self.tenants,
+            users: &self.users,
+        }
+    }
+}
+
+fn lines_of<'a>(units: &[&'a Unit]) -> LineColumns<'a> {
+    let mut lines: Vec<(Uuid, &str, Option<Uuid>)> = units
+        .iter()
+        .map(|unit| (unit.session_id, &*unit.caller.tenant, unit.caller.end_user))
+        .collect();
+    lines.sort_unstable();
+    lines.dedup();
+    LineColumns {
+        session_ids: lines.iter().map(|line| line.0).collect(),
+        tenants: lines.iter().map(|line| line.1).collect(),
+        users: lines.iter().map(|line| line.2).collect(),
+    }
+}
+
 impl Database for Db {
     type Failure = DbError;
     type Tx = Tx;
@@ -74,8 +105,9 @@ impl Database for Db {
         store(self, &batch).await
     }
 
-    async fn raise_last_seq(&self, session_ids: &[Uuid]) -> Result<(), DbError> {
-        run(self, &RaiseLastSeq { session_ids }).await.map(drop)
+    async fn raise_last_seq(&self, units: &[&Unit]) -> Result<(), DbError> {
+        let lines = lines_of(units);
+        run(self, &RaiseLastSeq(lines.lock())).await.map(drop)
     }
 
     async fn begin(&self) -> Result<Tx, DbError> {
@@ -91,12 +123,8 @@ impl Transaction for Tx {
         units: &[&Unit],
         lock_wait: LockWait,
     ) -> Result<HashMap<Uuid, LockedSession>, DbError> {
-        let mut session_ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
-        session_ids.sort_unstable();
-        session_ids.dedup();
-        let lock = Lock {
-            session_ids: &session_ids,
-        };
+        let lines = lines_of(units);
+        let lock = lines.lock();
         let rows = match lock_wait {
             LockWait::Skip => run(self, &LockFree(lock)).await?,
             LockWait::Wait => run(self, &lock).await?,

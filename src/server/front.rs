@@ -28,11 +28,12 @@ use super::{
 };
 use crate::{
     api::{Deadline, PeerAddress, status::complete},
-    auth::Identity,
+    auth::Principal,
     deadline,
     domain::Error,
     fair::{FairPool, Holder, Lease},
     memory::MemoryBudget,
+    rates::{RateKey, RateLimits},
 };
 
 /// How long a request waits for others to end, before it is told to come back: longer than connections that take no
@@ -62,6 +63,8 @@ struct Admission {
     guard: Arc<Guard>,
     intake: Arc<Intake>,
     memory: MemoryBudget,
+    /// What each caller and tenant may do.
+    rates: RateLimits,
     /// Becomes true when the time that requests had to end after a stop is over.
     is_over: watch::Receiver<bool>,
 }
@@ -83,6 +86,7 @@ impl FrontLayer {
             guard: Arc::new(Guard::new(setup.access.clone())),
             intake: Arc::new(intake),
             memory: setup.memory.clone(),
+            rates: setup.rates.clone(),
             requests: permits(setup.max_requests),
             streams: permits(setup.max_streams),
             probes: permits(MOST_PROBES),
@@ -189,20 +193,27 @@ impl Admission {
         let deadline = began + timeout;
         // Before anything is taken or read.
         let head = CallHead::of(&request);
-        let identity = match self.admit(&head, deadline).await {
-            Ok(identity) => identity,
+        let principal = match self.admit(&head, deadline).await {
+            Ok(principal) => principal,
             Err(error) => return Ok(Status::from(error).into_http()),
         };
         let holder = intake::holder(request.extensions());
-        let holder = self.guard.holder(&identity, holder);
+        let holder = self.guard.holder(&principal, holder);
         request.extensions_mut().insert(holder);
-        request.extensions_mut().insert(Arc::clone(&identity));
+        let mut rates = match self.rates.admit(&rate_key(&request, &principal, is_stream)) {
+            Ok(lease) => lease,
+            Err(error) => return Ok(Status::from(error).into_http()),
+        };
+        request.extensions_mut().insert(Arc::clone(&principal));
         request.extensions_mut().insert(PeerAddress(head.peer));
         // Before the permit: a request that isn't there yet denies nobody anything.
         let mut received = match self.intake.receive(request, deadline).await {
             Ok(received) => received,
             Err(status) => return Ok(status.into_http()),
         };
+        if let Err(error) = rates.hold(received.charge.bytes()) {
+            return Ok(Status::from(error).into_http());
+        }
         let holder = received.charge.holder();
         let path = received.request.uri().path().to_owned();
         // Before the permit as well: whoever waits for memory denies nobody anything.
@@ -229,19 +240,19 @@ impl Admission {
         };
         Ok(match answer {
             MethodAnswer::Stream(response) => {
-                let refused = Arc::clone(&self.guard).refused_later(head, identity);
-                let owned = (permit, received.charge);
+                let refused = Arc::clone(&self.guard).refused_later(head, principal);
+                let owned = (permit, received.charge, rates);
                 holding_body(owned, call, path, response).until(async { refused.await.into() })
             }
             MethodAnswer::Unary(collected) => {
                 let untaken = call.as_ref().map(OpenCall::handed_over);
-                answer::finish(collected, room, received.charge, (permit, untaken, call))
+                answer::finish(collected, room, received.charge, (permit, rates, untaken, call))
             }
         })
     }
 
     /// Who calls, where that caller may call this.
-    async fn admit(&self, head: &CallHead, deadline: Instant) -> Result<Arc<Identity>, Error> {
+    async fn admit(&self, head: &CallHead, deadline: Instant) -> Result<Arc<Principal>, Error> {
         let admitted = time::timeout_at(deadline, self.guard.admit(head)).await;
         admitted.unwrap_or(Err(Error::DeadlineExceeded))
     }
@@ -336,6 +347,16 @@ fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
 /// The call, as one of its connection's.
 fn open_call(request: &Request<Body>) -> Option<OpenCall> {
     request.extensions().get::<Arc<Link>>().map(OpenCall::new)
+}
+
+/// Whose limits count for a request.
+fn rate_key<'a>(request: &'a Request<Body>, principal: &Principal, is_stream: bool) -> RateKey<'a> {
+    RateKey {
+        tenant: Arc::clone(&principal.tenant),
+        caller: Arc::clone(&principal.name),
+        method: request.uri().path().rsplit('/').next().unwrap_or_default(),
+        is_stream,
+    }
 }
 
 /// The `grpc-timeout` header: at most eight digits and a unit.

@@ -19,7 +19,7 @@ use super::link::Link;
 use crate::{
     audit::{AuditEvent, AuditRecord},
     auth::{
-        Access, Action, Credentials, Identity, IdentityKind, Reach,
+        Access, Action, Credentials, Principal, PrincipalKind, Reach,
         methods::{self, MethodRule},
     },
     domain::{
@@ -42,7 +42,7 @@ const REFLECTION: &str = "/grpc.reflection.";
 pub(super) struct Guard {
     access: Access,
     rules: HashMap<&'static str, &'static MethodRule>,
-    local: Arc<Identity>,
+    local: Arc<Principal>,
     /// Makes a group of a tenant. Nobody knows it, so nobody chooses a tenant that shares another's group.
     groups: RandomState,
 }
@@ -76,35 +76,35 @@ impl Guard {
         Guard {
             access,
             rules: methods::rules().map(|rule| (rule.path, rule)).collect(),
-            local: Arc::new(Identity::local()),
+            local: Arc::new(Principal::local()),
             groups: RandomState::new(),
         }
     }
 
     /// Who calls, where that caller may call this.
-    pub(super) async fn admit(&self, call: &CallHead) -> Result<Arc<Identity>> {
-        let identity = self.identify(call).await?;
+    pub(super) async fn admit(&self, call: &CallHead) -> Result<Arc<Principal>> {
+        let principal = self.identify(call).await?;
         let rule = self.rules.get(call.path.as_str()).copied();
-        permit_scope(&identity, rule)?;
-        let identity = self.on_behalf(call, identity).await?;
-        permit_reach(&identity, rule)?;
-        if identity.acts_for_user() {
-            let record = AuditRecord::by(AuditEvent::ActedForUser, &identity);
+        permit_scope(&principal, rule)?;
+        let principal = self.on_behalf(call, principal).await?;
+        permit_reach(&principal, rule)?;
+        if principal.acts_for_user() {
+            let record = AuditRecord::by(AuditEvent::ActedForUser, &principal);
             let record = record.through(&call.path, call.peer);
-            self.access.audit.record(match identity.end_user {
+            self.access.audit.record(match principal.end_user {
                 Some(user) => record.to(user),
                 None => record,
             });
         }
-        Ok(identity)
+        Ok(principal)
     }
 
     /// On whose account a call takes what there is only so much of: its connection's, in the group of its tenant.
-    pub(super) fn holder(&self, identity: &Identity, connection: Holder) -> Holder {
-        if identity.kind == IdentityKind::Local {
+    pub(super) fn holder(&self, principal: &Principal, connection: Holder) -> Holder {
+        if principal.kind == PrincipalKind::Local {
             return connection;
         }
-        Holder::of(self.groups.hash_one(&identity.tenant), connection.member())
+        Holder::of(self.groups.hash_one(&principal.tenant), connection.member())
     }
 
     /// Whether the caller may ask for the contract by reflection.
@@ -112,8 +112,8 @@ impl Guard {
         if self.access.reflection_is_open || !call.path.starts_with(REFLECTION) {
             return Ok(());
         }
-        let identity = self.identify(call).await?;
-        if identity.scopes.allow(AccessScope::Admin) {
+        let principal = self.identify(call).await?;
+        if principal.scopes.allow(AccessScope::Admin) {
             Ok(())
         } else {
             Err(Error::ScopeRequired(AccessScope::Admin))
@@ -122,12 +122,12 @@ impl Guard {
 
     /// Waits until the caller of an open stream may not have it any more, and answers why. For ever, where nobody has to say who
     /// he is.
-    pub(super) async fn refused_later(self: Arc<Self>, call: CallHead, identity: Arc<Identity>) -> Error {
+    pub(super) async fn refused_later(self: Arc<Self>, call: CallHead, principal: Arc<Principal>) -> Error {
         if self.access.authenticator.is_none() {
             return std::future::pending().await;
         }
         loop {
-            let left = identity
+            let left = principal
                 .expires_at
                 .map(|end| end.duration_since(Timestamp::now()));
             let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
@@ -142,14 +142,14 @@ impl Guard {
     }
 
     async fn look_again(&self, call: &CallHead) -> Result<()> {
-        let identity = self.identify(call).await?;
+        let principal = self.identify(call).await?;
         let rule = self.rules.get(call.path.as_str()).copied();
-        permit_scope(&identity, rule)?;
-        self.on_behalf(call, identity).await.map(drop)
+        permit_scope(&principal, rule)?;
+        self.on_behalf(call, principal).await.map(drop)
     }
 
     /// Who calls. A failure is audited.
-    async fn identify(&self, call: &CallHead) -> Result<Arc<Identity>> {
+    async fn identify(&self, call: &CallHead) -> Result<Arc<Principal>> {
         let Some(authenticator) = &self.access.authenticator else {
             return Ok(Arc::clone(&self.local));
         };
@@ -175,33 +175,33 @@ impl Guard {
     }
 
     /// The caller, acting for the user whom the call names.
-    async fn on_behalf(&self, call: &CallHead, identity: Arc<Identity>) -> Result<Arc<Identity>> {
+    async fn on_behalf(&self, call: &CallHead, principal: Arc<Principal>) -> Result<Arc<Principal>> {
         let Some(user) = call.acts_for.clone()? else {
-            return Ok(identity);
+            return Ok(principal);
         };
-        if identity.kind == IdentityKind::EndUser {
+        if principal.kind == PrincipalKind::EndUser {
             // It is itself; nobody else exists for it.
-            return match identity.end_user {
-                Some(own) if own == user => Ok(identity),
+            return match principal.end_user {
+                Some(own) if own == user => Ok(principal),
                 _ => Err(Error::NotFound(Resource::User)),
             };
         }
         let user = self
             .access
             .users
-            .find(&identity.tenant, &user.to_string())
+            .find(&principal.tenant, &user.to_string())
             .await?;
-        Ok(Arc::new(Identity {
+        Ok(Arc::new(Principal {
             end_user: Some(user),
-            ..Identity::clone(&identity)
+            ..Principal::clone(&principal)
         }))
     }
 }
 
 /// Refuses what the caller's scopes don't allow. What the contract doesn't have is for the library to refuse.
-fn permit_scope(identity: &Identity, rule: Option<&MethodRule>) -> Result<()> {
+fn permit_scope(principal: &Principal, rule: Option<&MethodRule>) -> Result<()> {
     match rule.and_then(|rule| rule.scope) {
-        Some(needed) if identity.kind != IdentityKind::EndUser && !identity.scopes.allow(needed) => {
+        Some(needed) if principal.kind != PrincipalKind::EndUser && !principal.scopes.allow(needed) => {
             Err(Error::ScopeRequired(needed))
         }
         _ => Ok(()),
@@ -209,9 +209,9 @@ fn permit_scope(identity: &Identity, rule: Option<&MethodRule>) -> Result<()> {
 }
 
 /// Refuses what an end user may not do, whoever does it.
-fn permit_reach(identity: &Identity, rule: Option<&MethodRule>) -> Result<()> {
+fn permit_reach(principal: &Principal, rule: Option<&MethodRule>) -> Result<()> {
     let reach = rule.and_then(|rule| rule.action).map(Action::of_end_user);
-    if identity.end_user.is_some() && reach == Some(Reach::Nothing) {
+    if principal.end_user.is_some() && reach == Some(Reach::Nothing) {
         return Err(Error::NotForEndUsers);
     }
     Ok(())

@@ -19,11 +19,13 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tonic::service::{Routes, RoutesBuilder};
 use tower::Layer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use intake::fuzzed_frame;
 pub use tls::{ClientAuth, ServerTls, TlsFiles};
 
 use crate::{
-    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, reports,
-    store::Store, supervise::supervise, watch::Hub,
+    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, rates::RateLimits,
+    reports, store::Store, supervise::supervise, watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -62,6 +64,8 @@ pub struct ServerSetup {
     pub shutdown_grace: Duration,
     /// How connections are encrypted; `None`: they aren't.
     pub tls: Option<ServerTls>,
+    /// What each caller and tenant may do.
+    pub rates: RateLimits,
 }
 
 /// How often idle connections to the database are looked through.

@@ -112,6 +112,7 @@ pub(super) fn add(routes: &mut RoutesBuilder, setup: &ServerSetup, stopping: &wa
             store: setup.store.clone(),
             limits: Arc::clone(&setup.limits),
             access: setup.access.clone(),
+            rates: setup.rates.clone(),
         },
         stopping,
     };

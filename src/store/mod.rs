@@ -17,6 +17,7 @@ mod removal;
 mod reports;
 mod search;
 mod session;
+mod usage;
 mod user;
 mod watch;
 
@@ -35,6 +36,7 @@ use gate::Gate;
 pub use access::KnownKey;
 pub(crate) use error::{internal, is_refusal};
 pub use history::{History, MessagePage, StoredRows};
+pub use removal::UserContents;
 pub use reports::{FoldRequest, Folded, KeptRows};
 pub(crate) use search::RegConfig;
 pub use watch::{LISTEN, News, NewsRequest, PageSize};

@@ -17,7 +17,7 @@ use crate::{
         CallerFree, Viewer, read_all,
         reports::{
             Add, Advance, Begin, CountKept, FindKept, FoldDocuments, FoldLengths, FoldVolume, Forget,
-            ForgetChanges, KeptReportRow, ReadPosition, WatermarkRow, Watermarks,
+            ForgetChanges, ForgetUncited, KeptReportRow, ReadPosition, WatermarkRow, Watermarks,
         },
     },
 };
@@ -185,6 +185,7 @@ impl Fold<'_> {
             is_done &= to >= position.horizon;
             kept.folded_through = to;
         }
+        self.query(&ForgetUncited).await?;
         self.query(&ForgetChanges).await?;
         let through: Vec<i64> = reached.iter().map(|kept| kept.folded_through).collect();
         let (reports, time_zones) = names(&reached);

@@ -25,9 +25,9 @@ fn verified_after(damage: &str) -> LocalBoxFuture<'_, LedgerVerification> {
             content: ContentSizes::Fixed(20),
             citations: 1,
         }));
-        create_sessions(&server.channel, &workload)
-            .await
-            .expect("sessions");
+        let target = BenchTarget::parse(&format!("http://{}", server.address)).expect("a target");
+        let channel = target.connect().await.expect("a connection");
+        create_sessions(&channel, &workload).await.expect("sessions");
         let load = Load {
             mode: AppendMode::Stream,
             in_flight: 10,
@@ -40,14 +40,13 @@ fn verified_after(damage: &str) -> LocalBoxFuture<'_, LedgerVerification> {
             duration: DURATION,
         };
         let (_stop, halt) = watch::channel(false);
-        let target = BenchTarget::parse(&format!("http://{}", server.address)).expect("a target");
         let halt = Halt::new(halt);
         let ran = append(&target, &workload, &load, true, &halt, BenchProgress::hidden()).await;
         let ran = ran.expect("appends");
         assert!(ran.answers.acknowledged() > 5, "{}", ran.answers.acknowledged());
         let client = database.client().await;
         client.batch_execute(damage).await.expect("the damage");
-        let verified = verify(&server.channel, &workload, ran.answers, &BenchProgress::hidden()).await;
+        let verified = verify(&channel, &workload, ran.answers, &BenchProgress::hidden()).await;
         server.stop().await;
         verified.expect("readable sessions")
     })

@@ -17,8 +17,8 @@ const PASSWORD: &str = "hunter2-of-the-url";
 /// Over the cluster's socket; the cluster lets everybody in, so the password is there only to be looked for.
 fn url_with_password(database: &TestDatabase) -> String {
     let url = database.url();
-    let rest = url.split_once("chatledger@").expect("the user").1;
-    format!("postgres://chatledger:{PASSWORD}@{rest}")
+    let rest = url.split_once("postgres@").expect("the user").1;
+    format!("postgres://postgres:{PASSWORD}@{rest}")
 }
 
 /// Over a database of its own, which has the schema.

@@ -104,7 +104,7 @@ async fn a_wrong_password_and_an_unknown_database() {
         settings: Vec::new(),
     };
     let cluster = Cluster::start(&options).await.expect("a cluster");
-    let client = database::connect(cluster.url()).await;
+    let client = database::connect(cluster.superuser_url()).await;
     client
         .batch_execute("CREATE ROLE careful LOGIN PASSWORD 'right'; GRANT ALL ON SCHEMA public TO careful")
         .await

@@ -144,7 +144,7 @@ async fn serves_a_database_and_keeps_it() {
         ("listen_addresses", ""),
         ("server_encoding", "UTF8"),
         ("data_checksums", "on"),
-        ("is_superuser", "on"),
+        ("is_superuser", "off"),
         ("TimeZone", "UTC"),
     ] {
         assert_eq!(ask(&client, &format!("SHOW {setting}")).await, value, "{setting}");
@@ -161,6 +161,28 @@ async fn serves_a_database_and_keeps_it() {
         .batch_execute("CREATE TABLE kept AS SELECT 'here' AS it")
         .await
         .unwrap();
+    // The server's role makes databases, and neither roles nor use of the machine.
+    client.batch_execute("CREATE DATABASE scratch").await.unwrap();
+    client.batch_execute("DROP DATABASE scratch").await.unwrap();
+    for forbidden in [
+        "CREATE ROLE other",
+        "ALTER ROLE chatledger SUPERUSER",
+        "COPY kept TO PROGRAM 'true'",
+        "COPY kept FROM '/etc/passwd'",
+        "ALTER SYSTEM SET fsync = off",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SET SESSION AUTHORIZATION postgres",
+    ] {
+        let error = client.batch_execute(forbidden).await.unwrap_err();
+        assert_eq!(
+            error.code().map(|code| code.code()),
+            Some("42501"),
+            "{forbidden}: {error:?}"
+        );
+    }
+    let superuser = connect(cluster.superuser_url()).await;
+    assert_eq!(ask(&superuser, "SHOW is_superuser").await, "on");
+    assert_eq!(ask(&superuser, "SELECT it FROM kept").await, "here");
     let socket_dir = fs::metadata(cluster.data_dir().join("socket"));
     assert!(socket_dir.is_err() || socket_dir.unwrap().permissions().mode() & 0o777 == 0o700);
     cluster.stop().await.unwrap();

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::harness::{database::migration_files, *};
 
 /// In the order in which they are installed.
-const SETS: [&str; 3] = ["auth", "chat", "link"];
+const SETS: [&str; 4] = ["access", "auth", "chat", "link"];
 
 /// Everything that the sets make, described as text, one line each: columns, constraints, indexes, triggers,
 /// functions and the tables' settings.
@@ -83,16 +83,20 @@ async fn eight_servers_may_boot_at_once_on_an_empty_database() {
 #[tokio::test]
 async fn each_scope_installs_its_sets_and_no_others() {
     for (scope, sets, tables) in [
-        (Scope::Auth, &["auth"][..], "user_profiles users"),
+        (
+            Scope::Auth,
+            &["access", "auth"][..],
+            "api_keys audit_events user_profiles users",
+        ),
         (
             Scope::Chat,
-            &["chat"],
-            "chat_sessions documents message_citations messages",
+            &["access", "chat"],
+            "api_keys audit_events chat_sessions documents message_citations messages",
         ),
         (
             Scope::All,
             &SETS,
-            "chat_sessions documents message_citations messages user_profiles users",
+            "api_keys audit_events chat_sessions documents message_citations messages user_profiles users",
         ),
     ] {
         let database = TestDatabase::empty().await;

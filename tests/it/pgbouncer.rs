@@ -65,7 +65,7 @@ impl PgBouncer {
             panic!("the cluster has one socket");
         };
         let text = format!(
-            "[databases]\n* = host={} user=chatledger\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {}\n\
+            "[databases]\n* = host={} user=postgres\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {}\n\
              auth_type = any\npool_mode = transaction\ndefault_pool_size = {SERVER_CONNECTIONS}\n",
             server.display(),
             dir.path().display()
@@ -103,7 +103,7 @@ impl PgBouncer {
             .to_str()
             .expect("a plain path")
             .replace('/', "%2F");
-        let url = format!("postgres://chatledger@{host}:6432/{}", database.name);
+        let url = format!("postgres://postgres@{host}:6432/{}", database.name);
         Connector::new(&DatabaseUrl::parse(&url).expect("a URL")).expect("a connector")
     }
 

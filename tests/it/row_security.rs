@@ -2,6 +2,7 @@
 
 mod attacks;
 mod by_hand;
+mod hosts;
 mod lifecycle;
 
 use tokio_postgres::{Client, error::SqlState};
@@ -91,18 +92,18 @@ async fn role_with(database: &TestDatabase, kind: &str, grants: &str) -> Client 
     client
 }
 
+/// The blocks of SQL of a document.
+fn blocks(document: &str) -> impl Iterator<Item = &str> {
+    let rest = document.split("```sql\n").skip(1);
+    rest.filter_map(|rest| rest.split("```").next())
+}
+
+const DOCUMENT: &str = include_str!("../../docs/security.md");
+
 /// The role of the document.
 async fn app(database: &TestDatabase) -> Client {
-    let document = include_str!("../../docs/security.md");
-    let blocks = document
-        .split("```sql\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next());
-    let grants = blocks
-        .into_iter()
-        .find(|block| block.starts_with("GRANT SELECT"))
-        .expect("the grants");
-    role_with(database, "app", grants).await
+    let grants = blocks(DOCUMENT).find(|block| block.starts_with("GRANT SELECT"));
+    role_with(database, "app", grants.expect("the grants")).await
 }
 
 /// A role that may do everything with all the tables that has policies, but for reading hashes.

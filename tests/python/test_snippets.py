@@ -38,8 +38,11 @@ NOT_RUN = {
     (PACKAGE_README, "python", "def test_my_bot"): "a fixture of pytest's, which the tests of clients/python use",
     ("ARCHITECTURE.md", "mermaid", ""): "a picture",
     ("docs/ledger.md", "mermaid", ""): "a picture",
+    ("docs/security.md", "sql", ""): "it needs roles, which only a superuser makes; tests/it/row_security.rs",
+    ("docs/hosted-postgresql.md", "sql", "REVOKE"): "it needs roles; tests/it/row_security.rs",
     ("docs/ledger.md", "text", ""): "a sketch; the statement itself is src/ledger/sql/append.sql",
     ("docs/security.md", "toml", "[[client_certificates]]"): "a test in src/auth/certificate.rs reads it",
+    ("docs/security.md", "toml", "[caller]"): "a test in src/rates/settings.rs reads it",
 }
 
 

@@ -95,7 +95,7 @@ pub use report::{
     BenchReport, Circumstances, Latency, html::page as report_page, text::summary as report_summary,
 };
 pub use rows::IdKind;
-pub use target::{BenchTarget, create_sessions, delete_sessions};
+pub use target::{BenchChannel, BenchCredentials, BenchTarget, create_sessions, delete_sessions};
 pub use usage::{CpuSeconds, Parties};
 pub use verify::{AnswerLog, LedgerVerification, verify};
 pub use watch::{WatchLoad, WatchOutcome, watch};

@@ -70,7 +70,8 @@ impl OwnServer {
         match ServeProcess::start(cluster.url()).await {
             Ok((serve, target)) => Ok(OwnServer {
                 target,
-                database_url: cluster.url().to_owned(),
+                // For CHECKPOINT, and rows without a look at each foreign key.
+                database_url: cluster.superuser_url().to_owned(),
                 parties: usage::Parties {
                     server: Some(serve.target.pid.as_raw().cast_unsigned()),
                     postgres: usage::postmaster(cluster.data_dir()),

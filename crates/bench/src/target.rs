@@ -5,8 +5,10 @@ use std::{error::Error, time::Duration};
 use anyhow::{Context, anyhow};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tonic::{
-    Code, Status,
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 use super::workload::{MessageKey, Workload};
@@ -19,10 +21,40 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many requests that prepare or clean are under way: enough to fill the server's pool.
 const AT_A_TIME: usize = 32;
 
-/// A server's address.
+/// A connection to the server, by which every call has the credentials.
+pub type BenchChannel = InterceptedService<Channel, BenchCredentials>;
+
+/// What calls say about who they are from: nothing, or an API key or token.
+#[derive(Clone, Debug, Default)]
+pub struct BenchCredentials(Option<MetadataValue<Ascii>>);
+
+impl BenchCredentials {
+    /// An API key or token.
+    ///
+    /// # Errors
+    /// It has characters that a header can't have.
+    pub fn bearer(text: &str) -> anyhow::Result<Self> {
+        let value = format!("Bearer {text}").parse::<MetadataValue<Ascii>>();
+        let mut value = value.map_err(|_| anyhow!("has characters that no key or token has"))?;
+        value.set_sensitive(true);
+        Ok(BenchCredentials(Some(value)))
+    }
+}
+
+impl Interceptor for BenchCredentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A server's address, and how to come in.
 #[derive(Clone, Debug)]
 pub struct BenchTarget {
     endpoint: Endpoint,
+    credentials: BenchCredentials,
 }
 
 impl BenchTarget {
@@ -45,7 +77,32 @@ impl BenchTarget {
         if tls {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
-        Ok(BenchTarget { endpoint })
+        Ok(BenchTarget {
+            endpoint,
+            credentials: BenchCredentials::default(),
+        })
+    }
+
+    /// The same with these credentials in every call.
+    #[must_use]
+    pub fn with_credentials(self, credentials: BenchCredentials) -> Self {
+        BenchTarget { credentials, ..self }
+    }
+
+    /// The same where the server's certificate is of this authority, in PEM, instead of one that the system knows.
+    ///
+    /// # Errors
+    /// The target isn't https.
+    pub fn with_authority(self, pem: &[u8]) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            self.endpoint.uri().scheme_str() == Some("https"),
+            "is for a target that begins with https://"
+        );
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        Ok(BenchTarget {
+            endpoint: self.endpoint.tls_config(tls)?,
+            ..self
+        })
     }
 
     /// The URL as it was given.
@@ -58,11 +115,11 @@ impl BenchTarget {
     ///
     /// # Errors
     /// The server can't be reached.
-    pub async fn connect(&self) -> anyhow::Result<Channel> {
-        self.endpoint
-            .connect()
-            .await
-            .map_err(|error| anyhow!("can't reach {}: {}", self.url(), root_cause(&error)))
+    pub async fn connect(&self) -> anyhow::Result<BenchChannel> {
+        let connected = self.endpoint.connect().await;
+        let channel =
+            connected.map_err(|error| anyhow!("can't reach {}: {}", self.url(), root_cause(&error)))?;
+        Ok(InterceptedService::new(channel, self.credentials.clone()))
     }
 }
 
@@ -85,7 +142,7 @@ pub(crate) fn told(status: &Status) -> anyhow::Error {
 }
 
 /// A client of messages, without a limit on what it receives: a page may be as long as the server makes it.
-pub(crate) fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
+pub(crate) fn messages(channel: &BenchChannel) -> MessageServiceClient<BenchChannel> {
     MessageServiceClient::new(channel.clone()).max_decoding_message_size(usize::MAX)
 }
 
@@ -94,7 +151,7 @@ pub(crate) fn messages(channel: &Channel) -> MessageServiceClient<Channel> {
 /// # Errors
 /// It isn't stored.
 pub(crate) async fn append_one(
-    channel: &Channel,
+    channel: &BenchChannel,
     workload: &Workload,
     key: MessageKey,
 ) -> anyhow::Result<()> {
@@ -110,7 +167,7 @@ pub(crate) async fn append_one(
 ///
 /// # Errors
 /// The first that fails.
-pub async fn create_sessions(channel: &Channel, workload: &Workload) -> anyhow::Result<()> {
+pub async fn create_sessions(channel: &BenchChannel, workload: &Workload) -> anyhow::Result<()> {
     each_session(workload, async |session_id| {
         let request = pb::CreateSessionRequest {
             session_id: Some(session_id),
@@ -128,7 +185,7 @@ pub async fn create_sessions(channel: &Channel, workload: &Workload) -> anyhow::
 ///
 /// # Errors
 /// The first that fails.
-pub async fn delete_sessions(channel: &Channel, workload: &Workload) -> anyhow::Result<()> {
+pub async fn delete_sessions(channel: &BenchChannel, workload: &Workload) -> anyhow::Result<()> {
     each_session(workload, async |session_id| {
         let request = pb::DeleteSessionRequest { session_id };
         let mut client = SessionServiceClient::new(channel.clone());

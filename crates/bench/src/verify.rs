@@ -9,13 +9,13 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use super::{
     progress::BenchProgress,
     target,
     workload::{MessageKey, Workload},
 };
+use crate::target::BenchChannel;
 use chatledger_protocol as pb;
 
 /// The largest page.
@@ -140,7 +140,7 @@ impl LedgerVerification {
 /// # Errors
 /// A session that can't be read.
 pub async fn verify(
-    channel: &Channel,
+    channel: &BenchChannel,
     workload: &Arc<Workload>,
     answers: AnswerLog,
     progress: &BenchProgress,
@@ -179,7 +179,7 @@ pub async fn verify(
 }
 
 async fn one_session(
-    channel: &Channel,
+    channel: &BenchChannel,
     workload: &Workload,
     session: usize,
     acked: Vec<(u32, MessageKey)>,

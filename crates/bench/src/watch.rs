@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
     time,
 };
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use super::{
     append::{self, AppendMode, AppendOutcome, Load},
@@ -26,6 +26,7 @@ use super::{
     verify::{AnswerLog, LedgerVerification},
     workload::Workload,
 };
+use crate::target::BenchChannel;
 use chatledger_protocol::{self as pb, watch_messages_response::Event};
 
 /// Streams of one connection: half of what servers commonly allow (hyper: 200).
@@ -143,7 +144,10 @@ pub async fn watch(
 }
 
 /// A watch that has caught up.
-async fn open(channel: &Channel, session_id: &str) -> anyhow::Result<Streaming<pb::WatchMessagesResponse>> {
+async fn open(
+    channel: &BenchChannel,
+    session_id: &str,
+) -> anyhow::Result<Streaming<pb::WatchMessagesResponse>> {
     let request = pb::WatchMessagesRequest {
         session_id: session_id.to_owned(),
         after_seq: 0,

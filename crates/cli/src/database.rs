@@ -5,7 +5,9 @@ use anyhow::Context;
 use super::target::CommandTarget;
 use chatledger::{
     config::{DatabaseConfig, SourceConfig},
+    domain::Limits,
     migrations::{self, PROGRAM, Scope},
+    store::Store,
 };
 use chatledger_migrate::SetName;
 use chatledger_postgres::{Db, connect::Connector};
@@ -55,6 +57,17 @@ impl DatabaseAccess {
         let prepared =
             chatledger_migrate::prepare(&self.direct, &PROGRAM, sets, ANY_SEARCH_CONFIG, patience).await;
         self.pool(settings, prepared)
+    }
+
+    /// A store over the schema as it is.
+    pub(super) fn unchanged(&self, settings: &DatabaseConfig) -> anyhow::Result<Store> {
+        let db = self.pool(settings, Ok(String::new()))?;
+        Ok(Store::new(
+            db,
+            Limits::default().into(),
+            Scope::All,
+            ANY_SEARCH_CONFIG,
+        ))
     }
 
     fn pool(&self, settings: &DatabaseConfig, prepared: anyhow::Result<String>) -> anyhow::Result<Db> {

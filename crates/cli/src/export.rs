@@ -9,8 +9,11 @@ use std::{
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::{database::DatabaseAccess, logs::Logs};
-use chatledger::config::{DatabaseConfig, LogFormat};
+use super::{database::DatabaseAccess, logs::Logs, operator};
+use chatledger::{
+    audit::{AuditEvent, AuditRecord},
+    config::{DatabaseConfig, LogFormat},
+};
 use chatledger_transfer::{ExportPart, Source, TableSource, TransferProgress, export};
 
 /// What to export, and whereto.
@@ -32,6 +35,8 @@ pub(super) struct ExportArgs {
     /// With the hashes of passwords and claim secrets, so that users can sign in, and claim sessions, where it is imported
     #[arg(long)]
     password_hashes: bool,
+    #[command(flatten)]
+    audit: operator::AuditArgs,
     #[command(flatten)]
     database: DatabaseConfig,
 }
@@ -76,5 +81,10 @@ async fn from(args: &ExportArgs, located: &DatabaseAccess) -> anyhow::Result<()>
         "there is no such {}",
         if args.user.is_some() { "user" } else { "session" }
     );
-    Ok(())
+    // Rows of all tenants may be among what is exported.
+    let mut record = AuditRecord::new(AuditEvent::DataExported, "", operator::NAME);
+    if let Some(subject) = args.user.or(args.session) {
+        record = record.to(subject);
+    }
+    args.audit.keep(&located.unchanged(&args.database)?, record).await
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chatledger::{
     audit::{AuditEvent, AuditRecord},
     auth::{Caller, DEFAULT_TENANT, NewSecret},
-    config::{AuditMode, DatabaseConfig, LogFormat, duration},
+    config::{DatabaseConfig, LogFormat, duration},
     domain::{
         Check, FieldPath, Limits,
         access::{AccessScope, ApiKey, NewApiKey},
@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     database::{ANY_SEARCH_CONFIG, DatabaseAccess},
     logs::Logs,
+    operator,
     output::say,
 };
 
@@ -88,9 +89,8 @@ struct CommonArgs {
     /// The tenant whose data the key reaches
     #[arg(long, value_name = "TENANT", default_value = DEFAULT_TENANT)]
     tenant: String,
-    /// Where to keep what was done, besides the log
-    #[arg(long, env = "CHATLEDGER_AUDIT", value_enum, default_value_t = AuditMode::Log)]
-    audit: AuditMode,
+    #[command(flatten)]
+    audit: operator::AuditArgs,
     #[command(flatten)]
     database: DatabaseConfig,
 }
@@ -225,18 +225,9 @@ impl<'a> KeyWork<'a> {
     }
 
     async fn audit(&self, event: AuditEvent, key: &str) -> anyhow::Result<()> {
-        let record = AuditRecord::new(event, &self.common.tenant, "operator").to(key);
-        keep(&self.store, self.common.audit, record).await
+        let record = AuditRecord::new(event, &self.common.tenant, operator::NAME).to(key);
+        self.common.audit.keep(&self.store, record).await
     }
-}
-
-/// Keeps what an operator has done, in the log and in the table where that is wanted.
-pub(super) async fn keep(store: &Store, mode: AuditMode, record: AuditRecord) -> anyhow::Result<()> {
-    record.log();
-    if mode == AuditMode::Table {
-        store.keep_audit(&[record]).await?;
-    }
-    Ok(())
 }
 
 fn end(after: Option<Duration>) -> anyhow::Result<Option<Timestamp>> {

@@ -2,20 +2,23 @@
 //! ([`chatledger_transfer`]), migrations ([`chatledger_migrate`]) and the load tester ([`chatledger_bench`]). A command reads
 //! its flags, makes one call, and shows what it answers.
 //!
-//! - `serve`, `import`, `export`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
+//! - `serve`, `import`, `export`, `erase`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
-//! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop.
+//! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop, `operator` what is kept
+//!   of what a command did.
 //!
 //! What it promises: 0 where all went well, 1 with one line on stderr where it didn't, 2 for a wrong command line. The whole
 //! program is tested over a real socket and a real PostgreSQL, in `tests/it` at the top.
 
 mod bench;
 mod database;
+mod erase;
 mod export;
 mod import;
 mod key;
 mod logs;
 mod migrate;
+mod operator;
 mod output;
 mod reports;
 mod schema;
@@ -45,6 +48,8 @@ enum CliCommand {
     Import(Box<import::ImportArgs>),
     /// Write a user's or a session's data, or everything, as lines of JSON
     Export(Box<export::ExportArgs>),
+    /// Erase a person: the user's row, profile, sessions and messages, and what is kept of them
+    Erase(Box<erase::EraseArgs>),
     /// Write the tables as models for other tools: SQL, Prisma, SQLAlchemy
     Schema(Box<schema::SchemaArgs>),
     /// Measure a server: its throughput, its latencies, and whether it keeps what it acknowledges
@@ -70,6 +75,7 @@ impl Cli {
             CliCommand::Serve(config) => serve::run(&config),
             CliCommand::Import(import) => import::run(&import),
             CliCommand::Export(export) => export::run(&export),
+            CliCommand::Erase(args) => erase::run(&args),
             CliCommand::Schema(schema) => schema::run(&schema),
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
@@ -95,6 +101,9 @@ mod tests {
         assert!(Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chat"]).is_ok());
         let error = Cli::try_parse_from(["chatledger", "migrate", "up", "--set", "chats"]);
         let error = error.expect_err("no such set").to_string();
-        assert!(error.contains("auth, chat, link, access, search, own"), "{error}");
+        assert!(
+            error.contains("access, auth, chat, link, search, rls, own"),
+            "{error}"
+        );
     }
 }

@@ -12,10 +12,11 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::MemoryBudget,
     migrations::PROGRAM,
+    rates::RateLimits,
     server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
-    watched::Watched,
+    watched::{FlagFile, Watched},
 };
 use chatledger_migrate::{LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
@@ -39,7 +40,18 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
+    let rates = match &config.limits_file {
+        Some(path) => RateLimits::open(
+            FlagFile {
+                flag: "--limits-file",
+                path: path.clone(),
+            },
+            config.reload_interval,
+        )?,
+        None => RateLimits::default(),
+    };
     let files = ServeFiles {
+        rates,
         tls: config.tls.open(config.reload_interval)?,
         client_certificates: config.tls.open_certificates(config.reload_interval)?,
     };
@@ -75,6 +87,7 @@ async fn stop_asked(mut stop: StopSignals) {
 
 /// What is made of files, which are read before anything else is begun.
 struct ServeFiles {
+    rates: RateLimits,
     tls: Option<ServerTls>,
     client_certificates: Option<Watched<CertificateMap>>,
 }
@@ -122,6 +135,7 @@ fn service(
         memory,
         read_timeout: config.read_timeout,
         shutdown_grace: config.shutdown_grace,
+        rates: files.rates,
         tls: files.tls,
     })
 }

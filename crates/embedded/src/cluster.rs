@@ -50,6 +50,7 @@ pub struct ClusterOptions {
 #[derive(Debug)]
 pub struct Cluster {
     url: String,
+    superuser_url: String,
     version: String,
     data_dir: PathBuf,
     target: Arc<SignalTarget>,
@@ -75,10 +76,17 @@ impl Cluster {
         result.await.unwrap_or(Err(EmbeddedError::GivenUp))
     }
 
-    /// `postgresql://chatledger@/chatledger?host=…`: the database `chatledger`, which exists, as a superuser.
+    /// `postgresql://chatledger@/chatledger?host=…`: the database `chatledger`, which exists, as its owner: no superuser, but one
+    /// that may create databases.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same database as the superuser `postgres`, for whoever looks after the cluster. Whoever can reach the socket is let in.
+    #[must_use]
+    pub fn superuser_url(&self) -> &str {
+        &self.superuser_url
     }
 
     /// Such as `15.18`.
@@ -148,6 +156,7 @@ fn own(options: &ClusterOptions, started: oneshot::Sender<Result<Cluster, Embedd
     let (end, ended) = watch::channel(None);
     let cluster = Cluster {
         url: data_dir::url(&server.socket_dir),
+        superuser_url: data_dir::superuser_url(&server.socket_dir),
         version: server.binaries.version.clone(),
         data_dir: server.place.dir.clone(),
         target: Arc::clone(&server.target),

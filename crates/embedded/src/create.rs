@@ -2,7 +2,7 @@
 
 use super::binaries::Binaries;
 use super::child::{self, command, setting};
-use super::data_dir::{DataDir, last_words};
+use super::data_dir::{DataDir, SUPERUSER, last_words};
 use crate::error::EmbeddedError;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
@@ -78,7 +78,8 @@ fn initdb(place: &DataDir, binaries: &Binaries, dir: &Path) -> Result<(), Embedd
         initdb
             .arg("-D")
             .arg(dir)
-            .args(["--username=chatledger", "--encoding=UTF8"])
+            .arg(format!("--username={SUPERUSER}"))
+            .arg("--encoding=UTF8")
             .args(*locale);
         // The directory of the socket keeps others out, so whoever gets there is trusted. TCP is off; rejecting it
         // here too means that a change of listen_addresses alone opens nothing.
@@ -95,6 +96,11 @@ fn initdb(place: &DataDir, binaries: &Binaries, dir: &Path) -> Result<(), Embedd
     result
 }
 
+/// The server's role can make scratch databases for `migrate verify` and `rehearse`, and otherwise nothing beyond its own: whoever
+/// gets hold of its connection reads no files, runs no programs and makes no roles. A statement a line, as single-user mode reads.
+const MAKE_DATABASE: &str =
+    "CREATE ROLE chatledger LOGIN CREATEDB\nCREATE DATABASE chatledger OWNER chatledger\n";
+
 /// By single-user mode rather than a connection after the start: so the cluster is renamed with the database in it,
 /// and no later start has to see whether it is there.
 fn create_database(place: &DataDir, binaries: &Binaries, dir: &Path) -> Result<(), EmbeddedError> {
@@ -103,11 +109,7 @@ fn create_database(place: &DataDir, binaries: &Binaries, dir: &Path) -> Result<(
     postgres.args(["--single", "-F"]).arg("-D").arg(dir); // -F: no fsync, as initdb above
     setting(&mut postgres, "exit_on_error", "on"); // otherwise it ends with success all the same
     setting(&mut postgres, "log_checkpoints", "off");
-    succeed(
-        &program,
-        postgres.arg("template1"),
-        "CREATE DATABASE chatledger\n",
-    )
+    succeed(&program, postgres.arg("template1"), MAKE_DATABASE)
 }
 
 fn succeed(program: &Path, command: &mut Command, input: &str) -> Result<(), EmbeddedError> {

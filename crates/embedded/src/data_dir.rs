@@ -206,10 +206,24 @@ pub(super) fn make_socket_dir(dir: &Path, account: &SystemAccount) -> Result<(),
     account.check_way_to(dir)
 }
 
-/// The URL of the database behind the socket in `socket_dir`.
+/// The role that owns the database, and is no superuser.
+const OWNER: &str = "chatledger";
+/// The role that looks after the cluster.
+pub(super) const SUPERUSER: &str = "postgres";
+
+/// The URL of the database behind the socket in `socket_dir`, as its owner.
 pub(super) fn url(socket_dir: &Path) -> String {
+    url_as(OWNER, socket_dir)
+}
+
+/// The same, as the cluster's superuser.
+pub(super) fn superuser_url(socket_dir: &Path) -> String {
+    url_as(SUPERUSER, socket_dir)
+}
+
+fn url_as(role: &str, socket_dir: &Path) -> String {
     let host = percent_encode(socket_dir.as_os_str().as_bytes(), NON_ALPHANUMERIC);
-    format!("postgresql://chatledger@/chatledger?host={host}")
+    format!("postgresql://{role}@/chatledger?host={host}")
 }
 
 /// Picks out of PostgreSQL's messages the one that says why it failed, on one line and without its time stamp.

@@ -34,6 +34,7 @@
 //! - **One owner.** The file `lock` is locked first of all (`data_dir`); a second server is told the owner's URL.
 //! - **Nothing is lost.** fsync stays on; a crash is recovered from by PostgreSQL itself.
 //! - **Nobody else gets in.** No TCP, and a socket in a directory with mode 0700.
+//! - **The server is no superuser.** Its role owns the database, and may create scratch databases (`create`).
 //! - **Root may start it**, although PostgreSQL refuses to run as root (`account`).
 
 mod account;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use refinery_core::Migration;
 use tokio_postgres::Client;
 
 use crate::{
@@ -89,7 +90,7 @@ impl SchemaTransaction<'_> {
         Ok(value)
     }
 
-    /// Applies all migrations of a scope to a database that has none of them, and records them as refinery does.
+    /// Applies all migrations of a scope to a database that has none of them, or some sets, and records them as refinery does.
     ///
     /// # Errors
     /// A migration that fails; it is named.
@@ -104,7 +105,12 @@ impl SchemaTransaction<'_> {
             );
             let made = client.batch_execute(&made).await.map_err(explain);
             made.with_context(|| format!("migration set {name}"))?;
-            for migration in runner.get_migrations() {
+            // A server that met other tables before may have come as far as some sets.
+            let applied = client.query(&format!("SELECT version FROM {table}"), &[]).await;
+            let applied = applied.map_err(explain)?;
+            let applied: Vec<i64> = applied.iter().map(|row| row.get(0)).collect();
+            let is_new = |migration: &&Migration| !applied.contains(&i64::from(migration.version()));
+            for migration in runner.get_migrations().iter().filter(is_new) {
                 let done = format!(
                     "{};\nINSERT INTO {table} VALUES ({}, '{}', '{}', '{}')",
                     migration.sql().unwrap_or_default(),

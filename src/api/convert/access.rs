@@ -3,7 +3,7 @@
 use super::{time, time_to_pb};
 use crate::{
     api::page,
-    auth::{Caller, Identity, IdentityKind},
+    auth::{Caller, Principal, PrincipalKind},
     domain::{
         Check, FieldPath,
         access::{AccessScope, AccessScopes, ApiKey, ApiKeyPage, NewApiKey},
@@ -12,19 +12,19 @@ use crate::{
 };
 use chatledger_protocol as pb;
 
-pub(in crate::api) fn identity_to_pb(identity: &Identity) -> pb::WhoAmIResponse {
-    let kind = match identity.kind {
-        IdentityKind::Local => pb::CallerKind::Local,
-        IdentityKind::Service => pb::CallerKind::Service,
-        IdentityKind::EndUser => pb::CallerKind::EndUser,
+pub(in crate::api) fn principal_to_pb(principal: &Principal) -> pb::WhoAmIResponse {
+    let kind = match principal.kind {
+        PrincipalKind::Local => pb::CallerKind::Local,
+        PrincipalKind::Service => pb::CallerKind::Service,
+        PrincipalKind::EndUser => pb::CallerKind::EndUser,
     };
     pb::WhoAmIResponse {
         kind: kind.into(),
-        tenant: identity.tenant.to_string(),
-        user_id: identity.end_user.map(|user| user.to_string()),
-        scopes: scopes_to_pb(identity.scopes),
-        key_id: identity.key_id.as_ref().map(ToString::to_string),
-        expire_time: identity.expires_at.map(time_to_pb),
+        tenant: principal.tenant.to_string(),
+        user_id: principal.end_user.map(|user| user.to_string()),
+        scopes: scopes_to_pb(principal.scopes),
+        key_id: principal.key_id.as_ref().map(ToString::to_string),
+        expire_time: principal.expires_at.map(time_to_pb),
     }
 }
 

@@ -12,7 +12,7 @@ mod profile;
 mod session;
 mod user;
 
-pub(super) use access::{api_key_page, api_key_to_pb, identity_to_pb, new_api_key};
+pub(super) use access::{api_key_page, api_key_to_pb, new_api_key, principal_to_pb};
 pub(super) use citation::{citation_filter, citations_to_add, placed_citation_to_pb};
 pub(super) use document::{document_filter, document_to_pb, new_document};
 pub(super) use encode::MessageList;

@@ -276,9 +276,10 @@ impl Database for World {
         self.call(tx, work).await
     }
 
-    async fn raise_last_seq(&self, session_ids: &[Uuid]) -> Result<(), Trouble> {
+    async fn raise_last_seq(&self, units: &[&Unit]) -> Result<(), Trouble> {
         let tx = self.connected().await?;
-        let (world, ids) = (self.clone(), session_ids.to_vec());
+        let world = self.clone();
+        let ids: Vec<Uuid> = units.iter().map(|unit| unit.session_id).collect();
         let work = async move {
             for id in world.lock(tx, &ids, LockWait::Wait).await? {
                 world.state().raise_last_seq(id);

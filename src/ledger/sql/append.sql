@@ -1,7 +1,7 @@
 -- The statements of the append path.
 --
--- They bind no caller: one of them serves units of several callers. An append looks each session up with its unit's tenant and
--- end user; where sessions are locked first, `decide` looks at whose they are.
+-- They bind no caller: one of them serves units of several callers. Each session is looked up with its unit's tenant and end user
+-- before it is locked: nobody waits for, or holds, what isn't its own.
 {% from "shared.sql" import identity %}
 --: AppendedMessage
 --:   id uuid
@@ -9,10 +9,10 @@
 --:   seq int8
 --:   created_at timestamptz
 --: LockedSession
---:   id uuid
---:   tenant_id text
---:   user_id uuid?
---:   last_seq int8
+--:   id uuid = s.id
+--:   tenant_id text = s.tenant_id
+--:   user_id uuid? = s.user_id
+--:   last_seq int8 = s.last_seq
 --: KnownMessage
 --:   place int8
 --:   here bool?
@@ -21,6 +21,12 @@
 --:   deleted bool
 --:   same bool
 --:   row_id uuid
+{# The sessions `s` of units, which are their callers'; one that two callers name, twice. #}
+{% set of_callers -%}
+unnest(:session_ids, :tenants, :users) AS t (session_id, tenant_id, user_id)
+JOIN chat_sessions s ON s.id = t.session_id
+WHERE s.tenant_id = t.tenant_id AND (t.user_id IS NULL OR t.user_id = s.user_id)
+{%- endset %}
 {# Locks the sessions in id order, raises their counters by what they get, and inserts messages. A session that doesn't exist,
 isn't the caller's, or is locked by somebody else, simply returns no row: nobody waits behind another writer's transaction.
 
@@ -108,15 +114,15 @@ WHERE (
     SELECT 1 / (coalesce(sum(count::int), 0) = (SELECT count(*) FROM stored))::int FROM bumped
 ) = 1
 
---! Lock(session_ids uuid[]) -> LockedSession
---? write AppendMessages, each tenant's, since decide looks at whose the locked sessions are
+--! Lock(session_ids uuid[], tenants text[], users uuid?[]) -> LockedSession
+--? write AppendMessages, each tenant's, since each session is looked up with its unit's tenant and end user
 -- Sessions, which stay locked for the transaction. In id order, as every statement that locks sessions does.
-SELECT {{ LockedSession }} FROM chat_sessions WHERE id = ANY(:session_ids) ORDER BY id FOR NO KEY UPDATE
+SELECT {{ LockedSession }} FROM {{ of_callers }} ORDER BY s.id FOR NO KEY UPDATE OF s
 
 --! LockFree like Lock -> LockedSession
---? write AppendMessages, each tenant's, since decide looks at whose the locked sessions are
+--? write AppendMessages, each tenant's, since each session is looked up with its unit's tenant and end user
 -- The same without those that somebody else holds.
-SELECT {{ LockedSession }} FROM chat_sessions WHERE id = ANY(:session_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+SELECT {{ LockedSession }} FROM {{ of_callers }} ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
 
 --! Lookup(session_ids uuid[], ids uuid[], roles text[], contents text[], selected_texts text?[], payloads bytea?[])
 --!     -> KnownMessage
@@ -134,12 +140,12 @@ SELECT {{ KnownMessage }} FROM (
     ) m ON true
 ) known
 
---! RaiseLastSeq(session_ids uuid[])
---? write AppendMessages, each tenant's, since it makes counters agree with rows that are there, whoever's they are
+--! RaiseLastSeq like Lock
+--? write AppendMessages, each tenant's, since each session is looked up with its unit's tenant and end user
 -- The counters of sessions where a seq was given by hand that the counter hadn't reached. The rows lock, so the counter can't
 -- move meanwhile.
 WITH locked AS (
-    SELECT id FROM chat_sessions WHERE id = ANY(:session_ids) ORDER BY id FOR NO KEY UPDATE)
+    SELECT s.id FROM {{ of_callers }} ORDER BY s.id FOR NO KEY UPDATE OF s)
 UPDATE chat_sessions s SET last_seq = greatest(
     s.last_seq, (SELECT max(seq) FROM messages m WHERE m.session_id = s.id))
 FROM locked WHERE s.id = locked.id

@@ -173,6 +173,26 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Status> {
     }
 }
 
+/// Walks a message as if it had come, for a fuzzer. What is let through can be decoded.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzzed_frame(bytes: &[u8]) {
+    use prost::Message as _;
+    static SHAPES: std::sync::LazyLock<Option<Shapes>> =
+        std::sync::LazyLock::new(|| Shapes::read(DESCRIPTORS, &Limits::default()).ok());
+    let Some(shapes) = SHAPES.as_ref() else { return };
+    let Some(method) = shapes.method("/chatledger.v1.MessageService/StreamAppendMessages") else {
+        return;
+    };
+    let rules = scan::ScanRules {
+        most_built: BUILT * Limits::DEFAULT.max_request_bytes,
+        own_lists_only: true,
+    };
+    if scan::scan(shapes, method.input, bytes, rules).is_ok() {
+        let decoded = chatledger_protocol::StreamAppendMessagesRequest::decode(bytes);
+        assert!(decoded.is_ok(), "{decoded:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

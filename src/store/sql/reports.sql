@@ -197,6 +197,24 @@ SELECT tenant_id, day, bucket, sum(change) FROM (
 ) t GROUP BY tenant_id, day, bucket HAVING sum(change) <> 0
 ON CONFLICT (tenant_id, day, bucket) DO UPDATE SET sessions = k.sessions + excluded.sessions
 
+--! ForgetUncited
+--? write KeepReports, each tenant's, since what is kept is all tenants'
+-- Documents that lost a citation, and have none left: no name of them is kept that nobody uses.
+WITH gone AS (
+    SELECT DISTINCT tenant_id, document_id, {{ day("c", "'UTC'") }} AS day FROM chatledger_report_citation_changes c
+), a AS (
+    DELETE FROM chatledger_report_documents k USING gone g
+    WHERE k.tenant_id = g.tenant_id AND k.document_id = g.document_id AND k.citations = 0
+), b AS (
+    DELETE FROM chatledger_report_document_days k USING gone g
+    WHERE k.tenant_id = g.tenant_id AND k.day = g.day AND k.document_id = g.document_id AND k.citations = 0
+), c AS (
+    DELETE FROM chatledger_report_document_months k USING gone g
+    WHERE k.tenant_id = g.tenant_id AND k.month = date_trunc('month', g.day::timestamp)::date
+        AND k.document_id = g.document_id AND k.citations = 0
+)
+SELECT
+
 --! ForgetChanges
 --? write KeepReports, each tenant's, since what is kept is all tenants'
 -- The changes that this snapshot sees are folded in, by every report.

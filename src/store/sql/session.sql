@@ -110,3 +110,26 @@ DELETE FROM messages WHERE session_id = :session_id AND seq > :after_seq AND seq
 --? write ChangeSession
 -- A session's end, with all that is in it.
 DELETE FROM chat_sessions WHERE {{ visible() }} AND id = :id RETURNING id
+
+--! DeleteOfUser(user_id uuid) -> (id uuid)
+--? write ChangeSession
+-- The end of all sessions of a user, with all that is in them. In id order, as appends lock.
+WITH mine AS (
+    SELECT id FROM chat_sessions WHERE {{ visible() }} AND user_id = :user_id ORDER BY id FOR UPDATE)
+DELETE FROM chat_sessions s USING mine WHERE s.id = mine.id RETURNING s.id
+
+--! CountOfUser(user_id uuid) -> Contents
+--? read ReadSession
+-- How much a user has.
+SELECT {{ Contents }}
+FROM (SELECT id FROM chat_sessions WHERE {{ visible() }} AND user_id = :user_id) s
+--: Contents
+--:   sessions int8 = count(*)
+--:   messages int8 = coalesce(sum((SELECT count(*) FROM messages m WHERE m.session_id = s.id)), 0)::bigint
+--:   citations int8 = coalesce(sum((SELECT count(*) FROM messages m JOIN message_citations c ON c.message_id = m.id WHERE m.session_id = s.id)), 0)::bigint
+
+--! Analyze
+--? write KeepReports, each tenant's, since statistics are a table's
+-- The planner's statistics, which quote values, are made of the rows that are left.
+ANALYZE chat_sessions, messages, message_citations, chatledger_report_documents, chatledger_report_document_days,
+    chatledger_report_document_months, chatledger_report_sessions, chatledger_report_session_days

@@ -92,3 +92,14 @@ UPDATE users SET hashed_password = :new WHERE tenant_id = :tenant AND id = :id A
 --? write ChangeUser
 -- A user's end, with all that is the user's.
 DELETE FROM users WHERE {{ visible() }} AND id = :id RETURNING id
+
+--! CountProfiles(user_id uuid) -> (profiles int8)
+--? read ReadProfile
+-- How many profiles a user has: one or none.
+SELECT count(p.user_id) AS profiles FROM (SELECT id FROM users WHERE {{ visible() }} AND id = :user_id) u
+JOIN user_profiles p ON p.user_id = u.id
+
+--! Analyze
+--? write KeepReports, each tenant's, since statistics are a table's
+-- The planner's statistics, which quote values, are made of the rows that are left.
+ANALYZE users, user_profiles

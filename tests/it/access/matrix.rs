@@ -36,7 +36,7 @@ pub struct Belongings {
 
 impl Belongings {
     /// Those of somebody who was never there.
-    fn of_a_ghost() -> Self {
+    pub fn of_a_ghost() -> Self {
         let mark = format!("mark{}", uuid::Uuid::now_v7().simple());
         Belongings {
             user_id: id(),
@@ -53,7 +53,7 @@ impl Belongings {
 }
 
 /// The owner's tenant, and everybody who may come to its server.
-struct Matrix {
+pub struct Matrix {
     database: TestDatabase,
     server: TestServer,
     admin: String,
@@ -61,7 +61,7 @@ struct Matrix {
 }
 
 /// What came of a call: a status, and what was answered first.
-struct MethodAnswer {
+pub struct MethodAnswer {
     status: Option<Status>,
     body: Vec<u8>,
 }
@@ -69,6 +69,11 @@ struct MethodAnswer {
 impl MethodAnswer {
     fn code(&self) -> Code {
         self.status.as_ref().map_or(Code::Ok, Status::code)
+    }
+
+    /// Whether it is one.
+    pub fn is_refusal(&self) -> bool {
+        self.status.is_some()
     }
 
     fn reason(&self) -> String {
@@ -90,6 +95,13 @@ impl MethodAnswer {
 }
 
 impl Matrix {
+    /// Over the database itself, without a pooler.
+    pub async fn direct() -> Self {
+        let database = TestDatabase::new().await;
+        let server = guarded(&database).await;
+        Matrix::new(database, server).await
+    }
+
     async fn new(database: TestDatabase, server: TestServer) -> Self {
         let admin = key(&database, "acme", &["admin"]).await;
         let hash = Passwords::default()
@@ -105,7 +117,7 @@ impl Matrix {
     }
 
     /// Something of everything, of a new owner in the tenant.
-    async fn belongings(&self) -> Belongings {
+    pub async fn belongings(&self) -> Belongings {
         let of = Belongings::of_a_ghost();
         let (server, admin) = (&self.server, self.admin.as_str());
         let user = pb::CreateUserRequest {
@@ -175,7 +187,12 @@ impl Matrix {
     }
 
     /// Calls a method, with a bearer's text and for a user where there is one.
-    async fn call(&self, caller: &MatrixCaller, request: &MethodRequest, of: &Belongings) -> MethodAnswer {
+    pub async fn call(
+        &self,
+        caller: &MatrixCaller,
+        request: &MethodRequest,
+        of: &Belongings,
+    ) -> MethodAnswer {
         let bearer = caller.bearer.as_ref().map(|bearer| format!("Bearer {bearer}"));
         let mut headers = Vec::new();
         if let Some(bearer) = &bearer {
@@ -225,14 +242,14 @@ impl Matrix {
 
 /// A kind of caller.
 #[derive(Clone)]
-struct MatrixCaller {
+pub struct MatrixCaller {
     name: &'static str,
     bearer: Option<String>,
     acts_for: Option<String>,
 }
 
 impl MatrixCaller {
-    fn with(name: &'static str, bearer: &str) -> Self {
+    pub fn with(name: &'static str, bearer: &str) -> Self {
         MatrixCaller {
             name,
             bearer: Some(bearer.to_owned()),
@@ -292,12 +309,6 @@ async fn strangers(matrix: &Matrix, user_id: &str) -> Vec<(MatrixCaller, &'stati
         .collect()
 }
 
-async fn direct() -> Matrix {
-    let database = TestDatabase::new().await;
-    let server = guarded(&database).await;
-    Matrix::new(database, server).await
-}
-
 #[test]
 fn every_method_has_a_request() {
     let requests: BTreeSet<&str> = REQUESTS.iter().map(|request| request.path).collect();
@@ -307,7 +318,7 @@ fn every_method_has_a_request() {
 
 #[tokio::test]
 async fn nobody_comes_in_without_good_credentials() {
-    let matrix = direct().await;
+    let matrix = Matrix::direct().await;
     let of = matrix.belongings().await;
     let before = matrix.stored().await;
     for (caller, reason) in strangers(&matrix, &of.user_id).await {
@@ -330,7 +341,7 @@ async fn nobody_comes_in_without_good_credentials() {
 
 #[tokio::test]
 async fn scopes_allow_what_the_table_says_and_nothing_else() {
-    let matrix = direct().await;
+    let matrix = Matrix::direct().await;
     for scope in AccessScope::ALL {
         let bearer = key(&matrix.database, "acme", &[scope.name()]).await;
         let caller = MatrixCaller::with(scope.name(), &bearer);
@@ -358,7 +369,7 @@ async fn scopes_allow_what_the_table_says_and_nothing_else() {
 
 #[tokio::test]
 async fn an_owner_reaches_what_is_its_own() {
-    let matrix = direct().await;
+    let matrix = Matrix::direct().await;
     let service = key(&matrix.database, "acme", &["users"]).await;
     for request in REQUESTS {
         let rule = methods::rules()
@@ -463,7 +474,7 @@ async fn foreigners_learn_nothing(matrix: &Matrix) {
 
 #[tokio::test]
 async fn whoever_else_there_is_learns_nothing() {
-    foreigners_learn_nothing(&direct().await).await;
+    foreigners_learn_nothing(&Matrix::direct().await).await;
 }
 
 #[tokio::test]

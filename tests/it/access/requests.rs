@@ -110,8 +110,8 @@ requests! {
     }
     AccessService {
         WhoAmI(_) pb::WhoAmIRequest {};
-        CreateApiKey(of) pb::CreateApiKeyRequest {
-            name: of.mark.clone(), scopes: vec!["read".to_owned()], ..Default::default()
+        CreateApiKey(_) pb::CreateApiKeyRequest {
+            name: "worker".to_owned(), scopes: vec!["read".to_owned()], ..Default::default()
         };
         ListApiKeys(_) pb::ListApiKeysRequest::default();
         RevokeApiKey(of) pb::RevokeApiKeyRequest { api_key_id: of.api_key_id.clone() };

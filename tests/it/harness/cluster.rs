@@ -28,7 +28,7 @@ impl ClusterDir {
             .bytes()
             .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
         ClusterDir {
-            dir: env::temp_dir().join(format!("chatledger-test-{uid}-{tag:08x}")),
+            dir: env::temp_dir().join(format!("chatledger-test-cluster-{uid}-{tag:08x}")),
         }
     }
 

@@ -88,7 +88,7 @@ impl Proxy {
     pub fn url(&self, database: &TestDatabase) -> String {
         let name = &database.name;
         format!(
-            "postgres://chatledger:{PASSWORD}@{}/{name}?sslmode=disable",
+            "postgres://postgres:{PASSWORD}@{}/{name}?sslmode=disable",
             self.address
         )
     }

@@ -8,6 +8,7 @@ use chatledger::{
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
     migrations::Scope,
+    rates::RateLimits,
     server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
@@ -39,6 +40,7 @@ pub struct ServerOptions {
     /// How callers are told apart, over the server's own rows.
     pub access: Box<dyn FnOnce(&Store) -> Access>,
     pub tls: Option<ServerTls>,
+    pub rates: RateLimits,
 }
 
 /// A running server. It is stopped when this is dropped.
@@ -83,6 +85,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         shutdown_grace: Duration::from_secs(10),
         access: Box::new(|store| Access::open(store.clone())),
         tls: None,
+        rates: RateLimits::default(),
     };
     change(&mut options);
     let db = Db::new(options.connector, options.db).expect("a pool");
@@ -111,6 +114,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         read_timeout: options.read_timeout,
         shutdown_grace: options.shutdown_grace,
         tls: options.tls,
+        rates: options.rates,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -3,9 +3,10 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use chatledger::{
-    auth::{Action, Caller},
+    auth::{Action, Caller, NewSecret},
     domain::{
         JsonMode, JsonObject, Result,
+        access::{AccessScopes, NewApiKey},
         citation::{CitationFilter, CitationSource},
         document::DocumentFilter,
         message::{MessageChange, MessageFilter, MessageRange, Search},
@@ -20,10 +21,11 @@ use chatledger::{
     store::{NewsRequest, PageSize},
     watch::WatchEvent,
 };
+use jiff::Timestamp;
 use tokio::time;
 use uuid::Uuid;
 
-use super::world::{Belongings, Rooms, SECRET, citation, document, message};
+use super::world::{Belongings, Rooms, SECRET, TENANT, citation, document, message};
 
 /// The answer: whether the caller has seen, or changed, anything of the owner's.
 type TrialAnswer<'a> = Pin<Box<dyn Future<Output = Result<bool>> + 'a>>;
@@ -116,6 +118,10 @@ trials! {
         rooms.client.execute("UPDATE chat_sessions SET last_seq = 1500 WHERE id = $1", &[&of.session_id]).await.expect("SQL");
         seen(rooms.store.delete_session(&caller, of.session_id).await)
     };
+    user_contents: ReadSession, |rooms, of, caller| {
+        Ok(!rooms.store.user_contents(&caller, of.user_id).await?.is_empty())
+    };
+    erase_user: ChangeUser, |rooms, of, caller| seen(rooms.store.erase_user(&caller, of.user_id).await);
     claim_sessions: ClaimSessions, |rooms, of, caller| {
         any(rooms.store.claim_sessions(&caller, &claim(of, of.user_id, Some(SECRET))).await)
     };
@@ -234,6 +240,9 @@ trials! {
         Ok(users.iter().any(|user| user.user_id == of.user_id))
     };
     daily_volume: Analyze, |rooms, _, caller| any(rooms.store.daily_volume(&caller, None, "UTC").await);
+    stored_amounts: Analyze, |rooms, _, caller| {
+        Ok(rooms.store.stored_amounts(&caller).await?.messages > 0)
+    };
     session_lengths: Analyze, |rooms, _, caller| {
         let lengths = rooms.store.session_lengths(&caller, None).await?;
         Ok(lengths.iter().any(|bucket| bucket.session_count > 0))
@@ -252,6 +261,29 @@ trials! {
         let lengths = rooms.store.session_lengths(&caller, None).await?;
         Ok(lengths.iter().any(|bucket| bucket.session_count > 0))
     };
+    list_keys: ManageKeys, |rooms, _, caller| any(rooms.store.list_keys(&caller, &all()).await);
+    key: ManageKeys, |rooms, of, caller| seen(rooms.store.key(&caller, &of.api_key_id).await);
+    expire_key: ManageKeys, |rooms, of, caller| seen(rooms.store.expire_key(&caller, &of.api_key_id, Timestamp::UNIX_EPOCH).await);
+    revoke_key: ManageKeys, |rooms, of, caller| seen(rooms.store.revoke_key(&caller, &of.api_key_id).await);
+    create_key: ManageKeys, |rooms, _, caller| {
+        let made = rooms.store.create_key(&caller, &new_key(), &new_secret()).await;
+        made.map(|key| key.tenant == TENANT)
+    };
+}
+
+/// A key to make.
+pub fn new_key() -> NewApiKey {
+    NewApiKey {
+        tenant: None,
+        name: "worker".to_owned(),
+        scopes: AccessScopes::ALL,
+        expires_at: None,
+    }
+}
+
+/// The secret of a key to make.
+pub fn new_secret() -> NewSecret {
+    NewSecret::generate().expect("random numbers")
 }
 
 /// A success is a sight.

@@ -22,6 +22,7 @@ use chatledger_postgres::{Db, DbOptions};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use super::trials::{new_key, new_secret};
 use crate::harness::TestDatabase;
 
 /// The rooms of the service that reach rows, over a database.
@@ -81,6 +82,7 @@ pub struct Belongings {
     /// The second message of the session, which has a citation.
     pub message_id: Uuid,
     pub document_id: String,
+    pub api_key_id: String,
 }
 
 /// The secret of the session that is nobody's.
@@ -153,7 +155,9 @@ impl Belongings {
             message("first brokers", None),
             message("second brokers", Some(&document_id)),
         ];
+        let key = store.create_key(&service, &new_key(), &new_secret()).await;
         let belongings = Belongings {
+            api_key_id: key.expect("a key").id,
             user_id,
             email,
             session_id,

@@ -13,11 +13,13 @@ async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
     let database = TestDatabase::empty().await;
     let status = migrate(&database, &["status", "--json"]).json();
     assert_eq!(status["up_to_date"], false);
-    assert_eq!(status["sets"][1]["pending"].as_array().expect("a list").len(), 6);
-    assert!(status["sets"][1]["current"].is_null());
+    assert_eq!(status["sets"][2]["pending"].as_array().expect("a list").len(), 6);
+    assert!(status["sets"][2]["current"].is_null());
 
     let changes = migrate(&database, &["up", "--json"]).json();
     let expected = [
+        "access V1__api_keys",
+        "access V2__audit_events",
         "auth V1__users",
         "auth V2__user_profiles",
         "chat V1__chat_sessions",
@@ -36,7 +38,7 @@ async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
 
     let status = migrate(&database, &["status", "--json"]).json();
     assert_eq!(status["up_to_date"], true);
-    let chat = &status["sets"][1];
+    let chat = &status["sets"][2];
     assert_eq!(
         (&chat["set"], &chat["current"], &chat["head"]),
         (&"chat".into(), &6.into(), &6.into())
@@ -67,22 +69,26 @@ async fn up_applies_what_is_pending_and_status_and_history_tell_it() {
 #[tokio::test]
 async fn up_and_down_go_as_far_as_they_are_told() {
     let database = TestDatabase::empty().await;
-    migrate(&database, &["up", "--steps", "3"]).ok();
-    assert_eq!(versions(&database), "auth 2, chat 1");
+    migrate(&database, &["up", "--steps", "5"]).ok();
+    assert_eq!(versions(&database), "access 2, auth 2, chat 1");
     migrate(&database, &["up", "--to", "4"]).ok();
-    assert_eq!(versions(&database), "auth 2, chat 4");
+    assert_eq!(versions(&database), "access 2, auth 2, chat 4");
     // Versions count in each set.
     migrate(&database, &["up", "--to", "7"]).fails_with(&["--to 7", "no pending migration", "history"]);
-    migrate(&database, &["down", "--to", "1", "--yes"]).fails_with(&["--to 1", "auth, chat", "--set"]);
+    migrate(&database, &["down", "--to", "1", "--yes"]).fails_with(&[
+        "--to 1",
+        "access, auth, chat",
+        "--set",
+    ]);
     migrate(&database, &["down", "--to", "2", "--set", "chat", "--yes"]).ok();
-    assert_eq!(versions(&database), "auth 2, chat 2");
+    assert_eq!(versions(&database), "access 2, auth 2, chat 2");
     migrate(&database, &["up"]).ok();
     assert_eq!(versions(&database), HEADS);
     // One step, unless it is told otherwise; a constraint goes without a question.
     let changes = migrate(&database, &["down", "--json"]).json();
     assert_eq!(names(&changes), ["link V1__session_owner"]);
     migrate(&database, &["down", "--steps", "2", "--yes"]).ok();
-    assert_eq!(versions(&database), "auth 2, chat 4");
+    assert_eq!(versions(&database), "access 2, auth 2, chat 4");
     migrate(&database, &["down", "--to", "0", "--yes"]).ok();
     assert_eq!(versions(&database), "");
     assert_eq!(
@@ -96,7 +102,7 @@ async fn up_and_down_go_as_far_as_they_are_told() {
 async fn each_scope_has_its_sets() {
     let database = TestDatabase::empty().await;
     migrate(&database, &["up", "--scope", "chat"]).ok();
-    assert_eq!(versions(&database), "chat 6");
+    assert_eq!(versions(&database), "access 2, chat 6");
     migrate(&database, &["up", "--scope", "chat", "--set", "auth"]).fails_with(&["--set auth", "--scope"]);
     migrate(&database, &["up", "--scope", "auth", "--with", "search"])
         .fails_with(&["--with search", "--scope"]);
@@ -138,7 +144,7 @@ async fn the_plan_is_what_up_would_run_and_runs_nothing() {
     assert!(catalog(&planned.client().await).await.is_empty());
     assert_eq!(versions(&planned), "");
     let steps = plan.as_array().expect("steps");
-    assert_eq!(steps.len(), 9);
+    assert_eq!(steps.len(), 11);
     let text = migrate(&planned, &["plan"]).ok();
     let client = planned.client().await;
     for step in steps {
@@ -164,7 +170,7 @@ async fn the_plan_is_what_up_would_run_and_runs_nothing() {
     );
     let status = migrate(&planned, &["status", "--json"]).json();
     assert_eq!(
-        (&status["up_to_date"], &status["sets"][1]["drift"]),
+        (&status["up_to_date"], &status["sets"][2]["drift"]),
         (&true.into(), &"none".into())
     );
     assert_eq!(migrate(&planned, &["plan"]).ok(), "-- Nothing is pending.\n");
@@ -202,9 +208,9 @@ async fn stamp_records_without_running() {
         stamped["forgotten"],
         serde_json::json!(["V5__sql_by_hand", "V6__reports"])
     );
-    assert_eq!(versions(&database), "auth 2, chat 4, link 1");
+    assert_eq!(versions(&database), "access 2, auth 2, chat 4, link 1");
     migrate(&database, &["stamp", "0", "--set", "chat"]).ok();
-    assert_eq!(versions(&database), "auth 2, link 1");
+    assert_eq!(versions(&database), "access 2, auth 2, link 1");
 }
 
 #[tokio::test]
@@ -223,6 +229,10 @@ async fn without_a_url_it_is_the_embedded_database_as_for_serve() {
     };
     run(&["up"]).ok();
     assert_eq!(run(&["status", "--json"]).json()["up_to_date"], true);
+    // Its role is no superuser, and may make scratch databases.
+    run(&["verify"]).ok();
+    run(&["up", "--with", "rls"]).ok();
+    run(&["rehearse"]).ok();
     let server = ServerProcess::start(&mut process::serve_in(&dir));
     server.ready_line();
     run(&["status"]).fails_with(&[
@@ -236,8 +246,8 @@ async fn without_a_url_it_is_the_embedded_database_as_for_serve() {
 async fn the_password_of_the_url_is_in_no_output() {
     let database = TestDatabase::empty().await;
     let rest = database.url();
-    let rest = rest.split_once("chatledger@").expect("the user").1;
-    let url = format!("postgres://chatledger:hunter2@{rest}");
+    let rest = rest.split_once("postgres@").expect("the user").1;
+    let url = format!("postgres://postgres:hunter2@{rest}");
     let top = tempfile::tempdir().expect("a directory");
     let backup = top.path().join("b").display().to_string();
     for args in [
@@ -276,7 +286,7 @@ async fn at_a_terminal_down_asks_and_goes_by_the_answer() {
     for (answer, code, there) in [
         ("n\n", 1, HEADS),
         ("\n", 1, HEADS),
-        ("Yes\n", 0, "auth 2, chat 4"),
+        ("Yes\n", 0, "access 2, auth 2, chat 4"),
     ] {
         let database = TestDatabase::new().await;
         let terminal = nix::pty::openpty(None, None).expect("a terminal");

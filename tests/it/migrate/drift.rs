@@ -277,7 +277,7 @@ async fn edited_missing_and_late_files_are_told_apart() {
     // Without the directory nobody can tell.
     migrate(&database, &["verify"]).fails_with(&["--migrations-dir"]);
     let status = migrate(&database, &["status", "--json"]).json();
-    assert_eq!(status["sets"][5]["drift"], "unread");
+    assert_eq!(status["sets"][6]["drift"], "unread");
     // The edit was of no matter: it is recorded as it is now.
     migrate_own(&database, edited.path(), &["stamp", "30"]).ok();
     assert_eq!(drift(edited.path()), "none");

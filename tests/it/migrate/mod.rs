@@ -129,4 +129,4 @@ async fn scratch_databases(database: &TestDatabase) -> i64 {
 }
 
 /// Everything that there is after all migrations.
-const HEADS: &str = "auth 2, chat 6, link 1";
+const HEADS: &str = "access 2, auth 2, chat 6, link 1";

@@ -105,7 +105,7 @@ async fn a_rehearsal_of_a_scope_runs_that_scope_s_statements() {
     let database = TestDatabase::empty().await;
     let ran = migrate(&database, &["rehearse", "--scope", "chat", "--json"]).json();
     assert_eq!(ran["good"], true, "{ran}");
-    assert_eq!(names(&ran["changes"]).len(), 6);
+    assert_eq!(names(&ran["changes"]).len(), 8);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn with_check_an_older_schema_is_refused_and_the_command_named() {
     };
     check().fails_with(&[
         "older than this program",
-        "auth V1__users",
+        "access V1__api_keys",
         "`chatledger migrate up`",
     ]);
     migrate(&database, &["up", "--to", "4"]).ok();

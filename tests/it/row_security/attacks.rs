@@ -64,7 +64,7 @@ async fn joins_functions_views_and_copy_see_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_anothers_is_neither_changed_nor_added_to() {
+async fn the_rows_of_others_are_neither_changed_nor_added_to() {
     let database = filled().await;
     let client = mallory(&database).await;
     let owner = database.client().await;

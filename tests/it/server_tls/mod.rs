@@ -3,7 +3,7 @@
 mod clients;
 mod files;
 mod handshake;
-mod pki;
+pub mod pki;
 
 use std::{path::PathBuf, time::Duration};
 

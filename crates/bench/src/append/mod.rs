@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 use tokio::task::JoinSet;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use super::{
     delivery::DeliveryTimes,
@@ -23,6 +23,7 @@ use super::{
     verify::AnswerLog,
     workload::{MessageKey, Workload},
 };
+use crate::target::BenchChannel;
 
 /// How to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -156,7 +157,7 @@ pub async fn append(
 
 /// The same over connections that are open.
 pub(crate) async fn run_over(
-    channels: &[Channel],
+    channels: &[BenchChannel],
     workload: &Arc<Workload>,
     load: &Load,
     keep: bool,
@@ -177,7 +178,7 @@ pub(crate) async fn run_over(
 
 /// The same with a clock that runs already, for those who want to know when receipts come.
 pub(crate) async fn run_timed(
-    channels: &[Channel],
+    channels: &[BenchChannel],
     workload: &Arc<Workload>,
     load: &Load,
     clock: RunClock,
@@ -197,7 +198,7 @@ pub(crate) async fn run_timed(
 }
 
 struct AppendRun<'a> {
-    channels: &'a [Channel],
+    channels: &'a [BenchChannel],
     workload: &'a Arc<Workload>,
     load: &'a Load,
     clock: RunClock,

@@ -5,9 +5,10 @@ use std::{collections::VecDeque, time::Instant};
 
 use futures_util::stream;
 use tokio::sync::mpsc;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming};
 
 use super::Sender;
+use crate::target::BenchChannel;
 use crate::{target, verify::AnswerLog, workload::MessageKey};
 use chatledger_protocol::{self as pb, append_result::Result as Outcome};
 
@@ -32,7 +33,7 @@ struct OpenMessage {
 
 type FrameSender = mpsc::UnboundedSender<pb::StreamAppendMessagesRequest>;
 
-pub(super) async fn send(mut sender: Sender, channel: Channel, share: StreamShare) -> AnswerLog {
+pub(super) async fn send(mut sender: Sender, channel: BenchChannel, share: StreamShare) -> AnswerLog {
     let give_up = sender.schedule.clock().give_up();
     // A stream that fails is followed by another.
     while let Some(due) = sender.schedule.next().await {
@@ -56,7 +57,7 @@ pub(super) async fn send(mut sender: Sender, channel: Channel, share: StreamShar
 /// Ends when the schedule does and all is answered, or when the stream fails.
 async fn one_stream(
     sender: &mut Sender,
-    channel: &Channel,
+    channel: &BenchChannel,
     share: StreamShare,
     first: Instant,
     unanswered: &mut VecDeque<OpenMessage>,

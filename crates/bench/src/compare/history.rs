@@ -3,7 +3,6 @@
 use std::{hint::black_box, sync::Arc, time::Instant};
 
 use anyhow::ensure;
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{
@@ -12,11 +11,12 @@ use super::{
     select::JoinedSelect,
     sessions::{CITATIONS, FilledSessions},
 };
+use crate::target::BenchChannel;
 use crate::{target, turns::TurnTimer};
 use chatledger_protocol as pb;
 
 /// A whole history, with how many messages and citations it has.
-async fn read(channel: &Channel, session: Uuid) -> anyhow::Result<(usize, usize)> {
+async fn read(channel: &BenchChannel, session: Uuid) -> anyhow::Result<(usize, usize)> {
     let request = pb::ReadMessagesRequest {
         session_id: session.to_string(),
         ..Default::default()

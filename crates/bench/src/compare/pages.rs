@@ -5,7 +5,6 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use anyhow::ensure;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     sessions::{FilledSessions, PAGE},
     uncached::leave_page_cache,
 };
+use crate::target::BenchChannel;
 use crate::{
     halt::Halt,
     measure::{Collector, Measurement, Recorder},
@@ -32,7 +32,7 @@ const POOL: usize = 32;
 
 /// Where a page comes from: the first one of a session.
 enum PageSource {
-    Service(Channel),
+    Service(BenchChannel),
     Select(Arc<PageSelect>),
 }
 

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
     sessions::{CITATIONS, ReadSessions, make_large},
     uncached::UncachedSessions,
 };
+use crate::target::BenchChannel;
 use crate::{
     append::{self, AppendMode, Load},
     database::BenchDatabase,
@@ -30,7 +30,7 @@ pub(super) struct ComparisonParts {
     pub(super) options: CompareOptions,
     pub(super) halt: Halt,
     pub(super) server: BenchTarget,
-    pub(super) channels: Vec<Channel>,
+    pub(super) channels: Vec<BenchChannel>,
     pub(super) database: BenchDatabase,
     pub(super) direct: DirectAppends,
     pub(super) workload: Arc<Workload>,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{copy, options::CompareOptions};
+use crate::target::BenchChannel;
 use crate::{
     database::BenchDatabase,
     progress::BenchProgress,
@@ -43,7 +43,7 @@ pub(super) struct ReadSessions {
 impl ReadSessions {
     /// Makes them through the service; `cited` has citations.
     pub(super) async fn make(
-        channel: &Channel,
+        channel: &BenchChannel,
         workload: &Workload,
         cited: &Workload,
         options: &CompareOptions,
@@ -76,7 +76,7 @@ pub(super) struct FilledSessions {
 impl FilledSessions {
     /// Makes some through the service, with the citations of the workload.
     pub(super) async fn make(
-        channel: &Channel,
+        channel: &BenchChannel,
         workload: &Workload,
         sessions: u32,
         each: u32,
@@ -95,7 +95,7 @@ impl FilledSessions {
 }
 
 async fn fill(
-    channel: &Channel,
+    channel: &BenchChannel,
     workload: &Workload,
     id: Uuid,
     numbers: std::ops::Range<u32>,
@@ -115,7 +115,7 @@ async fn fill(
 
 /// Makes the large session, by COPY.
 pub(super) async fn make_large(
-    channel: &Channel,
+    channel: &BenchChannel,
     database: &BenchDatabase,
     workload: &Workload,
     options: &CompareOptions,

@@ -2,10 +2,10 @@
 //! are far from each other), and none is read twice before all are read. The kernel is told to forget them as well, where
 //! this process may open PostgreSQL's files.
 
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{options::CompareOptions, sessions::PAGE};
+use crate::target::BenchChannel;
 use crate::{
     database::BenchDatabase,
     page_cache,
@@ -26,7 +26,7 @@ pub(super) struct UncachedSessions {
 impl UncachedSessions {
     /// Makes them, with a page of messages each.
     pub(super) async fn make(
-        channel: &Channel,
+        channel: &BenchChannel,
         database: &BenchDatabase,
         workload: &Workload,
         options: &CompareOptions,

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::ensure;
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
     report::{GrowthMetric, GrowthNumbers},
     side::{Sides, StoredSide},
 };
+use crate::target::BenchChannel;
 use crate::{
     append::{self, AppendMode, FRAME_ENTRIES, Load},
     halt::Halt,
@@ -215,7 +215,7 @@ impl Step<'_> {
     }
 }
 
-async fn list_last(channel: &Channel, session: Uuid) -> anyhow::Result<()> {
+async fn list_last(channel: &BenchChannel, session: Uuid) -> anyhow::Result<()> {
     let request = pb::ListMessagesRequest {
         session_id: session.to_string(),
         page_size: i32::try_from(LISTED)?,

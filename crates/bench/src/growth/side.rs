@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tonic::transport::Channel;
-
 use super::GrowthOptions;
+use crate::target::BenchChannel;
 use crate::{
     database::{BenchDatabase, told},
     halt::Halt,
@@ -24,7 +23,7 @@ const EMPTY: &str = "TRUNCATE messages, message_citations;
 /// A server, its database, and the sessions in it.
 pub(super) struct StoredSide {
     own: OwnServer,
-    pub(super) channels: Vec<Channel>,
+    pub(super) channels: Vec<BenchChannel>,
     pub(super) database: BenchDatabase,
     workload: Workload,
 }
@@ -60,7 +59,7 @@ impl StoredSide {
     async fn prepare(
         own: &OwnServer,
         options: &GrowthOptions,
-    ) -> anyhow::Result<(Vec<Channel>, BenchDatabase, Workload)> {
+    ) -> anyhow::Result<(Vec<BenchChannel>, BenchDatabase, Workload)> {
         let mut channels = Vec::new();
         for _ in 0..options.unary_in_flight.div_ceil(A_CONNECTION).max(1) {
             channels.push(own.target.connect().await?);

@@ -4,13 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{bail, ensure};
 use clap::{ArgAction, Args};
-use tonic::transport::Channel;
 
 use super::{BenchSubject, OutputArgs, ServerArgs, WorkloadArgs, both, rate};
 use chatledger::config::duration;
 use chatledger_bench::{
-    AnswerLog, AppendMode, BenchProgress, BenchReport, Circumstances, Halt, LedgerVerification, Load,
-    Workload, append, verify,
+    AnswerLog, AppendMode, BenchChannel, BenchProgress, BenchReport, Circumstances, Halt, LedgerVerification,
+    Load, Workload, append, verify,
 };
 
 /// Requests on one connection: half of what servers commonly allow (hyper: 200).
@@ -134,7 +133,7 @@ async fn measure_over(
     load: &Load,
     subject: &BenchSubject,
     workload: &Arc<Workload>,
-    channel: &Channel,
+    channel: &BenchChannel,
     halt: &Halt,
 ) -> anyhow::Result<BenchReport> {
     let before = subject.parties.cpu();
@@ -178,7 +177,7 @@ async fn measure_over(
 }
 
 async fn read_back(
-    channel: &Channel,
+    channel: &BenchChannel,
     workload: &Arc<Workload>,
     answers: AnswerLog,
 ) -> anyhow::Result<LedgerVerification> {

@@ -16,12 +16,12 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch as signal;
-use tonic::transport::Channel;
 
 use super::{output::show, signals::StopSignals};
+use chatledger::config::Secret;
 use chatledger_bench::{
-    BenchProgress, BenchReport, BenchTarget, ContentSizes, Halt, OwnServer, Parties, Workload,
-    WorkloadOptions, create_sessions, delete_sessions, report_page, report_summary,
+    BenchChannel, BenchCredentials, BenchProgress, BenchReport, BenchTarget, ContentSizes, Halt, OwnServer,
+    Parties, Workload, WorkloadOptions, create_sessions, delete_sessions, report_page, report_summary,
 };
 
 /// What `bench` does.
@@ -69,9 +69,30 @@ struct ServerArgs {
     /// The server, as http://HOST:PORT or https://HOST:PORT; without one, a server of its own is started
     #[arg(long, value_name = "URL")]
     target: Option<String>,
+    /// The authority of the server's certificate, in PEM [default: those that the system knows]
+    #[arg(long, value_name = "FILE", requires = "target")]
+    tls_ca: Option<PathBuf>,
+    /// The API key or token that every call has
+    #[arg(long, env = "CHATLEDGER_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<Secret>,
     /// Where the programs of its own server's PostgreSQL are [default: wherever they are found]
     #[arg(long, env = "CHATLEDGER_PG_BIN", value_name = "DIR")]
     pg_bin: Option<PathBuf>,
+}
+
+/// A server that is somebody's, as the flags say.
+fn target(url: &str, args: &ServerArgs) -> anyhow::Result<BenchTarget> {
+    let mut target = BenchTarget::parse(url).with_context(|| format!("--target {url}"))?;
+    if let Some(path) = &args.tls_ca {
+        let named = || format!("--tls-ca {}", path.display());
+        let pem = std::fs::read(path).with_context(named)?;
+        target = target.with_authority(&pem).with_context(named)?;
+    }
+    if let Some(key) = &args.api_key {
+        let credentials = BenchCredentials::bearer(key.reveal()).context("--api-key")?;
+        target = target.with_credentials(credentials);
+    }
+    Ok(target)
 }
 
 /// The server that is measured.
@@ -85,7 +106,7 @@ impl BenchSubject {
     async fn open(args: &ServerArgs, halt: &Halt) -> anyhow::Result<Self> {
         if let Some(url) = &args.target {
             return Ok(BenchSubject {
-                target: BenchTarget::parse(url).with_context(|| format!("--target {url}"))?,
+                target: target(url, args)?,
                 parties: Parties::default(),
                 own: None,
             });
@@ -106,7 +127,7 @@ impl BenchSubject {
         workload: &Workload,
         keep: bool,
         halt: &Halt,
-        measurement: impl AsyncFnOnce(&Channel) -> anyhow::Result<T>,
+        measurement: impl AsyncFnOnce(&BenchChannel) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let channel = self.target.connect().await?;
         let progress = BenchProgress::waiting("creating sessions");

@@ -10,7 +10,7 @@ use crate::domain::access::AccessScopes;
 
 /// What a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityKind {
+pub enum PrincipalKind {
     /// Anybody, of a server that asks for no credentials.
     Local,
     /// A program.
@@ -21,9 +21,9 @@ pub enum IdentityKind {
 
 /// A caller who is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Principal {
     /// What it is.
-    pub kind: IdentityKind,
+    pub kind: PrincipalKind,
     /// Its name in the audit, and the account of its limits: `key:…`, `file-key:…`, `certificate:…`, `token:…`, `user:…`,
     /// `local`.
     pub name: Arc<str>,
@@ -39,22 +39,22 @@ pub struct Identity {
     pub expires_at: Option<Timestamp>,
 }
 
-impl Identity {
+impl Principal {
     /// Anybody, of a server that asks for no credentials: the service of the tenant that there is.
     #[must_use]
     pub fn local() -> Self {
-        Identity {
-            kind: IdentityKind::Local,
+        Principal {
+            kind: PrincipalKind::Local,
             name: Arc::from("local"),
-            ..Identity::service(DEFAULT_TENANT, AccessScopes::ALL)
+            ..Principal::service(DEFAULT_TENANT, AccessScopes::ALL)
         }
     }
 
     /// A program of a tenant.
     #[must_use]
     pub fn service(tenant: &str, scopes: AccessScopes) -> Self {
-        Identity {
-            kind: IdentityKind::Service,
+        Principal {
+            kind: PrincipalKind::Service,
             name: Arc::from("service"),
             tenant: Arc::from(tenant),
             scopes,
@@ -67,7 +67,7 @@ impl Identity {
     /// Whether it acts for a user without being one.
     #[must_use]
     pub fn acts_for_user(&self) -> bool {
-        self.kind != IdentityKind::EndUser && self.end_user.is_some()
+        self.kind != PrincipalKind::EndUser && self.end_user.is_some()
     }
 
     /// Whether it has ended by now.
