@@ -130,7 +130,7 @@ async def test_errors(http: httpx.AsyncClient, started: dict[str, str]) -> None:
     for token, reason in (
         (jwt.encode(claims, secret), "INVALID_CREDENTIALS"),
         (jwt.encode(claims | {"exp": datetime.datetime(2100, 1, 1)}, b"x" * 32), "INVALID_CREDENTIALS"),
-        ("caf\u00e9", None),
+        ("\u00e9t\u00e9", None),
         (None, None),
     ):
         headers: dict[str, Any] = {} if token is None else {"authorization": f"Bearer {token}".encode("latin-1")}
