@@ -5,6 +5,7 @@ line of a shell block meets the first of RULES that fits: it is run on a scratch
 What no rule fits, and a block of a language or a place that nobody knows, fails."""
 
 import ast
+import importlib
 import itertools
 import json
 import os
@@ -32,6 +33,10 @@ SESSION = "5e5510aa-0000-4000-8000-000000000001"
 USER = "5e5510aa-0000-4000-8000-000000000002"
 
 PACKAGE_README = "clients/python/README.md"
+SECURITY = "docs/security.md"
+SECURED = "localhost:50051"
+# Where the packages of tests/tools/package.json are, with node_modules in it.
+NODE_DIR = os.environ.get("CHATLEDGER_NODE_DIR")
 # Blocks that aren't run, each by its document and how it begins, and why.
 NOT_RUN = {
     (PACKAGE_README, "python", "from agents import"): "it needs a framework and a model; clients/python/tests/adapters",
@@ -49,9 +54,10 @@ NOT_RUN = {
 # Python
 
 
-def run_python(program, path, **env):
+def run_python(program, path, where=None, **env):
     done = subprocess.run(
         [sys.executable, "-c", program],
+        cwd=where,
         env=clean_env(PYTHONPATH=str(path), **env),
         capture_output=True,
         text=True,
@@ -282,6 +288,11 @@ def is_called(world, command):
     world.answers.append([json_format.MessageToDict(message, descriptor_pool=known) for message in answer])
 
 
+def is_called_by_a_caller(world, command):
+    """With credentials, which test_calls_with_credentials has."""
+    assert command in document_commands(SECURITY)
+
+
 def is_a_setting(world, command):
     """A variable that `serve` knows, with a URL to be filled in."""
     name, value = re.fullmatch(r"export (\w+)='([^']*)'", command).groups()
@@ -311,8 +322,11 @@ def is_an_installation(world, command):
 
 # The first that fits a command says what is done with it.
 RULES = [
+    (r"grpcurl -cacert ", is_called_by_a_caller),
     (r"grpcurl ", is_called),
+    (r"export CHATLEDGER_API_KEY=\$\(chatledger key create ", lambda world, command: world.sh(command)),
     (r"export \w+=", is_a_setting),
+    (r"\(umask 077; head ", lambda world, command: world.sh(command)),
     (r"mkdir -p stubs && python -m grpc_tools\.protoc ", lambda world, command: world.sh(command)),
     (r"openssl ", lambda world, command: world.sh(command)),
     (r"(pip|uv pip|apt) install ", is_an_installation),
@@ -356,6 +370,9 @@ def prepare(world, document):
     if document == "migrations/README.md":
         # Something is pending, or there would be no backup.
         world.sh("chatledger migrate down --steps 1")
+    if document == SECURITY:
+        (keys,) = (text for text in blocks(SECURITY, "toml") if text.startswith("[[api_keys]]"))
+        (world.directory / "keys.toml").write_text(keys)
     (world.directory / "prisma").mkdir()
 
 
@@ -371,6 +388,79 @@ def check_the_calls(answers):
     assert [message["seq"] for frame in read for message in frame["messages"]] == ["1", "2"]
     assert [event["message"]["seq"] for event in watched[:2]] == ["1", "2"]
     assert watched[2] == {"caughtUp": {"lastSeq": "2"}}
+
+
+@pytest.fixture(scope="module")
+def secured(server, channel, url, data_dir):
+    """A server over TLS that asks for credentials, by the commands of docs/security.md: where its files are, and a key."""
+    with tempfile.TemporaryDirectory(prefix="chatledger-docs-") as directory:
+        os.chmod(directory, 0o755)
+        world = World(server, channel, url, data_dir, pathlib.Path(directory))
+        prepare(world, SECURITY)
+
+        def command(start):
+            return next(each for each in reversed(document_commands(SECURITY)) if each.startswith(start))
+
+        world.sh(command("openssl "))
+        world.sh(command("(umask 077; "))
+        key = world.sh(f'{command("export CHATLEDGER_API_KEY=")} && printf %s "$CHATLEDGER_API_KEY"')
+        serve = f"cd {shlex.quote(directory)} && exec {command('chatledger serve ')} --listen 127.0.0.1:0"
+        running = Server(["bash", "-c", serve], world.env)
+        yield pathlib.Path(directory), running.address, key
+        assert running.stop() == 0
+
+
+def test_calls_with_credentials(secured):
+    """As grpcurl makes them: types from files, and the metadata that the command has."""
+    directory, address, key = secured
+    answers = []
+    for command in document_commands(SECURITY):
+        if not command.startswith("grpcurl "):
+            continue
+        words = shlex.split(command.replace("$CHATLEDGER_API_KEY", key))
+        assert words[-2] == SECURED
+        options = dict(zip(words[1:-2:2], words[2:-2:2]))
+        assert (directory / options["-import-path"] / options["-proto"]).exists()
+        module = importlib.import_module(options["-proto"].removesuffix(".proto").replace("/", ".") + "_pb2")
+        service, name = words[-1].split("/")
+        method = module.DESCRIPTOR.services_by_name[service.rpartition(".")[2]].methods_by_name[name]
+        request = json_format.Parse(options.get("-d", "{}"), GetMessageClass(method.input_type)())
+        header, _, value = options["-H"].partition(": ")
+        tls = grpc.ssl_channel_credentials((directory / options["-cacert"]).read_bytes())
+        with grpc.secure_channel(address, tls) as channel:
+            response = GetMessageClass(method.output_type).FromString
+            call = channel.unary_unary(f"/{words[-1]}", lambda m: m.SerializeToString(), response)
+            answers.append(json_format.MessageToDict(call(request, metadata=[(header, value)], timeout=30)))
+            with pytest.raises(grpc.RpcError) as refused:
+                call(request, timeout=30)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    caller, created = answers
+    assert (caller["kind"], caller["scopes"]) == ("CALLER_KIND_SERVICE", ["write"])
+    assert "expireTime" in caller and created["session"]["title"] == "ROS 2"
+
+
+def test_python_with_credentials(secured):
+    directory, address, key = secured
+    (program,) = blocks(SECURITY, "python")
+    assert SECURED in program
+    said = run_python(program.replace(SECURED, address), PACKAGE, directory, CHATLEDGER_API_KEY=key)
+    assert said.splitlines() == ["['write']", "1", "it takes the scope users"]
+
+
+@pytest.mark.skipif(NODE_DIR is None, reason="no Node packages: CHATLEDGER_NODE_DIR")
+def test_node_with_credentials(secured):
+    directory, address, key = secured
+    (program,) = blocks(SECURITY, "js")
+    assert program.count(SECURED) == 2
+    done = subprocess.run(
+        ["node", "-e", program.replace(SECURED, address)],
+        cwd=directory,
+        env=clean_env(CHATLEDGER_API_KEY=key, NODE_PATH=f"{NODE_DIR}/node_modules"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
 def run_sql(url, script):
@@ -426,8 +516,11 @@ def accounted(block):
             return True
         case ("clients/python/README.md", "python"):
             return block.text in PROGRAMS or block.text.startswith("with client.messages.watch(")
-        case ("docs/sql.md" | "migrations/README.md", "sql"):
+        case ("docs/sql.md" | "migrations/README.md", "sql") | ("docs/security.md", "python" | "js"):
             return True
+        case ("docs/security.md", "toml"):
+            # The server of the secured fixture reads it.
+            return block.text.startswith("[[api_keys]]")
     return False
 
 

@@ -290,6 +290,21 @@ async def test_async_streams_act_for_the_user_too(secured: Secured) -> None:
                 await anext(aiter(read))
 
 
+@KINDS
+async def test_a_token_of_somebody_elses_is_passed_on(secured: Secured, kind: str) -> None:
+    user = secured.user()
+    theirs = secured.token(user)
+    for arguments in ({"api_key": secured.keys["users"]}, {"token": secured.token(secured.user())}, {}):
+        caller = await asked(secured, kind, lambda c: c.with_token(theirs).access.who_am_i(), **arguments)
+        assert (caller.kind, caller.user_id) == ("end_user", user)
+    session = await asked(
+        secured, kind, lambda c: c.as_user(secured.user()).with_token(theirs).sessions.create(), api_key="not sent"
+    )
+    assert session.user_id == user
+    with Client("example.com:1") as client, pytest.raises(ValueError, match="refusing to send token"):
+        client.with_token(theirs)
+
+
 # TLS
 
 

@@ -68,9 +68,9 @@ def test_sessions(client: Client) -> None:
     assert client.sessions.create(session_id=kept.id, claim_secret=secret) == kept
     assert client.sessions.claim(user.id, [kept.id], claim_secrets=["another secret than that"]) == []
     assert client.sessions.claim(user.id, [kept.id], claim_secrets=[secret]) == [kept.id]
-    assert {s.id for s in client.sessions.list(user_id=user.id)} == {session.id, anonymous.id}
+    assert {s.id for s in client.sessions.list(user_id=user.id)} == {session.id, anonymous.id, kept.id}
     assert [s.id for s in client.sessions.list(user_id=user.id, metadata_contains={"tokens": 4096})] == [session.id]
-    assert [s.id for s in client.sessions.list(user_id=user.id, order_by="created", limit=1)] == [anonymous.id]
+    assert [s.id for s in client.sessions.list(user_id=user.id, order_by="created", limit=1)] == [kept.id]
     assert client.sessions.create().id in [s.id for s in client.sessions.list(limit=1)]
 
     changed = client.sessions.update(session.id, metadata={"tokens": 1, "text": None})

@@ -103,6 +103,16 @@ class BaseClient:
         other._bind()
         return other
 
+    def with_token(self: C, token: Token) -> C:
+        """The same client, on the same connection, with a token of somebody else's in place of its own credentials.
+
+        It is for programs that pass on the tokens of those whom they serve. A token as for ``__init__``.
+        """
+        other = copy.copy(self)
+        other._settings = self._settings.with_token(token)
+        other._bind()
+        return other
+
     def _open(self, settings: Settings) -> None:
         """Prepares the connection."""
         self._settings = settings

@@ -7,7 +7,7 @@ import os
 import random
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -85,6 +85,8 @@ class Settings:
     """The name that the server's certificate must have, where it isn't the target's."""
     acts_for: str | None = None
     """The user for whom every call is made."""
+    takes_credentials: bool = True
+    """Whether credentials may be sent: with TLS, on this machine, or where the caller said so."""
 
     @property
     def channel_options(self) -> list[tuple[str, Any]]:
@@ -98,6 +100,12 @@ class Settings:
         key = [] if self.api_key is None else [("authorization", f"Bearer {self.api_key}")]
         user = [] if self.acts_for is None else [(_ACTS_FOR, self.acts_for)]
         return key + user or None
+
+    def with_token(self, token: Token) -> Settings:
+        """The same with another token, in place of all credentials but a client certificate."""
+        if not self.takes_credentials:
+            raise ValueError(_refusal("token", self.target))
+        return replace(self, api_key=None, tokens=Tokens(token), acts_for=None)
 
     def bearer(self) -> Bearer:
         """What one call, or one stream, says who it is from."""
@@ -146,16 +154,22 @@ def settings(
         raise ValueError("private_key and certificate_chain belong together")
     if not isinstance(tls, TLS) and (https or tls or pem):
         tls = TLS(root_certificates, certificate_chain, private_key)
-    named = "api_key" if api_key else "token" if tokens else None
-    if named and not tls and not insecure and not _is_local(address):
-        raise ValueError(
-            f"refusing to send {named} to {address} in clear text: "
-            "use https:// or tls=True, or say insecure=True where the network is trusted"
-        )
+    takes_credentials = bool(tls or insecure or _is_local(address))
+    if (api_key or tokens) and not takes_credentials:
+        raise ValueError(_refusal("api_key" if api_key else "token", address))
     credentials, server_name = None, None
     if isinstance(tls, TLS):
         credentials, server_name = tls.channel_credentials(), tls.server_name
-    return Settings(address, timeout, credentials, api_key, _forks, tokens, server_name)
+    return Settings(
+        address, timeout, credentials, api_key, _forks, tokens, server_name, takes_credentials=takes_credentials
+    )
+
+
+def _refusal(named: str, address: str) -> str:
+    return (
+        f"refusing to send {named} to {address} in clear text: "
+        "use https:// or tls=True, or say insecure=True where the network is trusted"
+    )
 
 
 def _credentials(api_key: str | None, token: Token | None) -> tuple[str | None, Tokens | None]:
