@@ -3,8 +3,17 @@
 use super::*;
 use crate::migrations::catalog;
 
-/// Rows in every table that there is: two users with profiles, sessions, messages with citations, a document.
-const FILL: [(&str, &str); 6] = [
+/// Rows in every table that there is: a key, a record of the audit, two users with profiles, sessions, messages with citations, a document.
+const FILL: [(&str, &str); 8] = [
+    (
+        "api_keys",
+        "INSERT INTO api_keys (id, name, secret_hash, scopes)
+        SELECT '0123456789abcdef', 'worker', sha256('secret'), ARRAY['read']",
+    ),
+    (
+        "audit_events",
+        "INSERT INTO audit_events (tenant_id, event, actor) VALUES ('default', 'key_created', 'operator')",
+    ),
     (
         "users",
         "INSERT INTO users (email) SELECT 'u' || n FROM generate_series(1, 2) n",
@@ -86,7 +95,7 @@ async fn up_down_up_of_every_version_with_rows() {
         assert_eq!(catalog(&client).await, after, "{again}");
         fill(&client).await;
     }
-    assert_eq!(steps, 10);
+    assert_eq!(steps, 12);
     let whole = catalog(&client).await;
     migrate(&database, &["down", "--to", "0", "--yes"]).ok();
     assert!(catalog(&client).await.is_empty());
