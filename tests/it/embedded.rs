@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, error::SqlState};
 
 /// Longer than anything here takes on a busy machine; only a failing test waits for so long.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -175,7 +175,7 @@ async fn serves_a_database_and_keeps_it() {
     ] {
         let error = client.batch_execute(forbidden).await.unwrap_err();
         assert_eq!(
-            error.code().map(|code| code.code()),
+            error.code().map(SqlState::code),
             Some("42501"),
             "{forbidden}: {error:?}"
         );
