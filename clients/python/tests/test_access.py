@@ -212,6 +212,37 @@ async def test_an_async_watch_and_writer_go_on_with_new_tokens(secured: Secured)
         assert (len(watchers.given), len(writers.given)) == (2, 2)
 
 
+@KINDS
+async def test_streams_that_are_refused_begin_again_with_a_new_token(secured: Secured, kind: str) -> None:
+    """What waits for its answer when the token is refused is sent again; and once only where no token is any better."""
+    user = secured.user()
+    writers, watchers = Issuer(secured, user, lives=[-5]), Issuer(secured, user, lives=[-5])
+    hopeless = Issuer(secured, user, lives=[-5] * 9)
+    session_id = (await asked(secured, kind, lambda c: c.sessions.create(), token=secured.token(user))).id
+    if kind == "of threads":
+        clients = [secured.client(token=issuer) for issuer in (writers, watchers, hopeless)]
+        writing, watching, refused = clients
+        with writing, watching, refused:
+            with writing.messages.writer() as writer, watching.messages.watch(session_id) as watch:
+                assert writer.append(session_id, "user", "x").result(30).seq == next(watch).seq == 1
+            with refused.messages.writer() as writer, pytest.raises(chatledger.ExpiredCredentialsError):
+                writer.append(session_id, "user", "x").result(30)
+            with pytest.raises(chatledger.ExpiredCredentialsError):
+                next(refused.messages.watch(session_id))
+    else:
+        aclients = [secured.aclient(token=issuer) for issuer in (writers, watchers, hopeless)]
+        awriting, awatching, arefused = aclients
+        async with awriting, awatching, arefused:
+            async with awriting.messages.writer() as awriter, awatching.messages.watch(session_id) as awatch:
+                assert (await (await awriter.append(session_id, "user", "x"))).seq == (await anext(awatch)).seq == 1
+            async with arefused.messages.writer() as awriter:
+                with pytest.raises(chatledger.ExpiredCredentialsError):
+                    await (await awriter.append(session_id, "user", "x"))
+            with pytest.raises(chatledger.ExpiredCredentialsError):
+                await anext(arefused.messages.watch(session_id))
+    assert [len(issuer.given) for issuer in (writers, watchers, hopeless)] == [2, 2, 4]
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 async def test_a_history_is_read_on_with_a_new_token(secured: Secured, blocking: bool) -> None:
     """A reader who takes his time: the stream ends with its token, and is read on behind the last message."""
