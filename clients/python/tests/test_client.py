@@ -52,6 +52,15 @@ def test_users_and_profiles(client: Client) -> None:
     assert missing.value.reason == "USER_NOT_FOUND"
 
 
+def test_claims_by_a_secret(client: Client) -> None:
+    user = client.users.create(email())
+    secret = "a secret that the device keeps"
+    kept = client.sessions.create(claim_secret=secret)
+    assert client.sessions.create(session_id=kept.id, claim_secret=secret) == kept
+    assert client.sessions.claim(user.id, [kept.id], claim_secrets=["another secret than that"]) == []
+    assert client.sessions.claim(user.id, [kept.id], claim_secrets=[secret]) == [kept.id]
+
+
 def test_sessions(client: Client) -> None:
     user = client.users.create(email())
     metadata = {"tokens": 4096, "id": 2**60, "text": "Grüße 🤖", "none": None, "nested": {"a": [1, 2.5]}}

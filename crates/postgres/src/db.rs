@@ -276,11 +276,7 @@ impl Db {
     pub async fn connection(&self, deadline: Option<Instant>) -> Result<Conn, DbError> {
         let _attempt = self.attempt();
         let began = Instant::now();
-        let answer_by = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(began);
-            // Of a short time, only a small part is set aside.
-            began + left.saturating_sub(DbOptions::ANSWER_MARGIN.min(left / 10))
-        });
+        let answer_by = answer_by(deadline, began);
         let patience = answer_by.map_or(self.options.connect_for, |answer_by| {
             answer_by
                 .saturating_duration_since(began)
@@ -448,20 +444,21 @@ impl Db {
         deadline: Option<Instant>,
         wait: impl Future<Output = T>,
     ) -> Result<T, DbError> {
-        let until = Instant::now() + self.options.wait_timeout;
-        let until = deadline.map_or(until, |deadline| deadline.min(until));
-        let waited = time::timeout_at(until, wait).await;
-        waited.map_err(|_| self.waited_in_vain())
+        let began = Instant::now();
+        let longest = began + self.options.wait_timeout;
+        let until = answer_by(deadline, began).map_or(longest, |by| by.min(longest));
+        time::timeout_at(until, wait)
+            .await
+            .map_err(|_| self.waited_in_vain())
     }
 
     /// The end of a wait for those who have the connections.
     fn waited_in_vain(&self) -> DbError {
         if *self.reachable.borrow() {
-            DbError::Busy
-        } else {
-            // The others aren't at work, they are trying to connect as well.
-            DbError::Unavailable("others are waiting for it".to_owned())
+            return DbError::Busy;
         }
+        // The others aren't at work, they are trying to connect as well.
+        DbError::Unavailable("others are waiting for it".to_owned())
     }
 
     /// The most connections that there are.
@@ -493,4 +490,11 @@ impl Db {
     pub async fn begin(&self, deadline: Option<Instant>) -> Result<Tx, DbError> {
         Ok(Tx::begin(self.connection(deadline).await?).await?)
     }
+}
+
+/// When somebody who waits since `began` gives up, so that the caller hears why before the deadline.
+fn answer_by(deadline: Option<Instant>, began: Instant) -> Option<Instant> {
+    // Of a short time, only a small part is set aside.
+    let left = deadline?.saturating_duration_since(began);
+    Some(began + left.saturating_sub(DbOptions::ANSWER_MARGIN.min(left / 10)))
 }
