@@ -109,7 +109,7 @@ impl SchemaTransaction<'_> {
             let applied = client.query(&format!("SELECT version FROM {table}"), &[]).await;
             let applied = applied.map_err(explain)?;
             let applied: Vec<i64> = applied.iter().map(|row| row.get(0)).collect();
-            let is_new = |migration: &&Migration| !applied.contains(&i64::from(migration.version()));
+            let is_new = |migration: &&Migration| !applied.contains(&migration.version());
             for migration in runner.get_migrations().iter().filter(is_new) {
                 let done = format!(
                     "{};\nINSERT INTO {table} VALUES ({}, '{}', '{}', '{}')",
