@@ -276,16 +276,30 @@ impl<T: Send + Sync + 'static> FileWatcher<T> {
     }
 }
 
-/// Reads TOML. What is wrong is told in one line with its number, and may quote the text: this is for files without
-/// secrets.
+/// Reads TOML. What is wrong is told in one line with its number. Values aren't quoted, which may be secrets.
 ///
 /// # Errors
 /// It isn't TOML, or not what is wanted.
 pub fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| match error.span() {
-        Some(span) => format!("line {}: {}", line_at(text, span.start), error.message()),
-        None => error.message().to_owned(),
+        Some(span) => format!(
+            "line {}: {}",
+            line_at(text, span.start),
+            unquoted(error.message())
+        ),
+        None => unquoted(error.message()),
     })
+}
+
+/// What serde says of a value, without the value.
+fn unquoted(message: &str) -> String {
+    let (kind, rest) = message.split_at(message.find([':', '`']).unwrap_or(message.len()));
+    let is_of_a_value = ["invalid type", "invalid value", "unknown variant"].contains(&kind.trim_end());
+    match rest.rsplit_once(", expected ") {
+        Some((_, expected)) if is_of_a_value => format!("{}, expected {expected}", kind.trim_end()),
+        _ if is_of_a_value => kind.trim_end().to_owned(),
+        _ => message.to_owned(),
+    }
 }
 
 /// The number of the line that has the byte at `offset`.
@@ -418,6 +432,8 @@ mod tests {
         let error = parse_toml::<Numbers>("_one = 1\n\ntwo = 2\n").expect_err("unknown");
         assert!(error.starts_with("line 3: unknown field `two`"), "{error}");
         assert!(parse_toml::<Numbers>("_one = ").is_err());
+        let error = parse_toml::<Numbers>("_one = 'hunter2, expected'").expect_err("a text");
+        assert_eq!(error, "line 1: invalid type, expected u32");
         assert!(parse_toml::<Numbers>("_one = 1").is_ok());
     }
 }
