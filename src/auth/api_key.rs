@@ -88,7 +88,7 @@ impl NewSecret {
     /// # Errors
     /// The system has no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut random = [0; (ID_DIGITS + SECRET_DIGITS) / 2];
+        let mut random = [0; ID_DIGITS / 2 + SECRET_DIGITS / 2];
         getrandom::fill(&mut random)?;
         let digits = hexadecimal(&random);
         let (id, secret) = digits.split_at(ID_DIGITS);

@@ -243,23 +243,20 @@ fn show(key: &ApiKey, secret: &NewSecret) {
 }
 
 fn as_line(key: &ApiKey) -> String {
-    let mut line = format!(
-        "{}  {}  {}  {}",
-        key.id,
-        key.tenant,
+    let mut parts = vec![
+        key.id.clone(),
+        key.tenant.clone(),
         key.scopes.names().join(","),
-        key.name
-    );
+        key.name.clone(),
+    ];
     for (what, at) in [
         ("expires", key.expires_at),
         ("revoked", key.revoked_at),
         ("last used", key.last_used_at),
     ] {
-        if let Some(at) = at {
-            line += &format!("  {what} {at:.0}");
-        }
+        parts.extend(at.map(|at| format!("{what} {at:.0}")));
     }
-    line
+    parts.join("  ")
 }
 
 fn as_json(key: &ApiKey) -> serde_json::Value {

@@ -178,8 +178,8 @@ async fn a_token_that_was_good_ends() {
 #[tokio::test]
 async fn each_algorithm_has_its_own_keys() {
     let (es, es_public) = pair(Algorithm::ES256, "es");
-    let (ed, ed_public) = pair(Algorithm::EdDSA, "ed");
-    let verifier = of_set(vec![es_public.clone(), ed_public.clone()]);
+    let (ed, of_ed) = pair(Algorithm::EdDSA, "ed");
+    let verifier = of_set(vec![es_public.clone(), of_ed.clone()]);
     for (key, algorithm, name) in [(&es, Algorithm::ES256, "es"), (&ed, Algorithm::EdDSA, "ed")] {
         let token = signed_by(key, algorithm, name);
         assert!(verifier.verify(&token, Timestamp::now()).await.is_ok(), "{name}");
