@@ -90,6 +90,6 @@ async fn a_connection_goes_to_the_tenant_that_has_none() {
     }
     let order = order.lock().expect("no panic");
     let place = order.iter().position(|name| *name == "polite").expect("served");
-    // The two that had the connections, and one that got the second of them.
-    assert!(place <= 3, "{place} were served before: {order:?}");
+    // The two that had the connections, and whoever is quick on the other one meanwhile: not all who had come before.
+    assert!(place <= 10, "{place} were served before: {order:?}");
 }
