@@ -174,7 +174,11 @@ pub static PROGRAM: Program = Program {
             AND NOT EXISTS (SELECT FROM users u WHERE u.tenant_id = s.tenant_id AND u.id = s.user_id)",
         what: "sessions name users who don't exist; the foreign key waits until none does",
     }),
-    secrets: &[("users", "hashed_password"), ("chat_sessions", "claim_hash")],
+    secrets: &[
+        ("users", "hashed_password"),
+        ("chat_sessions", "claim_hash"),
+        ("api_keys", "secret_hash"),
+    ],
     statements: || statements::all().map(|statement| &statement.sql).collect(),
     table_exists: "where the tables are another tool's, `migrate adopt` converts them and `import` copies them; where they \
                    are ours already, `migrate stamp` records that",
