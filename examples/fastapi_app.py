@@ -1,7 +1,7 @@
 """A chatbot's HTTP API over chatledger: people register, sign in for a token, and keep their conversations.
 
     pip install ./clients/python fastapi uvicorn pyjwt
-    (umask 077; head -c 32 /dev/urandom >jwt.secret; chatledger key create --name app --scopes users >app.key); chatledger serve --auth required --jwt-secret-file jwt.secret &
+    (umask 077; openssl rand -hex 32 >jwt.secret; chatledger key create --name app --scopes users >app.key); chatledger serve --auth required --jwt-secret-file jwt.secret &
     CHATLEDGER_API_KEY=$(cat app.key) CHATLEDGER_JWT_SECRET_FILE=jwt.secret uvicorn --app-dir examples fastapi_app:app
 
 Then http://127.0.0.1:8000/docs has a form for each call: register, sign in, and give the token to "Authorize".
@@ -73,7 +73,9 @@ class NewMessage(BaseModel):
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """One client for all requests; it finds the server and the app's key by CHATLEDGER_TARGET and CHATLEDGER_API_KEY."""
-    app.state.secret = pathlib.Path(os.environ["CHATLEDGER_JWT_SECRET_FILE"]).read_bytes()
+    # As the server reads it: a line's end at the end of the file isn't part of the secret.
+    secret = pathlib.Path(os.environ["CHATLEDGER_JWT_SECRET_FILE"]).read_bytes()
+    app.state.secret = secret.removesuffix(b"\n").removesuffix(b"\r")
     async with chatledger.AsyncClient() as client:
         app.state.client = client
         yield

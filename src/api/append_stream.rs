@@ -142,15 +142,15 @@ impl AppendStream {
             Ok(message) => message,
             Err(error) => return EntryAnswer::Known(Err(error)),
         };
-        let storage = self.api.rates.storage();
-        let admitted = storage.admit(&self.api.store, &self.caller.tenant, message.amounts());
+        let messages = vec![message];
+        let admitted = self.api.admit_messages(&self.caller, session_id, &messages);
         if let Err(error) = admitted.await {
             return EntryAnswer::Known(Err(error));
         }
         let unit = Unit {
             caller: self.caller.clone(),
             session_id,
-            messages: vec![message],
+            messages,
             expected_last_seq: None,
         };
         EntryAnswer::Pending(self.ledger.submit(unit, order).await)

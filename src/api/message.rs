@@ -1,6 +1,6 @@
 //! `MessageService`.
 
-use std::{ops::Add, pin::Pin};
+use std::pin::Pin;
 
 use futures_util::Stream;
 use tokio::sync::watch;
@@ -20,7 +20,6 @@ use crate::{
         Error, FieldPath,
         message::{NewMessage, Receipt},
         page::MAX_PAGE_BYTES,
-        usage::StoredAmounts,
     },
     ledger::{Ledger, Unit},
     watch::Hub,
@@ -52,10 +51,7 @@ impl MessageApi {
         messages: Vec<NewMessage>,
         expected_last_seq: Option<i64>,
     ) -> Result<Vec<Receipt>, Error> {
-        let adding = messages.iter().map(NewMessage::amounts);
-        let adding = adding.fold(StoredAmounts::default(), Add::add);
-        let storage = self.api.rates.storage();
-        storage.admit(&self.api.store, &caller.tenant, adding).await?;
+        self.api.admit_messages(&caller, session_id, &messages).await?;
         let unit = Unit {
             caller,
             session_id,

@@ -21,11 +21,13 @@ mod watch;
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    ops::Add,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
 use tonic::Request;
+use uuid::Uuid;
 
 pub use access::AccessApi;
 pub use analytics::AnalyticsApi;
@@ -40,7 +42,7 @@ pub use user::UserApi;
 use crate::{
     audit::{AuditEvent, AuditRecord},
     auth::{Access, Caller, Principal},
-    domain::{Check, Limits, access::AccessScopes},
+    domain::{Check, Error, Limits, Result, access::AccessScopes, message::NewMessage, usage::StoredAmounts},
     fair::Holder,
     memory::Charge,
     rates::RateLimits,
@@ -113,6 +115,40 @@ pub struct Api {
 }
 
 impl Api {
+    /// Lets a tenant store messages. Beyond its quota it may still send again what is stored, which stores nothing.
+    async fn admit_messages(&self, caller: &Caller, session_id: Uuid, messages: &[NewMessage]) -> Result<()> {
+        let adding = messages.iter().map(NewMessage::amounts);
+        let adding = adding.fold(StoredAmounts::default(), Add::add);
+        let admitted = self
+            .rates
+            .storage()
+            .admit(&self.store, &caller.tenant, adding)
+            .await;
+        if !matches!(admitted, Err(Error::QuotaExceeded { .. })) {
+            return admitted;
+        }
+        for message in messages {
+            let is_stored =
+                message.id_is_given && self.store.message(caller, session_id, message.id).await.is_ok();
+            if !is_stored {
+                return admitted;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a session.
+    async fn admit_session(&self, caller: &Caller, id: Uuid) -> Result<()> {
+        let storage = self.rates.storage();
+        let admitted = storage
+            .admit(&self.store, &caller.tenant, StoredAmounts::SESSION)
+            .await;
+        match admitted {
+            Err(Error::QuotaExceeded { .. }) if self.store.session(caller, id).await.is_ok() => Ok(()),
+            admitted => admitted,
+        }
+    }
+
     fn check(&self) -> Check<'_> {
         Check::new(&self.limits, Timestamp::now())
     }

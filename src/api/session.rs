@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
 use crate::{
-    domain::{FieldPath, session::Session, usage::StoredAmounts},
+    domain::{FieldPath, session::Session},
     watch::Hub,
 };
 
@@ -27,10 +27,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let mut check = self.api.check();
         let new = convert::new_session(&mut check, &caller, request.into_inner());
         let new = check.finish(new)?;
-        let storage = self.api.rates.storage();
-        storage
-            .admit(&self.api.store, &caller.tenant, StoredAmounts::SESSION)
-            .await?;
+        self.api.admit_session(&caller, new.id).await?;
         let session = self.api.store.create_session(&caller, &new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session: Some(convert::session_to_pb(session)),

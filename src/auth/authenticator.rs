@@ -89,25 +89,50 @@ pub struct Authenticator {
     pub users: KnownUsers,
 }
 
+/// A refusal of credentials, and whose they are, as far as that is certain: a secret or a signature was right, and something else
+/// wasn't.
+#[derive(Clone, Debug)]
+pub struct CredentialRefusal {
+    /// What the caller is told.
+    pub error: Error,
+    /// Whose they are, for the audit.
+    pub known: Option<Arc<Principal>>,
+}
+
+impl From<Error> for CredentialRefusal {
+    fn from(error: Error) -> Self {
+        CredentialRefusal { error, known: None }
+    }
+}
+
+impl CredentialRefusal {
+    fn of(fault: CredentialFault, known: Arc<Principal>) -> Self {
+        CredentialRefusal {
+            error: Error::CredentialsRefused(fault),
+            known: Some(known),
+        }
+    }
+}
+
 impl Authenticator {
     /// Who has these credentials. A bearer's text goes before a certificate, which may only have been the way in.
     ///
     /// # Errors
     /// [`Error::CredentialsRequired`], [`Error::CredentialsRefused`]; those of the database, where it has to be asked.
-    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Principal>> {
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Principal>, CredentialRefusal> {
         let now = Timestamp::now();
         let principal = match (&credentials.bearer, &credentials.certificate) {
             (Some(bearer), _) => self.bearer(bearer, now).await?,
             (None, Some(certificate)) => self.certificate(certificate)?,
-            (None, None) => return Err(Error::CredentialsRequired),
+            (None, None) => return Err(Error::CredentialsRequired.into()),
         };
         if principal.has_ended(now) {
-            return Err(Error::CredentialsRefused(CredentialFault::Expired));
+            return Err(CredentialRefusal::of(CredentialFault::Expired, principal));
         }
         Ok(principal)
     }
 
-    async fn bearer(&self, bearer: &str, now: Timestamp) -> Result<Arc<Principal>> {
+    async fn bearer(&self, bearer: &str, now: Timestamp) -> Result<Arc<Principal>, CredentialRefusal> {
         if let Some(found) = self
             .key_file
             .as_ref()
@@ -116,18 +141,23 @@ impl Authenticator {
             return Ok(found);
         }
         if let Some(key) = PresentedKey::read(bearer) {
-            return self.keys.find(&key).await;
+            let found = self.keys.find(&key).await?;
+            return if found.is_revoked {
+                Err(CredentialRefusal::of(CredentialFault::Revoked, found.principal))
+            } else {
+                Ok(found.principal)
+            };
         }
         match &self.tokens {
             Some(tokens) if TokenVerifier::is_token(bearer) => {
                 let token = tokens.verify(bearer, now).await?;
                 self.of_token(&token).await.map(Arc::new)
             }
-            _ => Err(Error::CredentialsRefused(CredentialFault::Unknown)),
+            _ => Err(Error::CredentialsRefused(CredentialFault::Unknown).into()),
         }
     }
 
-    async fn of_token(&self, token: &VerifiedToken) -> Result<Principal> {
+    async fn of_token(&self, token: &VerifiedToken) -> Result<Principal, CredentialRefusal> {
         let tenant = token.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
         let expires_at = Some(token.expires_at);
         if let Some(scopes) = token.scopes {
@@ -138,14 +168,20 @@ impl Authenticator {
             });
         }
         let tenant: Arc<str> = Arc::from(tenant);
-        let user = self
-            .users
-            .find(&tenant, &token.subject)
-            .await
-            .map_err(|error| match error {
-                Error::NotFound(Resource::User) => Error::CredentialsRefused(CredentialFault::NoSuchUser),
-                error => error,
-            })?;
+        let user = match self.users.find(&tenant, &token.subject).await {
+            Ok(user) => user,
+            Err(Error::NotFound(Resource::User)) => {
+                let subject = Principal {
+                    name: Arc::from(format!("token:{}", token.subject)),
+                    ..Principal::service(&tenant, AccessScopes::default())
+                };
+                return Err(CredentialRefusal::of(
+                    CredentialFault::NoSuchUser,
+                    Arc::new(subject),
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
         Ok(Principal {
             kind: PrincipalKind::EndUser,
             name: Arc::from(format!("user:{user}")),
@@ -155,11 +191,16 @@ impl Authenticator {
         })
     }
 
-    fn certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Principal>> {
+    fn certificate(&self, certificate: &ClientCertificate) -> Result<Arc<Principal>, CredentialRefusal> {
         let map = self.certificates.as_ref().map(Watched::get);
         let service = map.as_ref().and_then(|map| map.find(certificate));
-        // A certificate that stands for nobody is none: it takes others.
-        let service = service.ok_or(Error::CredentialsRequired)?;
+        let Some(service) = service else {
+            let subject = Principal {
+                name: Arc::from(format!("certificate:{}", certificate.subject)),
+                ..Principal::service("", AccessScopes::default())
+            };
+            return Err(CredentialRefusal::of(CredentialFault::Unknown, Arc::new(subject)));
+        };
         let scopes = service
             .scopes
             .iter()

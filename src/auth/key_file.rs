@@ -77,6 +77,11 @@ impl FileKey {
             (Some(secret), None) => {
                 let is_long = secret.chars().count() >= LEAST_SECRET;
                 ensure!(is_long, "secret must have {LEAST_SECRET} characters at least");
+                let can_be_sent = secret.chars().all(|c| c.is_ascii_graphic());
+                ensure!(
+                    can_be_sent,
+                    "secret must have letters, digits and signs of ASCII only: it is sent in a header"
+                );
                 *SecretHash::of(secret).bytes()
             }
             (None, Some(digits)) => hash_of(digits).context("sha256 must be 64 hexadecimal digits")?,

@@ -72,6 +72,15 @@ struct KnownPrincipal {
     told_at: Option<Instant>,
 }
 
+/// A key whose secret was right.
+#[derive(Debug)]
+pub struct FoundKey {
+    /// Whose it is.
+    pub principal: Arc<Principal>,
+    /// Whether it was revoked.
+    pub is_revoked: bool,
+}
+
 impl KnownKeys {
     /// The keys of a store, of which nothing is known yet.
     #[must_use]
@@ -87,11 +96,11 @@ impl KnownKeys {
         }))
     }
 
-    /// Whose a key is.
+    /// Whose a key is, and whether it was revoked.
     ///
     /// # Errors
     /// [`Error::CredentialsRefused`]; those of the database, where it has to be asked.
-    pub async fn find(&self, key: &PresentedKey<'_>) -> Result<Arc<Principal>> {
+    pub async fn find(&self, key: &PresentedKey<'_>) -> Result<FoundKey> {
         self.be_current(STALE).await?;
         if !self.snapshot().keys.contains_key(key.id) {
             self.look_for(key.id).await?;
@@ -105,14 +114,15 @@ impl KnownKeys {
         if !known.hash.is(&key.hash) {
             return Err(unknown);
         }
-        if known.is_revoked {
-            return Err(Error::CredentialsRefused(CredentialFault::Revoked));
-        }
-        if known.told_at.is_none_or(|at| at.elapsed() > TELL_AGAIN) {
+        let found = FoundKey {
+            principal: Arc::clone(&known.principal),
+            is_revoked: known.is_revoked,
+        };
+        if !known.is_revoked && known.told_at.is_none_or(|at| at.elapsed() > TELL_AGAIN) {
             known.told_at = Some(Instant::now());
             self.tell_use(key.id.to_owned());
         }
-        Ok(Arc::clone(&known.principal))
+        Ok(found)
     }
 
     /// Asks for a key that isn't known, together with whoever else does.

@@ -64,12 +64,6 @@ impl Principal {
         }
     }
 
-    /// Whether it acts for a user without being one.
-    #[must_use]
-    pub fn acts_for_user(&self) -> bool {
-        self.kind != PrincipalKind::EndUser && self.end_user.is_some()
-    }
-
     /// Whether it has ended by now.
     #[must_use]
     pub fn has_ended(&self, now: Timestamp) -> bool {

@@ -207,6 +207,10 @@ fn check_name(check: &mut Check<'_>, at: &FieldPath<'_>, name: &str) {
     if name.is_empty() {
         check.violation(at, "is required");
     }
+    // It is shown at terminals.
+    if name.chars().any(char::is_control) {
+        check.violation(at, "must not have control characters");
+    }
     check.text_chars(at, name, MAX_NAME);
 }
 
@@ -223,6 +227,21 @@ mod tests {
             }
         }
         assert!(!AccessScopes::default().allow(AccessScope::Read));
+    }
+
+    #[test]
+    fn names_have_no_control_characters() {
+        for (name, is_good) in [
+            ("rag-worker", true),
+            ("Zoë's", true),
+            ("a\nb", false),
+            ("\u{1b}[2J", false),
+        ] {
+            let limits = crate::domain::Limits::default();
+            let mut check = Check::new(&limits, Timestamp::UNIX_EPOCH);
+            check_name(&mut check, &FieldPath::ROOT.field("name"), name);
+            assert_eq!(check.finish(()).is_ok(), is_good, "{name:?}");
+        }
     }
 
     #[test]

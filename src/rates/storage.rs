@@ -4,7 +4,8 @@
 //! database nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    ops::Add,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,6 +24,11 @@ use crate::{
 const WARN_AGAIN: Duration = Duration::from_hours(1);
 /// A count is good for as many times as long as it took, so that counting takes a hundredth of the time at most.
 const SHARE_OF_TIME: u32 = 100;
+/// How long what was let in may be on its way into the tables: longer than an append waits for room and locks. What was let in so
+/// shortly before a count is counted twice until the next one, so that nothing is forgotten.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+/// What is let in within this is one entry.
+const ENTRY: Duration = Duration::from_secs(1);
 /// The longest that a count may take: some ten million sessions do.
 const COUNT_WITHIN: Duration = Duration::from_mins(1);
 
@@ -38,8 +44,8 @@ pub struct StorageQuotas {
 struct TenantUsage {
     /// What the last count has found; `None`: there was none yet.
     counted: Option<StoredAmounts>,
-    /// What has been let in that the count doesn't have.
-    added: StoredAmounts,
+    /// What has been let in that the count may not have, by the time, a second each.
+    added: VecDeque<(Instant, StoredAmounts)>,
     /// The end of the time for which the count is good.
     good_until: Option<Instant>,
     warned_at: Option<Instant>,
@@ -98,11 +104,15 @@ impl StorageQuotas {
     ) -> Result<()> {
         let mut tenants = self.tenants();
         let usage = tenants.entry(Arc::clone(tenant)).or_default();
-        let then = usage.counted.unwrap_or_default() + usage.added + adding;
+        let added = usage.added.iter().map(|(_, amounts)| *amounts);
+        let then = added.fold(usage.counted.unwrap_or_default() + adding, Add::add);
         if let Some(limit) = first_beyond(then, adding, hard) {
             return Err(Error::QuotaExceeded { limit });
         }
-        usage.added = usage.added + adding;
+        match usage.added.back_mut() {
+            Some((since, amounts)) if since.elapsed() < ENTRY => *amounts = *amounts + adding,
+            _ => usage.added.push_back((Instant::now(), adding)),
+        }
         if let Some(limit) = first_beyond(then, adding, soft)
             && usage.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGAIN)
         {
@@ -114,7 +124,6 @@ impl StorageQuotas {
 
     async fn count(&self, store: &Store, tenant: &Arc<str>, every: Duration) {
         let began = Instant::now();
-        let before = self.tenants().entry(Arc::clone(tenant)).or_default().added;
         let caller = Caller {
             deadline: Some(began + COUNT_WITHIN),
             ..Caller::server(tenant)
@@ -127,8 +136,10 @@ impl StorageQuotas {
         match counted {
             Ok(counted) => {
                 usage.counted = Some(counted);
-                // What was let in before it began is in it.
-                usage.added = usage.added - before;
+                // What was let in well before it began is in it.
+                usage
+                    .added
+                    .retain(|(since, _)| *since + ENTRY + ON_ITS_WAY > began);
             }
             // What was known stays; where the database is away, nothing is stored either.
             Err(error) => tracing::warn!(%tenant, %error, "what a tenant has stored could not be counted"),

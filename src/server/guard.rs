@@ -19,7 +19,7 @@ use super::link::Link;
 use crate::{
     audit::{AuditEvent, AuditRecord},
     auth::{
-        Access, Action, Credentials, Principal, PrincipalKind, Reach,
+        Access, Action, CredentialRefusal, Credentials, Principal, PrincipalKind, Reach,
         methods::{self, MethodRule},
     },
     domain::{
@@ -83,19 +83,29 @@ impl Guard {
 
     /// Who calls, where that caller may call this.
     pub(super) async fn admit(&self, call: &CallHead) -> Result<Arc<Principal>> {
-        let principal = self.identify(call).await?;
-        let rule = self.rules.get(call.path.as_str()).copied();
-        permit_scope(&principal, rule)?;
-        let principal = self.on_behalf(call, principal).await?;
-        permit_reach(&principal, rule)?;
-        if principal.acts_for_user() {
-            let record = AuditRecord::by(AuditEvent::ActedForUser, &principal);
-            let record = record.through(&call.path, call.peer);
-            self.access.audit.record(match principal.end_user {
-                Some(user) => record.to(user),
-                None => record,
-            });
+        let caller = self.identify(call).await?;
+        let admitted = self.may(call, &caller).await;
+        // What a service does for a user is kept, and what it was kept from doing.
+        if let (Ok(Some(user)), false) = (&call.acts_for, caller.kind == PrincipalKind::EndUser) {
+            let cause = match &admitted {
+                Ok(_) => None,
+                Err(Error::NotFound(_)) => Some("USER_NOT_FOUND"),
+                Err(Error::ScopeRequired(_) | Error::NotForEndUsers) => Some("SCOPE_REQUIRED"),
+                // It wasn't for the caller that it wasn't done.
+                Err(_) => return admitted,
+            };
+            let record = AuditRecord::by(AuditEvent::ActedForUser, &caller);
+            self.audit(record.to(user), call, cause);
         }
+        admitted
+    }
+
+    /// The caller, for the user whom the call names, where that may be.
+    async fn may(&self, call: &CallHead, caller: &Arc<Principal>) -> Result<Arc<Principal>> {
+        let rule = self.rules.get(call.path.as_str()).copied();
+        permit_scope(caller, rule)?;
+        let principal = self.on_behalf(call, Arc::clone(caller)).await?;
+        permit_reach(&principal, rule)?;
         Ok(principal)
     }
 
@@ -142,10 +152,8 @@ impl Guard {
     }
 
     async fn look_again(&self, call: &CallHead) -> Result<()> {
-        let principal = self.identify(call).await?;
-        let rule = self.rules.get(call.path.as_str()).copied();
-        permit_scope(&principal, rule)?;
-        self.on_behalf(call, principal).await.map(drop)
+        let caller = self.identify(call).await?;
+        self.may(call, &caller).await.map(drop)
     }
 
     /// Who calls. A failure is audited.
@@ -155,23 +163,27 @@ impl Guard {
         };
         let found = match &call.credentials {
             Ok(credentials) => authenticator.authenticate(credentials).await,
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error.clone().into()),
         };
-        if let Err(error) = &found {
-            let cause = match error {
+        found.map_err(|CredentialRefusal { error, known }| {
+            let cause = match &error {
                 Error::CredentialsRequired => "NONE",
                 Error::CredentialsRefused(fault) => fault.name(),
                 // It isn't the credentials.
-                _ => return found,
+                _ => return error,
             };
-            let record = AuditRecord::new(AuditEvent::AuthenticationFailed, "", "unknown");
-            let record = record.through(&call.path, call.peer);
-            self.access.audit.record(AuditRecord {
-                cause: Some(cause),
-                ..record
-            });
-        }
-        found
+            let record = match known {
+                Some(known) => AuditRecord::by(AuditEvent::AuthenticationFailed, &known),
+                None => AuditRecord::new(AuditEvent::AuthenticationFailed, "", "unknown"),
+            };
+            self.audit(record, call, Some(cause));
+            error
+        })
+    }
+
+    fn audit(&self, record: AuditRecord, call: &CallHead, cause: Option<&'static str>) {
+        let record = record.through(&call.path, call.peer);
+        self.access.audit.record(AuditRecord { cause, ..record });
     }
 
     /// The caller, acting for the user whom the call names.

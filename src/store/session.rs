@@ -38,6 +38,10 @@ impl From<SessionRow> for Session {
 impl Store {
     /// Creates a session, or answers the one that the same request created before.
     pub async fn create_session(&self, caller: &Caller, new: &NewSession) -> Result<Session> {
+        // For an end user there is nobody else to whom it could belong.
+        if caller.end_user.is_some() && new.user_id.is_some_and(|user| Some(user) != caller.end_user) {
+            return Err(Error::NotFound(Resource::User));
+        }
         let insert = Insert {
             id: new.id,
             user_id: new.user_id,

@@ -175,7 +175,7 @@ async fn a_users_data_is_the_users_only() {
 
     let output = output_of(export(&database, &["--session", &uuid::Uuid::nil().to_string()])).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no such session"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has no such session"));
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ pub(super) fn run(args: &EraseArgs) -> anyhow::Result<()> {
 }
 
 async fn erase(args: &EraseArgs, located: &DatabaseAccess) -> anyhow::Result<()> {
+    check_scope(args.scope, located).await?;
     let db = located
         .migrated(&args.database, args.scope, ANY_SEARCH_CONFIG)
         .await?;
@@ -78,6 +79,21 @@ async fn erase(args: &EraseArgs, located: &DatabaseAccess) -> anyhow::Result<()>
         }
     }
     told(args, store.analyze().await)
+}
+
+/// Refuses a scope that is only a part of what the database has: something of the person's would stay, or go unsaid.
+async fn check_scope(scope: Scope, located: &DatabaseAccess) -> anyhow::Result<()> {
+    if scope == Scope::All {
+        return Ok(());
+    }
+    let (client, _) = located.direct.connect().await?;
+    let both = "SELECT to_regclass('users') IS NOT NULL AND to_regclass('chat_sessions') IS NOT NULL";
+    let has_both: bool = client.query_one(both, &[]).await?.try_get(0)?;
+    anyhow::ensure!(
+        !has_both,
+        "--scope: the database has users and sessions, so that this would be a part of the person's data; leave it out"
+    );
+    Ok(())
 }
 
 /// A failure in this command's words.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{database::DatabaseAccess, logs::Logs, operator};
 use chatledger::{
     audit::{AuditEvent, AuditRecord},
+    auth::DEFAULT_TENANT,
     config::{DatabaseConfig, LogFormat},
 };
 use chatledger_transfer::{ExportPart, Source, TableSource, TransferProgress, export};
@@ -26,9 +27,12 @@ pub(super) struct ExportArgs {
     /// A session, with its messages
     #[arg(long, value_name = "ID")]
     session: Option<Uuid>,
-    /// Everything
+    /// Everything of the tenant
     #[arg(long)]
     all: bool,
+    /// The tenant whose data it is
+    #[arg(long, value_name = "TENANT", default_value = DEFAULT_TENANT)]
+    tenant: String,
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -63,7 +67,8 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
 }
 
 async fn from(args: &ExportArgs, located: &DatabaseAccess) -> anyhow::Result<()> {
-    let tables = TableSource::open_part(&located.direct, args.part(), args.password_hashes).await?;
+    let tables =
+        TableSource::open_part(&located.direct, &args.tenant, args.part(), args.password_hashes).await?;
     let mut source = Source::Tables(tables);
     let progress = TransferProgress::of(&source, "exporting").await?;
     let mut output: Box<dyn Write> = match &args.output {
@@ -78,11 +83,11 @@ async fn from(args: &ExportArgs, located: &DatabaseAccess) -> anyhow::Result<()>
     let records = done?;
     anyhow::ensure!(
         records > 0 || args.all,
-        "there is no such {}",
+        "the tenant {} has no such {}",
+        args.tenant,
         if args.user.is_some() { "user" } else { "session" }
     );
-    // Rows of all tenants may be among what is exported.
-    let mut record = AuditRecord::new(AuditEvent::DataExported, "", operator::NAME);
+    let mut record = AuditRecord::new(AuditEvent::DataExported, &args.tenant, operator::NAME);
     if let Some(subject) = args.user.or(args.session) {
         record = record.to(subject);
     }

@@ -76,7 +76,7 @@ pub(super) struct RotateArgs {
     /// After how long it ends
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     overlap: Duration,
-    /// After how long the new key ends, such as 90d [default: never]
+    /// After how long the new key ends, such as 90d [default: as long as the old one was to live]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     expires: Option<Duration>,
     #[command(flatten)]
@@ -186,11 +186,12 @@ impl<'a> KeyWork<'a> {
             tenant: None,
             name: old.name.clone(),
             scopes: old.scopes,
-            expires_at: end(args.expires)?,
+            expires_at: end(args.expires.or_else(|| lifetime(&old)))?,
         };
         let (key, secret) = self.create(&new).await?;
         let until = Timestamp::now().checked_add(SignedDuration::try_from(args.overlap)?)?;
         let old = self.store.expire_key(&self.caller, &old.id, until).await?;
+        self.audit(AuditEvent::KeyCreated, &key.id).await?;
         self.audit(AuditEvent::KeyRotated, &old.id).await?;
         if let Some(until) = old.expires_at {
             eprintln!("the key {} is taken until {until:.0}", old.id);
@@ -228,6 +229,12 @@ impl<'a> KeyWork<'a> {
         let record = AuditRecord::new(event, &self.common.tenant, operator::NAME).to(key);
         self.common.audit.keep(&self.store, record).await
     }
+}
+
+/// How long a key was to live, if not for ever.
+fn lifetime(key: &ApiKey) -> Option<Duration> {
+    let lifetime = key.expires_at?.duration_since(key.created_at);
+    Duration::try_from(lifetime).ok()
 }
 
 fn end(after: Option<Duration>) -> anyhow::Result<Option<Timestamp>> {

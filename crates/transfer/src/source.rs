@@ -139,6 +139,7 @@ impl TableSource {
     /// It can't be reached.
     pub async fn open_part(
         connector: &Connector,
+        tenant: &str,
         part: ExportPart,
         passwords: bool,
     ) -> anyhow::Result<TableSource> {
@@ -149,7 +150,7 @@ impl TableSource {
             time_zone: TimeZone::UTC,
         };
         let tables = layouts::TableColumns::read(&client).await?;
-        let plan = chatledger::plan(&tables, part, passwords);
+        let plan = chatledger::plan(&tables, tenant, part, passwords);
         Self::begin(client, SourceLayout::Chatledger, origin, String::new(), plan).await
     }
 

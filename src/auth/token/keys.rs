@@ -71,12 +71,17 @@ impl KeySource {
 }
 
 impl TokenKeys {
-    /// The one key of a secret, for HS256. What a text editor adds at the end of a file isn't part of it.
+    /// The one key of a secret, for HS256. One line's end at the end of a file isn't part of it.
     ///
     /// # Errors
-    /// A secret that is too short.
+    /// A secret that is too short, or no secret at all, but a public key.
     pub fn of_secret(secret: &[u8]) -> anyhow::Result<Self> {
-        let secret = secret.trim_ascii_end();
+        let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
+        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        ensure!(
+            !secret.trim_ascii_start().starts_with(b"-----BEGIN"),
+            "is a key in PEM, which others may have as well, and no secret: see --jwt-jwks"
+        );
         ensure!(
             secret.len() >= LEAST_SECRET,
             "must have {LEAST_SECRET} bytes at least"

@@ -53,6 +53,16 @@ fn signed(claims: &Value) -> String {
     encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET)).expect("a token")
 }
 
+/// A token with any header, signed as the secret's are.
+fn encode_with(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| base64(value.to_string().as_bytes());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let key = EncodingKey::from_secret(SECRET);
+    let signature =
+        jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).expect("a signature");
+    format!("{signed}.{signature}")
+}
+
 async fn fault_of(verifier: &TokenVerifier, token: &str) -> CredentialFault {
     match verifier.verify(token, Timestamp::now()).await {
         Err(Error::CredentialsRefused(fault)) => fault,
@@ -154,6 +164,9 @@ async fn what_is_wrong_with_a_token_is_told() {
         (with("sub", json!("a\u{0}b")), CredentialFault::Unknown),
         (with("exp", json!("soon")), CredentialFault::Unknown),
         (with("org", json!(["acme"])), CredentialFault::Unknown),
+        (with("org", json!("a".repeat(256))), CredentialFault::Unknown),
+        (with("org", json!("acme\n")), CredentialFault::Unknown),
+        (with("sub", json!("a".repeat(256))), CredentialFault::Unknown),
         (with("scope", json!(7)), CredentialFault::Unknown),
     ] {
         assert_eq!(fault_of(&verifier, &signed(&claims)).await, expected, "{claims}");
@@ -221,6 +234,10 @@ async fn what_is_not_signed_is_refused() {
             part(&claims())
         ),
         format!("{signed_part}."),
+        {
+            let header = json!({"alg": "HS256", "crit": ["b64"], "b64": false});
+            encode_with(&header, &claims())
+        },
         format!(
             "{}.{}.{signature}",
             part(&json!({"alg": "HS256"})),
@@ -258,4 +275,8 @@ fn keys_that_are_not_for_us_are_passed_over() {
     assert!(TokenKeys::of_set(symmetric.to_string().as_bytes()).is_err());
     assert!(TokenKeys::of_set(b"{}").is_err());
     assert!(TokenKeys::of_secret(b"short").is_err());
+    // Random bytes may end like lines; one such end is cut off.
+    assert!(TokenKeys::of_secret(&[b'\n'; 34]).is_ok());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n", "A".repeat(64));
+    assert!(TokenKeys::of_secret(pem.as_bytes()).is_err());
 }

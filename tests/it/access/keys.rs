@@ -199,19 +199,19 @@ async fn preshared_keys_are_taken_beside_stored_ones() {
     let database = TestDatabase::new().await;
     let server = start_with(&database, |options| {
         options.access = Box::new(|store| {
-            let file = "[[api_keys]]\nname = 'worker'\nsecret = 'a secret of at least 32 characters'\n\
+            let file = "[[api_keys]]\nname = 'worker'\nsecret = 'a-secret-of-at-least-32-characters'\n\
                         scopes = ['read']\ntenant = 'acme'\n";
             with_key_file(store, KeyFile::parse(file).expect("a file"))
         });
     })
     .await;
-    let me = who_am_i(&server, "a secret of at least 32 characters")
+    let me = who_am_i(&server, "a-secret-of-at-least-32-characters")
         .await
         .expect("known");
     assert_eq!((me.tenant.as_str(), me.key_id), ("acme", None));
     let stored = key(&database, "default", &["read"]).await;
     assert_eq!(who_am_i(&server, &stored).await.expect("known").tenant, "default");
-    let refused = who_am_i(&server, "another secret of at least 32 characters").await;
+    let refused = who_am_i(&server, "another-secret-of-at-least-32-characters").await;
     assert_eq!(reason(&refused.expect_err("unknown")).0, Code::Unauthenticated);
 }
 

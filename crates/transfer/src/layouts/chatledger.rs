@@ -24,7 +24,8 @@ pub enum ExportPart {
 }
 
 /// The statements over those of our tables that the scope has. The ids are UUIDs, whose text needs no quoting.
-pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> ReadPlan {
+pub(crate) fn plan(tables: &TableColumns, tenant: &str, part: ExportPart, passwords: bool) -> ReadPlan {
+    let tenant = literal(tenant);
     let has_chat = tables.has("chat_sessions");
     let password = if passwords {
         "t.hashed_password"
@@ -36,7 +37,7 @@ pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> 
         before.push(rows(
             RecordKind::Document,
             "t.id, t.title, t.source_uri, t.mime_type, t.content_hash, t.metadata, t.created_at, t.updated_at",
-            "documents t WHERE tenant_id = 'default' ORDER BY t.id COLLATE \"C\"",
+            &format!("documents t WHERE tenant_id = {tenant} ORDER BY t.id COLLATE \"C\""),
             |_, row, _| parse(row, Record::Document),
         ));
     }
@@ -52,14 +53,14 @@ pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> 
                 "t.id, t.email, t.external_id, t.name, {password} AS hashed_password, t.is_active, t.created_at,
                 t.updated_at"
             ),
-            &format!("users t WHERE t.tenant_id = 'default'{of_user} ORDER BY t.id"),
+            &format!("users t WHERE t.tenant_id = {tenant}{of_user} ORDER BY t.id"),
             |_, row, _| parse(row, Record::User),
         ));
         before.push(rows(
             RecordKind::Profile,
             "p.*",
             &format!(
-                "user_profiles p JOIN users t ON t.id = p.user_id WHERE t.tenant_id = 'default'{of_user} ORDER BY t.id"
+                "user_profiles p JOIN users t ON t.id = p.user_id WHERE t.tenant_id = {tenant}{of_user} ORDER BY t.id"
             ),
             |_, row, _| parse(row, Record::Profile),
         ));
@@ -71,11 +72,11 @@ pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> 
     };
     ReadPlan {
         before,
-        chats: has_chat.then(|| (sessions(&which, passwords), messages(&which))),
+        chats: has_chat.then(|| (sessions(&tenant, &which, passwords), messages(&tenant, &which))),
         count: if has_chat {
             format!(
                 "SELECT count(*) FROM messages m JOIN chat_sessions s ON s.id = m.session_id
-                WHERE s.tenant_id = 'default'{which}"
+                WHERE s.tenant_id = {tenant}{which}"
             )
         } else {
             NOTHING.to_owned()
@@ -84,7 +85,12 @@ pub(crate) fn plan(tables: &TableColumns, part: ExportPart, passwords: bool) -> 
     }
 }
 
-fn sessions(which: &str, passwords: bool) -> RowQuery {
+/// A text as SQL writes it: a cursor takes no parameters.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn sessions(tenant: &str, which: &str, passwords: bool) -> RowQuery {
     // What is known of a secret travels with what is known of passwords.
     let claim_hash = if passwords {
         "encode(s.claim_hash, 'hex')"
@@ -96,12 +102,12 @@ fn sessions(which: &str, passwords: bool) -> RowQuery {
         &format!(
             "s.id, s.user_id, s.title, s.metadata, {claim_hash} AS claim_hash, s.created_at, s.updated_at"
         ),
-        &format!("chat_sessions s WHERE s.tenant_id = 'default'{which} ORDER BY s.id"),
+        &format!("chat_sessions s WHERE s.tenant_id = {tenant}{which} ORDER BY s.id"),
         |_, row, _| parse(row, Record::Session),
     )
 }
 
-fn messages(which: &str) -> RowQuery {
+fn messages(tenant: &str, which: &str) -> RowQuery {
     rows(
         RecordKind::Message,
         "m.session_id, coalesce(m.given_id, m.id) AS id, m.seq, m.role, m.content, m.selected_text, m.metadata,
@@ -112,7 +118,7 @@ fn messages(which: &str) -> RowQuery {
             FROM message_citations c WHERE c.message_id = m.id), '[]') AS citations",
         &format!(
             "messages m JOIN chat_sessions s ON s.id = m.session_id
-            WHERE s.tenant_id = 'default'{which} ORDER BY m.session_id, m.seq"
+            WHERE s.tenant_id = {tenant}{which} ORDER BY m.session_id, m.seq"
         ),
         |_, row, _| parse(row, |message| Record::Message(Box::new(message))),
     )

@@ -19,6 +19,7 @@ mod tables;
 use anyhow::{Context, bail};
 use tokio_postgres::Client;
 
+use ::chatledger::auth::DEFAULT_TENANT;
 use chatledger_postgres::connect::describe;
 pub(super) use plan::{ReadPlan, RowQuery, RowReader};
 pub(super) use readers::ROLES;
@@ -98,7 +99,12 @@ impl SourceLayout {
             SourceLayout::RagUuid => rag_uuid::plan(&tables),
             SourceLayout::ChatMessages => chat_messages::plan(&tables),
             SourceLayout::JsonbHistory => jsonb_history::plan(&tables),
-            SourceLayout::Chatledger => Ok(chatledger::plan(&tables, chatledger::ExportPart::All, true)),
+            SourceLayout::Chatledger => Ok(chatledger::plan(
+                &tables,
+                DEFAULT_TENANT,
+                chatledger::ExportPart::All,
+                true,
+            )),
             SourceLayout::Auto => bail!("the layout was not recognized"),
         }
         .with_context(|| format!("--layout {}", self.name()))
