@@ -19,6 +19,7 @@ use crate::{
     domain::{Error, FieldPath},
     ledger::{Ledger, Outcome, PendingOutcome, StreamOrder, Unit},
     memory::Charge,
+    rates::StorageLease,
     supervise::panic_text,
 };
 
@@ -37,8 +38,8 @@ type QueuedAnswer = (EntryAnswer, Option<Arc<Charge>>);
 enum EntryAnswer {
     /// An entry's outcome, which is known.
     Known(Outcome),
-    /// An entry's outcome, which will be.
-    Pending(PendingOutcome),
+    /// An entry's outcome, which will be, and what the tenant is storing until then.
+    Pending(PendingOutcome, Option<StorageLease>),
     /// The end of the stream, with an error.
     End(Status),
     /// The end of the stream, all of whose entries have been answered. Without it a reader that has died would look
@@ -144,16 +145,17 @@ impl AppendStream {
         };
         let messages = vec![message];
         let admitted = self.api.admit_messages(&self.caller, session_id, &messages);
-        if let Err(error) = admitted.await {
-            return EntryAnswer::Known(Err(error));
-        }
+        let lease = match admitted.await {
+            Ok(lease) => lease,
+            Err(error) => return EntryAnswer::Known(Err(error)),
+        };
         let unit = Unit {
             caller: self.caller.clone(),
             session_id,
             messages,
             expected_last_seq: None,
         };
-        EntryAnswer::Pending(self.ledger.submit(unit, order).await)
+        EntryAnswer::Pending(self.ledger.submit(unit, order).await, lease)
     }
 }
 
@@ -189,7 +191,7 @@ impl AnswerQueue {
             self.head = self.queue.recv().await;
         }
         let waited = match self.head.as_mut() {
-            Some((EntryAnswer::Pending(pending), _)) => Some(pending.await),
+            Some((EntryAnswer::Pending(pending, _), _)) => Some(pending.await),
             _ => None,
         };
         let (outcome, charge) = match (waited, self.head.take()) {
@@ -241,9 +243,9 @@ impl AnswerQueue {
 fn outcome_by_now(answer: EntryAnswer) -> Result<Outcome, EntryAnswer> {
     match answer {
         EntryAnswer::Known(outcome) => Ok(outcome),
-        EntryAnswer::Pending(mut pending) => match pending.try_outcome() {
+        EntryAnswer::Pending(mut pending, lease) => match pending.try_outcome() {
             Some(outcome) => Ok(outcome),
-            None => Err(EntryAnswer::Pending(pending)),
+            None => Err(EntryAnswer::Pending(pending, lease)),
         },
         end @ (EntryAnswer::End(_) | EntryAnswer::Complete) => Err(end),
     }

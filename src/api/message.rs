@@ -51,7 +51,7 @@ impl MessageApi {
         messages: Vec<NewMessage>,
         expected_last_seq: Option<i64>,
     ) -> Result<Vec<Receipt>, Error> {
-        self.api.admit_messages(&caller, session_id, &messages).await?;
+        let _lease = self.api.admit_messages(&caller, session_id, &messages).await?;
         let unit = Unit {
             caller,
             session_id,

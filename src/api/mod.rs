@@ -45,7 +45,7 @@ use crate::{
     domain::{Check, Error, Limits, Result, access::AccessScopes, message::NewMessage, usage::StoredAmounts},
     fair::Holder,
     memory::Charge,
-    rates::RateLimits,
+    rates::{RateLimits, StorageLease},
     store::Store,
 };
 
@@ -115,8 +115,13 @@ pub struct Api {
 }
 
 impl Api {
-    /// Lets a tenant store messages. Beyond its quota it may still send again what is stored, which stores nothing.
-    async fn admit_messages(&self, caller: &Caller, session_id: Uuid, messages: &[NewMessage]) -> Result<()> {
+    /// Lets a tenant store messages, which are on their way until the result is dropped. Beyond its quota it may still send again what is stored, which stores nothing.
+    async fn admit_messages(
+        &self,
+        caller: &Caller,
+        session_id: Uuid,
+        messages: &[NewMessage],
+    ) -> Result<Option<StorageLease>> {
         let adding = messages.iter().map(NewMessage::amounts);
         let adding = adding.fold(StoredAmounts::default(), Add::add);
         let admitted = self
@@ -134,17 +139,17 @@ impl Api {
                 return admitted;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The same for a session.
-    async fn admit_session(&self, caller: &Caller, id: Uuid) -> Result<()> {
+    async fn admit_session(&self, caller: &Caller, id: Uuid) -> Result<Option<StorageLease>> {
         let storage = self.rates.storage();
         let admitted = storage
             .admit(&self.store, &caller.tenant, StoredAmounts::SESSION)
             .await;
         match admitted {
-            Err(Error::QuotaExceeded { .. }) if self.store.session(caller, id).await.is_ok() => Ok(()),
+            Err(Error::QuotaExceeded { .. }) if self.store.session(caller, id).await.is_ok() => Ok(None),
             admitted => admitted,
         }
     }

@@ -27,7 +27,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let mut check = self.api.check();
         let new = convert::new_session(&mut check, &caller, request.into_inner());
         let new = check.finish(new)?;
-        self.api.admit_session(&caller, new.id).await?;
+        let _lease = self.api.admit_session(&caller, new.id).await?;
         let session = self.api.store.create_session(&caller, &new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session: Some(convert::session_to_pb(session)),

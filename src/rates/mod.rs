@@ -15,7 +15,7 @@ pub use accounts::RateLease;
 pub use logins::{LoginAttempt, Logins};
 pub use settings::{CallLimits, LoginLimits, RateSettings, StorageAmounts, StorageSettings, TenantStorage};
 
-pub use storage::StorageQuotas;
+pub use storage::{StorageLease, StorageQuotas};
 
 use accounts::{Accounts, Counted, Owner};
 

@@ -4,8 +4,7 @@
 //! database nothing.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    ops::Add,
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,11 +23,6 @@ use crate::{
 const WARN_AGAIN: Duration = Duration::from_hours(1);
 /// A count is good for as many times as long as it took, so that counting takes a hundredth of the time at most.
 const SHARE_OF_TIME: u32 = 100;
-/// How long what was let in may be on its way into the tables: longer than an append waits for room and locks. What was let in so
-/// shortly before a count is counted twice until the next one, so that nothing is forgotten.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
-/// What is let in within this is one entry.
-const ENTRY: Duration = Duration::from_secs(1);
 /// The longest that a count may take: some ten million sessions do.
 const COUNT_WITHIN: Duration = Duration::from_mins(1);
 
@@ -44,13 +38,32 @@ pub struct StorageQuotas {
 struct TenantUsage {
     /// What the last count has found; `None`: there was none yet.
     counted: Option<StoredAmounts>,
-    /// What has been let in that the count may not have, by the time, a second each.
-    added: VecDeque<(Instant, StoredAmounts)>,
+    /// What has been let in and is on its way.
+    in_flight: StoredAmounts,
+    /// What has been on its way and isn't any more, since before the last count began.
+    settled: StoredAmounts,
     /// The end of the time for which the count is good.
     good_until: Option<Instant>,
     warned_at: Option<Instant>,
     /// Held by who counts.
     counting: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What a tenant was let store, and is on its way into the tables until this is dropped.
+#[derive(Debug)]
+pub struct StorageLease {
+    quotas: StorageQuotas,
+    tenant: Arc<str>,
+    adding: StoredAmounts,
+}
+
+impl Drop for StorageLease {
+    fn drop(&mut self) {
+        let mut tenants = self.quotas.tenants();
+        let usage = tenants.entry(Arc::clone(&self.tenant)).or_default();
+        usage.in_flight = usage.in_flight - self.adding;
+        usage.settled = usage.settled + self.adding;
+    }
 }
 
 impl StorageQuotas {
@@ -65,11 +78,16 @@ impl StorageQuotas {
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`].
-    pub async fn admit(&self, store: &Store, tenant: &Arc<str>, adding: StoredAmounts) -> Result<()> {
+    pub async fn admit(
+        &self,
+        store: &Store,
+        tenant: &Arc<str>,
+        adding: StoredAmounts,
+    ) -> Result<Option<StorageLease>> {
         let settings = self.settings.get();
         let (soft, hard) = settings.storage_of(tenant);
         if soft == StorageAmounts::default() && hard == StorageAmounts::default() {
-            return Ok(());
+            return Ok(None);
         }
         let (counting, is_known, is_good) = {
             let mut tenants = self.tenants();
@@ -91,7 +109,12 @@ impl StorageQuotas {
                 drop(turn);
             });
         }
-        self.add(tenant, adding, soft, hard)
+        self.add(tenant, adding, soft, hard)?;
+        Ok(Some(StorageLease {
+            quotas: self.clone(),
+            tenant: Arc::clone(tenant),
+            adding,
+        }))
     }
 
     /// Adds what is let in, where that isn't too much.
@@ -104,15 +127,11 @@ impl StorageQuotas {
     ) -> Result<()> {
         let mut tenants = self.tenants();
         let usage = tenants.entry(Arc::clone(tenant)).or_default();
-        let added = usage.added.iter().map(|(_, amounts)| *amounts);
-        let then = added.fold(usage.counted.unwrap_or_default() + adding, Add::add);
+        let then = usage.counted.unwrap_or_default() + usage.settled + usage.in_flight + adding;
         if let Some(limit) = first_beyond(then, adding, hard) {
             return Err(Error::QuotaExceeded { limit });
         }
-        match usage.added.back_mut() {
-            Some((since, amounts)) if since.elapsed() < ENTRY => *amounts = *amounts + adding,
-            _ => usage.added.push_back((Instant::now(), adding)),
-        }
+        usage.in_flight = usage.in_flight + adding;
         if let Some(limit) = first_beyond(then, adding, soft)
             && usage.warned_at.is_none_or(|at| at.elapsed() >= WARN_AGAIN)
         {
@@ -124,6 +143,7 @@ impl StorageQuotas {
 
     async fn count(&self, store: &Store, tenant: &Arc<str>, every: Duration) {
         let began = Instant::now();
+        let before = self.tenants().entry(Arc::clone(tenant)).or_default().settled;
         let caller = Caller {
             deadline: Some(began + COUNT_WITHIN),
             ..Caller::server(tenant)
@@ -136,10 +156,8 @@ impl StorageQuotas {
         match counted {
             Ok(counted) => {
                 usage.counted = Some(counted);
-                // What was let in well before it began is in it.
-                usage
-                    .added
-                    .retain(|(since, _)| *since + ENTRY + ON_ITS_WAY > began);
+                // What had settled before it began is in it. What was on its way may be, and counts twice until the next count.
+                usage.settled = usage.settled - before;
             }
             // What was known stays; where the database is away, nothing is stored either.
             Err(error) => tracing::warn!(%tenant, %error, "what a tenant has stored could not be counted"),

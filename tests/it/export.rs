@@ -179,6 +179,21 @@ async fn a_users_data_is_the_users_only() {
 }
 
 #[tokio::test]
+async fn each_tenant_is_exported_by_itself() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let rows = "INSERT INTO users (tenant_id, email) VALUES ('acme', 'ada@acme.example'), ('default', 'ada@example.com');
+        INSERT INTO chat_sessions (tenant_id, id, title) VALUES ('acme', '5e5510aa-0000-4000-8000-000000000001', 'ours')";
+    client.batch_execute(rows).await.expect("rows");
+    let ours = succeeds(export(&database, &["--all", "--tenant", "acme"])).await;
+    assert!(ours.contains("ada@acme.example") && ours.contains("ours") && !ours.contains("ada@example.com"));
+    let theirs = succeeds(export(&database, &["--all"])).await;
+    assert!(theirs.contains("ada@example.com") && !theirs.contains("acme") && !theirs.contains("ours"));
+    let none = succeeds(export(&database, &["--all", "--tenant", "o'hara\\"])).await;
+    assert_eq!(none, "");
+}
+
+#[tokio::test]
 async fn lines_that_are_no_records_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let target = TestDatabase::empty().await;

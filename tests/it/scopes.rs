@@ -41,7 +41,14 @@ async fn with_chat_there_are_no_users_and_their_ids_are_opaque() {
     let server = scoped(&database, Scope::Chat).await;
     assert_eq!(
         tables(&database).await,
-        ["chat_sessions", "documents", "message_citations", "messages"]
+        [
+            "api_keys",
+            "audit_events",
+            "chat_sessions",
+            "documents",
+            "message_citations",
+            "messages"
+        ]
     );
     let user_id = id();
     let session = new_session_of(&server, Some(&user_id)).await;
@@ -111,7 +118,10 @@ async fn with_chat_users_and_profiles_are_not_served() {
 async fn with_auth_there_are_users_and_profiles_only() {
     let database = TestDatabase::empty().await;
     let server = scoped(&database, Scope::Auth).await;
-    assert_eq!(tables(&database).await, ["user_profiles", "users"]);
+    assert_eq!(
+        tables(&database).await,
+        ["api_keys", "audit_events", "user_profiles", "users"]
+    );
     let user = new_user(&server).await;
     let request = pb::UpdateProfileRequest {
         profile: Some(pb::Profile {

@@ -20,6 +20,14 @@ async fn audited(database: &TestDatabase) -> TestServer {
     .await
 }
 
+async fn who_am_i(server: &TestServer, bearer: &str) -> Result<(), tonic::Status> {
+    server
+        .access()
+        .who_am_i(by(bearer, pb::WhoAmIRequest {}))
+        .await
+        .map(drop)
+}
+
 /// The records, as text.
 async fn records(database: &TestDatabase) -> Vec<String> {
     let client = database.client().await;
@@ -64,6 +72,20 @@ async fn who_did_what_is_kept_without_contents_and_secrets() {
         .revoke_api_key(by(&admin, revoke))
         .await
         .expect("its end");
+    // Whose a revoked key is, is known.
+    assert!(who_am_i(&server, &made.secret).await.is_err());
+    // What a service is kept from doing for somebody is kept as well.
+    let nobody = id();
+    let get = pb::GetUserRequest {
+        key: Some(pb::get_user_request::Key::UserId(nobody.clone())),
+    };
+    assert!(
+        server
+            .users()
+            .get_user(for_user(&admin, &nobody, get))
+            .await
+            .is_err()
+    );
     let bad = "cl_0123456789abcdef_secret-that-nobody-has";
     assert!(
         server
@@ -107,6 +129,8 @@ async fn who_did_what_is_kept_without_contents_and_secrets() {
     let expected = [
         format!("key_created acme {actor} {made_id} CreateApiKey"),
         format!("key_revoked acme {actor} {made_id} RevokeApiKey"),
+        format!("authentication_failed acme key:{made_id} {who_am_i} REVOKED"),
+        format!("acted_for_user acme {actor} {nobody} /chatledger.v1.UserService/GetUser USER_NOT_FOUND"),
         format!("authentication_failed  unknown {who_am_i} UNKNOWN"),
         format!("authentication_failed  unknown {who_am_i} EXPIRED"),
         format!("acted_for_user acme {actor} {user} /chatledger.v1.SessionService/CreateSession"),
