@@ -34,6 +34,8 @@ const ACTS_FOR: &str = "x-chatledger-user";
 /// How often it is looked whether the caller of an open stream may still have it. With how old what is known of keys and users may
 /// be, that makes less than the minute after which the stream of a revoked key has to have ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(25);
+/// The least time between two looks, also where the credentials have ended and the database, which has to be asked, is away.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 /// The methods of reflection begin with it.
 const REFLECTION: &str = "/grpc.reflection.";
 
@@ -141,7 +143,7 @@ impl Guard {
                 .expires_at
                 .map(|end| end.duration_since(Timestamp::now()));
             let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
-            time::sleep(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)).await;
+            time::sleep(left.unwrap_or(LOOK_AGAIN).clamp(SHORTEST_LOOK, LOOK_AGAIN)).await;
             match self.look_again(&call).await {
                 Ok(()) => {}
                 // Without its database the server has nothing to tell to anybody.
