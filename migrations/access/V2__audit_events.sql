@@ -1,7 +1,7 @@
 -- What was done that somebody may ask for later: who, what, when, from where. No contents, no secrets. Filled where a server has
 -- `--audit table`.
 CREATE TABLE audit_events (
-    id bigint GENERATED ALWAYS AS IDENTITY,
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
     tenant_id text NOT NULL,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     event text NOT NULL,

@@ -326,7 +326,7 @@ RULES = [
     (r"grpcurl ", is_called),
     (r"export CHATLEDGER_API_KEY=\$\(chatledger key create ", lambda world, command: world.sh(command)),
     (r"export \w+=", is_a_setting),
-    (r"\(umask 077; head ", lambda world, command: world.sh(command)),
+    (r"\(umask 077; openssl ", lambda world, command: world.sh(command)),
     (r"mkdir -p stubs && python -m grpc_tools\.protoc ", lambda world, command: world.sh(command)),
     (r"openssl ", lambda world, command: world.sh(command)),
     (r"(pip|uv pip|apt) install ", is_an_installation),

@@ -31,7 +31,7 @@ async fn who_am_i(server: &TestServer, bearer: &str) -> Result<(), tonic::Status
 /// The records, as text.
 async fn records(database: &TestDatabase) -> Vec<String> {
     let client = database.client().await;
-    let sql = "SELECT concat_ws(' ', event, tenant_id, actor, subject, method, cause) FROM audit_events ORDER BY id";
+    let sql = "SELECT concat_ws(' ', event, tenant_id, actor, subject, method, cause) FROM audit_events ORDER BY at";
     let rows = client.query(sql, &[]).await.expect("records");
     rows.iter().map(|row| row.get(0)).collect()
 }

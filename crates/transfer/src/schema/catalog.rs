@@ -4,13 +4,14 @@ use tokio_postgres::{Client, Row};
 
 use chatledger_postgres::connect::describe;
 
-// Our tables: those with models, and refinery's histories and what reports keep, which other tools would otherwise want to drop.
+// Our tables: those with models, and refinery's histories, keys, the audit and what reports keep, which other tools would
+// otherwise want to drop.
 
 const COLUMNS: &str = "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
         pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> ''
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
     WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND a.attnum > 0 AND NOT a.attisdropped
-        AND (c.relname = ANY($1) OR c.relname ~ '^chatledger_')
+        AND (c.relname = ANY($1) OR c.relname ~ '^(chatledger_|api_keys$|audit_events$)')
     ORDER BY c.relname, a.attnum";
 
 const CONSTRAINTS: &str =
@@ -23,7 +24,7 @@ const CONSTRAINTS: &str =
         k.confdeltype::text
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_class f ON f.oid = k.confrelid
     WHERE pg_table_is_visible(c.oid) AND k.contype IN ('p', 'u', 'f', 'c')
-        AND (c.relname = ANY($1) OR c.relname ~ '^chatledger_')
+        AND (c.relname = ANY($1) OR c.relname ~ '^(chatledger_|api_keys$|audit_events$)')
     ORDER BY c.relname, k.contype = 'p' DESC, k.conname";
 
 /// The indexes that no constraint has made.
@@ -38,7 +39,7 @@ const INDEXES: &str = "SELECT c.relname::text, i.relname::text, x.indisunique, m
         JOIN pg_am m ON m.oid = i.relam
     WHERE pg_table_is_visible(c.oid) AND x.indisvalid
         AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x'))
-        AND (c.relname = ANY($1) OR c.relname ~ '^chatledger_')
+        AND (c.relname = ANY($1) OR c.relname ~ '^(chatledger_|api_keys$|audit_events$)')
     ORDER BY c.relname, i.relname";
 
 /// Our tables, by name.
