@@ -162,7 +162,18 @@ async fn assert_gone(database: &TestDatabase, traces: &Traces) {
     for text in [WORD, &traces.user_id, &traces.session_id] {
         assert_eq!(found_in(&client, text).await, Vec::<String>::new(), "{text}");
     }
-    assert_eq!(files_with(&client, WORD).await, Vec::<String>::new());
+    // A vacuum leaves dead rows that a snapshot of this database may still see, such as autovacuum's own: then it comes again.
+    let mut files = Vec::new();
+    let gone = async {
+        loop {
+            files = files_with(&client, WORD).await;
+            if files.is_empty() {
+                return;
+            }
+        }
+    };
+    let is_gone = tokio::time::timeout(PATIENCE, gone).await;
+    assert!(is_gone.is_ok(), "{files:?}");
 }
 
 /// Runs `chatledger erase`; answers its exit code, and what it says to stdout and stderr.
