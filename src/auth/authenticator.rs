@@ -16,7 +16,7 @@ use crate::{
     audit::Audit,
     domain::{
         Error, Resource, Result,
-        access::{AccessScope, AccessScopes, CredentialFault},
+        access::{AccessScopes, CredentialFault},
     },
     store::Store,
     watched::Watched,
@@ -201,16 +201,12 @@ impl Authenticator {
             };
             return Err(CredentialRefusal::of(CredentialFault::Unknown, Arc::new(subject)));
         };
-        let scopes = service
-            .scopes
-            .iter()
-            .filter_map(|scope| scope.parse::<AccessScope>().ok());
         Ok(Arc::new(Principal {
             name: Arc::from(format!("certificate:{}", service.name)),
             expires_at: Some(certificate.not_after),
             ..Principal::service(
                 service.tenant.as_deref().unwrap_or(DEFAULT_TENANT),
-                scopes.collect(),
+                service.scopes,
             )
         }))
     }

@@ -15,10 +15,10 @@ use x509_cert::{
     name::Name,
 };
 
-use crate::watched::{line_at, parse_toml};
-
-/// The scopes that a service may have.
-pub const SCOPES: [&str; 4] = ["read", "write", "users", "admin"];
+use crate::{
+    domain::access::{AccessScope, AccessScopes},
+    watched::{line_at, parse_toml},
+};
 
 /// The parts of a client's verified certificate that say who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub struct MappedService {
     /// The service's name, as logs tell it.
     pub name: String,
     /// Its scopes.
-    pub scopes: Vec<String>,
+    pub scopes: AccessScopes,
     /// Its tenant, where it isn't the default one.
     pub tenant: Option<String>,
 }
@@ -150,22 +150,18 @@ impl CertificateMap {
         if entry.name.is_empty() || entry.tenant.as_deref() == Some("") {
             return Err("name and tenant must not be empty".to_owned());
         }
-        if let Some(scope) = entry
-            .scopes
-            .iter()
-            .find(|scope| !SCOPES.contains(&scope.as_str()))
-        {
-            return Err(format!(
-                "there is no scope {scope:?}; there are {}",
-                SCOPES.join(", ")
-            ));
-        }
-        if entry.scopes.is_empty() {
+        let scope = |name: &String| {
+            let known = AccessScopes::ALL.names().join(", ");
+            let scope = name.parse::<AccessScope>();
+            scope.map_err(|_| format!("there is no scope {name:?}; there are {known}"))
+        };
+        let scopes: AccessScopes = entry.scopes.iter().map(scope).collect::<Result<_, _>>()?;
+        if scopes.is_empty() {
             return Err("scopes must name at least one".to_owned());
         }
         self.services.push(MappedService {
             name: entry.name,
-            scopes: entry.scopes,
+            scopes,
             tenant: entry.tenant,
         });
         Ok(())

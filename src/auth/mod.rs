@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use access::{Action, Reach};
 pub use api_key::NewSecret;
 pub use authenticator::{Access, Authenticator, CredentialRefusal, Credentials};
-pub use certificate::{CertificateMap, ClientCertificate, MappedService, SCOPES};
+pub use certificate::{CertificateMap, ClientCertificate, MappedService};
 pub use password::{PasswordVerdict, Passwords, is_affordable};
 pub use principal::{Principal, PrincipalKind};
 
