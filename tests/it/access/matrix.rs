@@ -318,10 +318,13 @@ fn every_method_has_a_request() {
 
 #[tokio::test]
 async fn nobody_comes_in_without_good_credentials() {
-    let matrix = Matrix::direct().await;
+    strangers_are_refused(&Matrix::direct().await).await;
+}
+
+async fn strangers_are_refused(matrix: &Matrix) {
     let of = matrix.belongings().await;
     let before = matrix.stored().await;
-    for (caller, reason) in strangers(&matrix, &of.user_id).await {
+    for (caller, reason) in strangers(matrix, &of.user_id).await {
         // The keys that were just made.
         let made = matrix.stored().await;
         for request in REQUESTS {
@@ -341,7 +344,10 @@ async fn nobody_comes_in_without_good_credentials() {
 
 #[tokio::test]
 async fn scopes_allow_what_the_table_says_and_nothing_else() {
-    let matrix = Matrix::direct().await;
+    scopes_allow_what_the_table_says(&Matrix::direct().await).await;
+}
+
+async fn scopes_allow_what_the_table_says(matrix: &Matrix) {
     for scope in AccessScope::ALL {
         let bearer = key(&matrix.database, "acme", &[scope.name()]).await;
         let caller = MatrixCaller::with(scope.name(), &bearer);
@@ -478,7 +484,7 @@ async fn whoever_else_there_is_learns_nothing() {
 }
 
 #[tokio::test]
-async fn nor_do_they_through_a_pooler() {
+async fn all_of_it_holds_through_a_pooler() {
     let database = TestDatabase::new().await;
     let Some(pgbouncer) = PgBouncer::before(&database).await else {
         return;
@@ -490,5 +496,8 @@ async fn nor_do_they_through_a_pooler() {
         options.access = Box::new(access);
     })
     .await;
-    foreigners_learn_nothing(&Matrix::new(database, server).await).await;
+    let matrix = Matrix::new(database, server).await;
+    strangers_are_refused(&matrix).await;
+    scopes_allow_what_the_table_says(&matrix).await;
+    foreigners_learn_nothing(&matrix).await;
 }
