@@ -54,7 +54,7 @@ impl Belongings {
 
 /// The owner's tenant, and everybody who may come to its server.
 pub struct Matrix {
-    database: TestDatabase,
+    pub database: TestDatabase,
     server: TestServer,
     admin: String,
     hash: String,

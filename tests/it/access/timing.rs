@@ -4,13 +4,15 @@
 
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
 use serde_json::json;
 
 use super::{
-    matrix::{Belongings, Matrix},
+    matrix::{Belongings, Matrix, MatrixCaller},
     requests::{MethodRequest, REQUESTS},
     world::*,
 };
+use crate::harness::pb;
 
 /// The pairs of calls of each method.
 const PAIRS: usize = 400;
@@ -31,12 +33,7 @@ fn rank_difference(first: &[Duration], second: &[Duration]) -> f64 {
     (sum - expected) / deviation
 }
 
-async fn timed(
-    matrix: &Matrix,
-    caller: &super::matrix::MatrixCaller,
-    request: &MethodRequest,
-    of: &Belongings,
-) -> Duration {
+async fn timed(matrix: &Matrix, caller: &MatrixCaller, request: &MethodRequest, of: &Belongings) -> Duration {
     let began = Instant::now();
     let answer = matrix.call(caller, request, of).await;
     let took = began.elapsed();
@@ -48,8 +45,7 @@ async fn timed(
 async fn what_is_somebody_else_s_takes_as_long_as_what_is_not_there() {
     let matrix = Matrix::direct().await;
     let (of, other) = (matrix.belongings().await, matrix.belongings().await);
-    let stranger =
-        super::matrix::MatrixCaller::with("another user", &token(&other.user_id, json!({"tenant": "acme"})));
+    let stranger = MatrixCaller::with("another user", &token(&other.user_id, json!({"tenant": "acme"})));
     for method in [
         "GetSession",
         "GetMessage",
@@ -79,6 +75,48 @@ async fn what_is_somebody_else_s_takes_as_long_as_what_is_not_there() {
             "{method}: {difference:.1} standard deviations"
         );
     }
+}
+
+/// The rounds of sign-ins, each of which takes a second.
+const SIGN_INS: usize = 25;
+
+#[tokio::test]
+async fn a_wrong_password_takes_as_long_as_an_email_that_nobody_has() {
+    let matrix = Matrix::direct().await;
+    let of = matrix.belongings().await;
+    let service = key(&matrix.database, "acme", &["users"]).await;
+    let caller = MatrixCaller::with("a service", &service);
+    let request = MethodRequest {
+        path: "/chatledger.v1.UserService/VerifyPassword",
+        make: |of| {
+            let password = "not the owner's password".to_owned();
+            let email = of.email.clone();
+            pb::VerifyPasswordRequest { email, password }.encode_to_vec()
+        },
+    };
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for round in 0..SIGN_INS {
+        let ghost = Belongings::of_a_ghost();
+        // Side by side, and each as often the first of the two.
+        let (first, second) = if round % 2 == 0 {
+            (&of, &ghost)
+        } else {
+            (&ghost, &of)
+        };
+        let (first, second) = tokio::join!(
+            timed(&matrix, &caller, &request, first),
+            timed(&matrix, &caller, &request, second)
+        );
+        let (of_known, of_unknown) = if round % 2 == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        known.push(of_known);
+        unknown.push(of_unknown);
+    }
+    let difference = rank_difference(&known, &unknown);
+    assert!(difference.abs() < FARTHEST, "{difference:.1} standard deviations");
 }
 
 #[test]
