@@ -16,7 +16,7 @@ use chatledger::{
     server::{self, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
-    watched::{FlagFile, Watched},
+    watched::Watched,
 };
 use chatledger_migrate::{LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
@@ -40,18 +40,8 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
-    let rates = match &config.limits_file {
-        Some(path) => RateLimits::open(
-            FlagFile {
-                flag: "--limits-file",
-                path: path.clone(),
-            },
-            config.reload_interval,
-        )?,
-        None => RateLimits::default(),
-    };
     let files = ServeFiles {
-        rates,
+        rates: config.rates(config.reload_interval)?,
         tls: config.tls.open(config.reload_interval)?,
         client_certificates: config.tls.open_certificates(config.reload_interval)?,
     };
