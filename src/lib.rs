@@ -38,6 +38,7 @@
 //!   of order.
 //! - No panic is reachable from a request. Secrets are neither logged nor shown.
 
+pub mod admin;
 pub mod api;
 pub mod audit;
 pub mod auth;
@@ -49,6 +50,7 @@ pub mod fair;
 pub mod fuzzing;
 pub mod ledger;
 pub mod memory;
+pub mod metrics;
 pub mod migrations;
 pub mod rates;
 pub mod reports;
