@@ -26,6 +26,7 @@ mod citations;
 mod claims;
 mod cli;
 mod cli_mistakes;
+mod config;
 mod connections;
 mod documents;
 mod embedded;

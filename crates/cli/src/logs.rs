@@ -116,7 +116,7 @@ fn is_discreet(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Says something on stderr at the end of the program, whether or not anybody takes it.
-pub fn last_words(text: String) {
+pub(super) fn last_words(text: String) {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
         let _ = writeln!(std::io::stderr(), "{text}");

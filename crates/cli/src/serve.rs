@@ -18,7 +18,7 @@ use chatledger::{
     server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
-    watched::{FlagFile, Watched},
+    watched::Watched,
 };
 use chatledger_migrate::{BootedSchema, LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
@@ -49,18 +49,8 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         // It ends with the runtime, when the last request has been finished.
         tokio::spawn(admin::serve(listener, admin.clone()));
     }
-    let rates = match &config.limits_file {
-        Some(path) => RateLimits::open(
-            FlagFile {
-                flag: "--limits-file",
-                path: path.clone(),
-            },
-            config.reload_interval,
-        )?,
-        None => RateLimits::default(),
-    };
     let files = ServeFiles {
-        rates,
+        rates: config.rates(config.reload_interval)?,
         tls: config.tls.open(config.reload_interval)?,
         client_certificates: config.tls.open_certificates(config.reload_interval)?,
     };
