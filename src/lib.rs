@@ -25,6 +25,8 @@
 //! checks passwords, and [`audit`] keeps what was done. [`watched`] reads files again that may change while the server runs. The commands, moving data in and out, and the load tester are crates over this one: see
 //! `ARCHITECTURE.md`.
 //!
+//! For those who operate it: [`metrics`] counts what happens where it happens, and [`admin`] is the port that tells it.
+//!
 //! # The rules of the house
 //!
 //! - SQL lives in `store/sql/`, `ledger/sql/` and `migrations/`, and in the crates of migrations and of moving in and out;
