@@ -36,6 +36,9 @@ pub struct ServeConfig {
         default_value = "127.0.0.1:50051"
     )]
     pub listen: SocketAddr,
+    /// Where to answer those who operate the server, over plain HTTP: /metrics, /livez, /readyz [default: nowhere]
+    #[arg(long, env = "CHATLEDGER_ADMIN_LISTEN", value_name = "HOST:PORT")]
+    pub admin_listen: Option<SocketAddr>,
     /// Listen beyond this machine without TLS, or without authentication, or both
     #[arg(long, env = "CHATLEDGER_INSECURE")]
     pub insecure: bool,

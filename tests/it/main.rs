@@ -47,6 +47,7 @@ mod list_messages;
 mod load;
 mod logs;
 mod memory;
+mod metrics;
 mod migrate;
 mod migrations;
 mod odd_data;

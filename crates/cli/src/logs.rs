@@ -20,7 +20,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use chatledger::config::LogFormat;
+use chatledger::{config::LogFormat, metrics::metrics};
 
 /// How many lines wait to be written: what a busy server says in some seconds at `debug`, in a few MiB.
 const LINES: usize = 16_384;
@@ -86,7 +86,10 @@ impl Logs {
                     .with_filter(filter.or(filter_fn(is_audit))),
             )
             .init();
-        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        std::panic::set_hook(Box::new(|panic| {
+            metrics().panics.inc();
+            tracing::error!("{panic}");
+        }));
         Logs {
             dropped,
             refilter: Box::new(move |filter| handle.reload(filter)),
@@ -108,6 +111,7 @@ impl Logs {
                 time::sleep(LOOK).await;
                 let dropped = counter.dropped_lines();
                 if dropped > told {
+                    metrics().log_lines_dropped.inc_by((dropped - told) as u64);
                     tracing::warn!(
                         lines = dropped - told,
                         "the log could not be written fast enough: lines were dropped"
