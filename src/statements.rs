@@ -33,9 +33,7 @@ pub trait CallerFree: Statement {}
 /// What a statement is, without its values.
 #[derive(Debug)]
 pub struct Description {
-    /// The file and the name in it, such as `session.Get`.
-    pub name: &'static str,
-    /// The text, and the types of its parameters.
+    /// The text, the types of its parameters, and the name: the file and the name in it, such as `session.Get`.
     pub sql: Sql,
     /// The columns of its rows.
     pub columns: &'static [(&'static str, Type)],
@@ -50,7 +48,7 @@ pub struct Description {
 impl Description {
     /// The text, for whoever runs the statement now. The event by which it can be followed has the name, and no values.
     pub(crate) fn begin(&'static self) -> &'static Sql {
-        tracing::trace!(statement = self.name, "runs");
+        tracing::trace!(statement = self.sql.name, "runs");
         &self.sql
     }
 }

@@ -121,6 +121,11 @@ impl AccessConfig {
             self.auth != Some(AuthMode::Off) || !self.names_credentials(),
             "--auth off: another flag says who has credentials, and nobody would be asked for them"
         );
+        // clap refuses two flags; one of them may be from a file.
+        ensure!(
+            self.jwt_secret_file.is_none() || self.jwt_jwks.is_none(),
+            "--jwt-secret-file and --jwt-jwks: only one of them can say how tokens are verified"
+        );
         ensure!(
             self.jwt_jwks.is_none() || !self.jwt_issuer.is_empty(),
             "--jwt-jwks: needs --jwt-issuer, or tokens for other services of that issuer's would be taken as well"
@@ -181,13 +186,7 @@ impl AccessConfig {
         certificates: Option<Watched<CertificateMap>>,
         interval: Duration,
     ) -> anyhow::Result<Authenticator> {
-        let key_file = flag_file("--api-keys-file", self.api_keys_file.as_ref())
-            .map(|file| {
-                Watched::open_text(file, interval, |text| {
-                    KeyFile::parse(text).map_err(|error| format!("{error:#}"))
-                })
-            })
-            .transpose()?;
+        let files = self.open(interval)?;
         let rules = TokenRules {
             issuers: self.jwt_issuer.clone(),
             audiences: self.jwt_audience.clone(),
@@ -195,14 +194,26 @@ impl AccessConfig {
             tenant_claim: self.jwt_tenant_claim.clone(),
             scopes_claim: self.jwt_scopes_claim.clone(),
         };
-        let tokens = self.token_keys(interval)?;
         Ok(Authenticator {
             keys,
-            key_file,
-            tokens: tokens.map(|source| TokenVerifier::new(source, rules)),
+            key_file: files.keys,
+            tokens: files.tokens.map(|source| TokenVerifier::new(source, rules)),
             certificates,
             users: users.clone(),
         })
+    }
+
+    /// Reads the files of keys.
+    pub(super) fn open(&self, interval: Duration) -> anyhow::Result<CredentialFiles> {
+        let keys = flag_file("--api-keys-file", self.api_keys_file.as_ref())
+            .map(|file| {
+                Watched::open_text(file, interval, |text| {
+                    KeyFile::parse(text).map_err(|error| format!("{error:#}"))
+                })
+            })
+            .transpose()?;
+        let tokens = self.token_keys(interval)?;
+        Ok(CredentialFiles { keys, tokens })
     }
 
     fn token_keys(&self, interval: Duration) -> anyhow::Result<Option<KeySource>> {
@@ -222,6 +233,12 @@ impl AccessConfig {
             }
         }
     }
+}
+
+/// Who has credentials, by files and URLs.
+pub(super) struct CredentialFiles {
+    keys: Option<Watched<KeyFile>>,
+    tokens: Option<KeySource>,
 }
 
 fn watched_keys(

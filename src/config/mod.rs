@@ -8,6 +8,7 @@ mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 pub use access::{AccessConfig, AuditMode, AuthMode};
@@ -16,7 +17,7 @@ pub use limits::LimitFlags;
 pub use secret::Secret;
 pub use tls::TlsConfig;
 
-use crate::{memory, migrations::Scope};
+use crate::{memory, migrations::Scope, rates::RateLimits, watched::FlagFile};
 use chatledger_migrate as migrate;
 
 /// The configuration of `chatledger serve`.
@@ -30,6 +31,9 @@ pub struct ServeConfig {
         default_value = "127.0.0.1:50051"
     )]
     pub listen: SocketAddr,
+    /// Where to answer those who operate the server, over plain HTTP: /metrics, /livez, /readyz [default: nowhere]
+    #[arg(long, env = "CHATLEDGER_ADMIN_LISTEN", value_name = "HOST:PORT")]
+    pub admin_listen: Option<SocketAddr>,
     /// Listen beyond this machine without TLS, or without authentication, or both
     #[arg(long, env = "CHATLEDGER_INSECURE")]
     pub insecure: bool,
@@ -138,23 +142,79 @@ impl ServeConfig {
     /// Checks what one flag alone can't tell.
     ///
     /// # Errors
-    /// An address beyond this machine without TLS or authentication, unless `--insecure`; a memory budget that a request doesn't fit in.
+    /// The first of [`mistakes`](Self::mistakes).
     pub fn validate(&self) -> anyhow::Result<()> {
-        self.tls.validate()?;
-        self.access.validate()?;
-        if !self.insecure && !self.listen.ip().is_loopback() {
-            let listen = self.listen;
-            anyhow::ensure!(
-                self.tls.tls_cert.is_some(),
-                "--listen {listen}: refusing to listen beyond this machine without TLS: give --tls-cert and --tls-key \
-                 (or --insecure, which does it all the same)"
-            );
-            anyhow::ensure!(
-                self.is_auth_required(),
-                "--listen {listen}: refusing to listen beyond this machine without authentication: leave --auth off out \
-                 (or --insecure, which does it all the same)"
-            );
+        self.mistakes().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What one flag alone can't tell: flags that don't fit together; an address beyond this machine without TLS or
+    /// authentication, unless `--insecure`; a memory budget that a request doesn't fit in.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<anyhow::Error> {
+        let checks = [
+            self.tls.validate(),
+            self.access.validate(),
+            self.validate_listen(),
+            self.validate_memory(),
+        ];
+        checks.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// What is wrong with URLs, and with the files that flags name. Nothing is asked of the network.
+    ///
+    /// Files are watched, so there must be a runtime.
+    #[must_use]
+    pub fn mistakes_in_files(&self) -> Vec<anyhow::Error> {
+        let interval = self.reload_interval;
+        let migrations = self.migrations_dir.as_ref().map_or(Ok(()), |dir| {
+            let looked = std::fs::read_dir(dir).map(drop);
+            looked.with_context(|| format!("--migrations-dir {}", dir.display()))
+        });
+        let checks = [
+            self.tls.open(interval).map(drop),
+            self.tls.open_certificates(interval).map(drop),
+            self.rates(interval).map(drop),
+            self.access.open(interval).map(drop),
+            self.database.source.check(),
+            migrations,
+        ];
+        checks.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// What each caller and tenant may do, by the file that says so; looked at again after each `interval`.
+    ///
+    /// # Errors
+    /// The file can't be used: the error names its flag.
+    pub fn rates(&self, interval: Duration) -> anyhow::Result<RateLimits> {
+        let Some(path) = &self.limits_file else {
+            return Ok(RateLimits::default());
+        };
+        let file = FlagFile {
+            flag: "--limits-file",
+            path: path.clone(),
+        };
+        RateLimits::open(file, interval)
+    }
+
+    fn validate_listen(&self) -> anyhow::Result<()> {
+        if self.insecure || self.listen.ip().is_loopback() {
+            return Ok(());
         }
+        let listen = self.listen;
+        anyhow::ensure!(
+            self.tls.tls_cert.is_some(),
+            "--listen {listen}: refusing to listen beyond this machine without TLS: give --tls-cert and --tls-key \
+             (or --insecure, which does it all the same)"
+        );
+        anyhow::ensure!(
+            self.is_auth_required(),
+            "--listen {listen}: refusing to listen beyond this machine without authentication: leave --auth off out \
+             (or --insecure, which does it all the same)"
+        );
+        Ok(())
+    }
+
+    fn validate_memory(&self) -> anyhow::Result<()> {
         let least = self
             .limits
             .max_request_bytes

@@ -17,7 +17,7 @@ use super::{
     database::Database,
     queue::{QueuedUnit, Ticket, Turn},
 };
-use crate::supervise::panic_text;
+use crate::{metrics::metrics, supervise::panic_text};
 
 /// The sessions that a lane has set aside.
 #[derive(Clone)]
@@ -85,6 +85,10 @@ impl<D: Database> Aside<D> {
             biased;
             outcomes = append(&self.db, &units) => {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
+                    if let Ok(receipts) = &outcome {
+                        metrics().append.stored(receipts);
+                        metrics().append.committed();
+                    }
                     ticket.answer(outcome);
                 }
                 (self.on_change)(&[session_id]);

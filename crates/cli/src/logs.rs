@@ -18,7 +18,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use chatledger::config::LogFormat;
+use chatledger::{config::LogFormat, metrics::metrics};
 
 /// How many lines wait to be written: what a busy server says in some seconds at `debug`, in a few MiB.
 const LINES: usize = 16_384;
@@ -73,7 +73,10 @@ impl Logs {
                     .with_filter(filter.or(filter_fn(is_audit))),
             )
             .init();
-        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        std::panic::set_hook(Box::new(|panic| {
+            metrics().panics.inc();
+            tracing::error!("{panic}");
+        }));
         Logs {
             dropped,
             _writing: writing,
@@ -89,6 +92,7 @@ impl Logs {
                 time::sleep(LOOK).await;
                 let dropped = counter.dropped_lines();
                 if dropped > told {
+                    metrics().log_lines_dropped.inc_by((dropped - told) as u64);
                     tracing::warn!(
                         lines = dropped - told,
                         "the log could not be written fast enough: lines were dropped"
@@ -112,7 +116,7 @@ fn is_discreet(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Says something on stderr at the end of the program, whether or not anybody takes it.
-pub fn last_words(text: String) {
+pub(super) fn last_words(text: String) {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
         let _ = writeln!(std::io::stderr(), "{text}");

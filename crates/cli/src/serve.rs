@@ -7,18 +7,20 @@ use tokio::net::TcpListener;
 
 use super::{logs::Logs, signals::StopSignals, target::CommandTarget};
 use chatledger::{
+    admin::{self, AdminState},
     auth::CertificateMap,
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
     memory::MemoryBudget,
+    metrics::view::{DatabasePlace, ServerParts, ServerView},
     migrations::PROGRAM,
     rates::RateLimits,
-    server::{self, ServerSetup, ServerTls},
+    server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
-    watched::{FlagFile, Watched},
+    watched::Watched,
 };
-use chatledger_migrate::{LockPolicy, Migrator, Settings};
+use chatledger_migrate::{BootedSchema, LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
 
 /// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
@@ -38,20 +40,17 @@ pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
 async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
     // The port first: where it is taken, nothing else is worth starting.
-    let listener = bind(config.listen).await?;
+    let listener = bind("--listen", config.listen).await?;
     let address = listener.local_addr()?;
-    let rates = match &config.limits_file {
-        Some(path) => RateLimits::open(
-            FlagFile {
-                flag: "--limits-file",
-                path: path.clone(),
-            },
-            config.reload_interval,
-        )?,
-        None => RateLimits::default(),
-    };
+    let admin = AdminState::default();
+    if let Some(listen) = config.admin_listen {
+        let listener = bind("--admin-listen", listen).await?;
+        tracing::info!(address = %listener.local_addr()?, "the admin port answers");
+        // It ends with the runtime, when the last request has been finished.
+        tokio::spawn(admin::serve(listener, admin.clone()));
+    }
     let files = ServeFiles {
-        rates,
+        rates: config.rates(config.reload_interval)?,
         tls: config.tls.open(config.reload_interval)?,
         client_certificates: config.tls.open_certificates(config.reload_interval)?,
     };
@@ -60,7 +59,9 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         () = stop.asked() => return Ok(()),
     };
     let served = async {
-        let service = service(config, &database, files)?;
+        let service = service(config, &database, files, &admin)?;
+        // Whoever waits for the line may ask at once.
+        admin.readiness.set(None);
         announce(address, &database);
         tokio::select! {
             served = server::run(listener, service, stop_asked(stop)) => served,
@@ -72,10 +73,10 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     served
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("can't listen on {address}"))
+        .with_context(|| format!("{flag}: can't listen on {address}"))
 }
 
 /// Ends when a signal asks the server to stop. A second signal ends the process.
@@ -96,6 +97,7 @@ fn service(
     config: &ServeConfig,
     database: &ServedDatabase,
     files: ServeFiles,
+    admin: &AdminState,
 ) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
@@ -119,9 +121,23 @@ fn service(
         config.is_auth_required(),
         config.reload_interval,
     )?;
+    let ledger = Ledger::start(store.db(), &hub, &ledger)?;
+    let connections = OpenConnections::default();
+    admin.show(ServerView::new(ServerParts {
+        store: store.clone(),
+        lanes: ledger.loads(),
+        hub: hub.clone(),
+        memory: memory.clone(),
+        connections: connections.clone(),
+        readiness: admin.readiness.clone(),
+        place: DatabasePlace {
+            migrations: database.migrations.clone(),
+            data_dir: database.target.data_dir(),
+        },
+    }));
     Ok(ServerSetup {
         access,
-        ledger: Ledger::start(store.db(), &hub, &ledger)?,
+        ledger,
         store,
         hub,
         limits,
@@ -137,6 +153,8 @@ fn service(
         shutdown_grace: config.shutdown_grace,
         rates: files.rates,
         tls: files.tls,
+        readiness: admin.readiness.clone(),
+        connections,
     })
 }
 
@@ -159,13 +177,15 @@ struct ServedDatabase {
     listener: Option<Connector>,
     /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
     description: String,
+    /// The newest migration of each set.
+    migrations: Vec<(String, i64)>,
     target: CommandTarget,
 }
 
 impl ServedDatabase {
     async fn open(config: &ServeConfig) -> anyhow::Result<ServedDatabase> {
         let target = CommandTarget::open(&config.database.source).await?;
-        let version = boot(config, &target)
+        let schema = boot(config, &target)
             .await
             .with_context(|| format!("database {}", target.direct_url.display()))?;
         let listener = if config.database.source.migrates_pooled(&target.direct_url) {
@@ -177,13 +197,14 @@ impl ServedDatabase {
             connector: Connector::new(&target.url)?,
             options: config.database.options(&target.url),
             listener,
-            description: format!("PostgreSQL {version}, {}", target.place()),
+            description: format!("PostgreSQL {}, {}", schema.server_version, target.place()),
+            migrations: schema.versions,
             target,
         })
     }
 }
 
-async fn boot(config: &ServeConfig, target: &CommandTarget) -> anyhow::Result<String> {
+async fn boot(config: &ServeConfig, target: &CommandTarget) -> anyhow::Result<BootedSchema> {
     let source = &config.database.source;
     let settings = Settings {
         program: &PROGRAM,
