@@ -12,8 +12,9 @@ SERVICES = COMPOSE["services"]
 CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 
 
-def config(**env):
-    command = [tool("docker-compose"), "-f", DEPLOY / "compose.yaml", "--profile", "grafana", "config", "--format", "json"]
+def config(*files, **env):
+    files = [word for file in (DEPLOY / "compose.yaml", *files) for word in ("-f", file)]
+    command = [tool("docker-compose"), *files, "--profile", "grafana", "config", "--format", "json"]
     return subprocess.run(command, capture_output=True, text=True, env=clean_env(**env))
 
 
@@ -27,6 +28,17 @@ def test_docker_compose_config():
     # Without a password there is nothing.
     done = config()
     assert done.returncode != 0 and "POSTGRES_PASSWORD isn't set" in done.stderr
+
+
+def test_the_example_of_the_documents(tmp_path):
+    """The file that Compose reads after ours gives it TLS."""
+    (block,) = re.findall(r"^```yaml\n(services:.*?)^```$", (ROOT / "docs/deploy.md").read_text(), re.M | re.S)
+    (tmp_path / "tls.yaml").write_text(block)
+    done = config(tmp_path / "tls.yaml", POSTGRES_PASSWORD="0f0f")
+    assert done.returncode == 0, done.stderr
+    server = json.loads(done.stdout)["services"]["chatledger"]
+    assert server["environment"]["CHATLEDGER_INSECURE"] == "false" and server["environment"]["CHATLEDGER_TLS_KEY"]
+    assert [port.get("host_ip") for port in server["ports"]] == [None]
 
 
 def test_what_it_names_is_there():
