@@ -17,7 +17,12 @@ pub use limits::LimitFlags;
 pub use secret::Secret;
 pub use tls::TlsConfig;
 
-use crate::{memory, migrations::Scope, rates::RateLimits, watched::FlagFile};
+use crate::{
+    memory,
+    migrations::Scope,
+    rates::RateLimits,
+    watched::{FlagFile, Looks},
+};
 use chatledger_migrate as migrate;
 
 /// The configuration of `chatledger serve`.
@@ -40,9 +45,17 @@ pub struct ServeConfig {
     /// What to keep and serve
     #[arg(long, env = "CHATLEDGER_SCOPE", value_enum, default_value_t = Scope::All)]
     pub scope: Scope,
-    /// How to log, to stderr; RUST_LOG says what
+    /// How to log, to stderr
     #[arg(long, env = "CHATLEDGER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// What to log: a level, or levels by module, such as `info,chatledger=debug`
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,refinery_core=off"
+    )]
+    pub log_filter: String,
     /// The longest that a request may take
     #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub request_timeout: Duration,
@@ -165,27 +178,27 @@ impl ServeConfig {
     /// Files are watched, so there must be a runtime.
     #[must_use]
     pub fn mistakes_in_files(&self) -> Vec<anyhow::Error> {
-        let interval = self.reload_interval;
+        let looks = &Looks::every(self.reload_interval);
         let migrations = self.migrations_dir.as_ref().map_or(Ok(()), |dir| {
             let looked = std::fs::read_dir(dir).map(drop);
             looked.with_context(|| format!("--migrations-dir {}", dir.display()))
         });
         let checks = [
-            self.tls.open(interval).map(drop),
-            self.tls.open_certificates(interval).map(drop),
-            self.rates(interval).map(drop),
-            self.access.open(interval).map(drop),
+            self.tls.open(looks).map(drop),
+            self.tls.open_certificates(looks).map(drop),
+            self.rates(looks).map(drop),
+            self.access.open(looks).map(drop),
             self.database.source.check(),
             migrations,
         ];
         checks.into_iter().filter_map(Result::err).collect()
     }
 
-    /// What each caller and tenant may do, by the file that says so; looked at again after each `interval`.
+    /// What each caller and tenant may do, by the file that says so; looked at again when `looks` says so.
     ///
     /// # Errors
     /// The file can't be used: the error names its flag.
-    pub fn rates(&self, interval: Duration) -> anyhow::Result<RateLimits> {
+    pub fn rates(&self, looks: &Looks) -> anyhow::Result<RateLimits> {
         let Some(path) = &self.limits_file else {
             return Ok(RateLimits::default());
         };
@@ -193,7 +206,7 @@ impl ServeConfig {
             flag: "--limits-file",
             path: path.clone(),
         };
-        RateLimits::open(file, interval)
+        RateLimits::open(file, looks)
     }
 
     fn validate_listen(&self) -> anyhow::Result<()> {

@@ -59,6 +59,7 @@ mod profiles;
 mod rates;
 mod read_messages;
 mod refusals;
+mod reload;
 mod reports;
 mod row_security;
 mod same_id;

@@ -4,6 +4,7 @@
 //!
 //! - `serve`, `import`, `export`, `erase`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
 //! - `config_file` is the file of settings, whose values become the flags' defaults, and `config_command` shows what comes of it.
+//! - `reload` reads the settings of a running server again.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop, `operator` what is kept
 //!   of what a command did.
@@ -24,6 +25,7 @@ mod logs;
 mod migrate;
 mod operator;
 mod output;
+mod reload;
 mod reports;
 mod schema;
 mod serve;
@@ -35,7 +37,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use chatledger::config::ServeConfig;
-use config_file::{Invocation, LoadError, Loaded, Mistakes, Settings};
+use config_file::{GivenSettings, Invocation, LoadError, Loaded, Mistakes};
 use logs::last_words;
 
 /// Keeps the users, sessions, messages and citations of RAG chatbots in PostgreSQL, over gRPC.
@@ -81,7 +83,7 @@ enum CliCommand {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let invocation = Invocation::new(args);
     let done = match invocation.load() {
-        Ok(Loaded { cli, settings }) => cli.run(&settings),
+        Ok(Loaded { cli, settings }) => cli.run(&invocation, settings),
         Err(LoadError::Files(mistakes)) => Err(mistakes.into()),
         Err(LoadError::CommandLine(error)) => error.exit(),
     };
@@ -100,9 +102,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 impl Cli {
-    fn run(self, settings: &Settings) -> anyhow::Result<()> {
+    fn run(self, invocation: &Invocation, settings: GivenSettings) -> anyhow::Result<()> {
         match self.command {
-            CliCommand::Serve(config) => serve::run(&config),
+            CliCommand::Serve(config) => serve::run(&config, invocation, settings),
             CliCommand::Import(import) => import::run(&import),
             CliCommand::Export(export) => export::run(&export),
             CliCommand::Erase(args) => erase::run(&args),
@@ -110,7 +112,7 @@ impl Cli {
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
             CliCommand::Key(command) => key::run(&command),
-            CliCommand::Config(command) => config_command::run(&command, settings),
+            CliCommand::Config(command) => config_command::run(&command, &settings),
             CliCommand::Migrate(args) => migrate::run(*args),
         }
     }

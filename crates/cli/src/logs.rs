@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use tokio::time;
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -15,6 +16,7 @@ use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
     layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -42,21 +44,32 @@ const CAPPED: &[&str] = &[
     "refinery",
 ];
 
+/// What puts another filter in the place of the one that there is.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
 /// The log of this process. Dropped, it writes what waits, for a second at most.
 pub(super) struct Logs {
     dropped: ErrorCounter,
+    /// Sets another filter.
+    refilter: SetFilter,
     _writing: WorkerGuard,
 }
 
 impl Logs {
     /// Logs to stderr: what RUST_LOG says, or else `default`. Panics go to the log as well.
     pub(super) fn start(format: LogFormat, default: &str) -> Logs {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        Logs::start_with(format, filter)
+    }
+
+    /// The same, where the filter is known.
+    pub(super) fn start_with(format: LogFormat, filter: EnvFilter) -> Logs {
         let (writer, writing) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES)
             .finish(std::io::stderr());
         let dropped = NonBlocking::error_counter(&writer);
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        let (filter, handle) = reload::Layer::new(filter);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(writer)
             .with_ansi(std::io::stderr().is_terminal())
@@ -79,8 +92,14 @@ impl Logs {
         }));
         Logs {
             dropped,
+            refilter: Box::new(move |filter| handle.reload(filter)),
             _writing: writing,
         }
+    }
+
+    /// Logs by another filter from here on.
+    pub(super) fn refilter(&self, filter: EnvFilter) -> anyhow::Result<()> {
+        (self.refilter)(filter).context("the log's filter can't be changed")
     }
 
     /// Says now and then how many lines were dropped. For ever.
@@ -102,6 +121,14 @@ impl Logs {
             }
         }
     }
+}
+
+/// Reads a filter.
+///
+/// # Errors
+/// It isn't one; the error names its flag.
+pub(super) fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(text).with_context(|| format!("--log-filter (RUST_LOG) {text}"))
 }
 
 /// Whether it is a record of the audit, which nobody turns off.

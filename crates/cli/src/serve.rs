@@ -5,7 +5,13 @@ use std::{io::Write, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{logs::Logs, signals::StopSignals, target::CommandTarget};
+use super::{
+    config_file::{GivenSettings, Invocation},
+    logs::{Logs, parse_filter},
+    reload::Reload,
+    signals::{ReloadSignal, StopSignals},
+    target::CommandTarget,
+};
 use chatledger::{
     admin::{self, AdminState},
     auth::CertificateMap,
@@ -18,30 +24,42 @@ use chatledger::{
     server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
-    watched::Watched,
+    watched::{Looks, Watched},
 };
 use chatledger_migrate::{BootedSchema, LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
 
-/// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
-const DEFAULT_LOG: &str = "info,refinery_core=off";
-
-pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
+pub(super) fn run(
+    config: &ServeConfig,
+    invocation: &Invocation,
+    settings: GivenSettings,
+) -> anyhow::Result<()> {
     config.validate()?;
-    let logs = Logs::start(config.log_format, DEFAULT_LOG);
+    let logs = Arc::new(Logs::start_with(
+        config.log_format,
+        parse_filter(&config.log_filter)?,
+    ));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.spawn(logs.tell_dropped());
-    let served = runtime.block_on(serve(config));
+    let reload = Reload {
+        invocation: invocation.clone(),
+        running: settings,
+        looks: Looks::every(config.reload_interval),
+        logs: Arc::clone(&logs),
+    };
+    let served = runtime.block_on(serve(config, reload));
     // A password that is still being hashed isn't waited for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
+async fn serve(config: &ServeConfig, reload: Reload) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
+    let hangups = ReloadSignal::listen()?;
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind("--listen", config.listen).await?;
     let address = listener.local_addr()?;
+    let looks = reload.looks.clone();
     let admin = AdminState::default();
     if let Some(listen) = config.admin_listen {
         let listener = bind("--admin-listen", listen).await?;
@@ -50,9 +68,10 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         tokio::spawn(admin::serve(listener, admin.clone()));
     }
     let files = ServeFiles {
-        rates: config.rates(config.reload_interval)?,
-        tls: config.tls.open(config.reload_interval)?,
-        client_certificates: config.tls.open_certificates(config.reload_interval)?,
+        rates: config.rates(&looks)?,
+        tls: config.tls.open(&looks)?,
+        client_certificates: config.tls.open_certificates(&looks)?,
+        looks,
     };
     let database = tokio::select! {
         opened = ServedDatabase::open(config) => opened?,
@@ -62,6 +81,7 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         let service = service(config, &database, files, &admin)?;
         // Whoever waits for the line may ask at once.
         admin.readiness.set(None);
+        tokio::spawn(reload.follow(hangups));
         announce(address, &database);
         tokio::select! {
             served = server::run(listener, service, stop_asked(stop)) => served,
@@ -91,6 +111,7 @@ struct ServeFiles {
     rates: RateLimits,
     tls: Option<ServerTls>,
     client_certificates: Option<Watched<CertificateMap>>,
+    looks: Looks,
 }
 
 fn service(
@@ -119,7 +140,7 @@ fn service(
         &store,
         files.client_certificates,
         config.is_auth_required(),
-        config.reload_interval,
+        &files.looks,
     )?;
     let ledger = Ledger::start(store.db(), &hub, &ledger)?;
     let connections = OpenConnections::default();
