@@ -10,7 +10,7 @@ use super::{
     database::{AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::decide,
 };
-use crate::domain::Error;
+use crate::{domain::Error, telemetry};
 
 /// The number of times that a batch is run before its units fail: each time, somebody else has interfered.
 const MAX_ATTEMPTS: usize = 8;
@@ -104,6 +104,7 @@ async fn append_slowly<D: Database>(
     units: &[&Unit],
     lock_wait: LockWait,
 ) -> Result<Vec<Option<Outcome>>, D::Failure> {
+    telemetry::note_slow_path();
     let tx = db.begin().await?;
     let outcomes = append_in(&tx, units, lock_wait).await;
     tx.end(outcomes).await

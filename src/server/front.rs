@@ -25,6 +25,7 @@ use super::{
     guard::{CallHead, Guard},
     intake::{self, Intake},
     link::{Link, OpenCall},
+    trace,
 };
 use crate::{
     api::{Deadline, PeerAddress, status::complete},
@@ -149,7 +150,8 @@ where
                 Ok(with_details(response, MOST_PROBED))
             });
         }
-        Box::pin(async move {
+        let (span, request) = trace::begin(request, |path| admission.intake.is_stream(path));
+        Box::pin(trace::follow(span, async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
             let mut is_over = admission.is_over.clone();
@@ -165,7 +167,7 @@ where
                 .map(|code| Code::from_bytes(code.as_bytes()));
             tracing::debug!(rpc = path, code = ?code.unwrap_or(Code::Ok), elapsed = ?began.elapsed(), "answered");
             Ok(response)
-        })
+        }))
     }
 }
 

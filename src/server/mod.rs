@@ -11,6 +11,7 @@ mod intake;
 mod link;
 mod services;
 mod tls;
+mod trace;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -15,6 +15,7 @@ use chatledger::{
     rates::RateLimits,
     server::{self, ServerSetup, ServerTls},
     store::Store,
+    telemetry::{self, Telemetry, TelemetrySettings, Variables},
     watch::{Hub, WatchOptions},
     watched::{FlagFile, Watched},
 };
@@ -26,10 +27,17 @@ const DEFAULT_LOG: &str = "info,refinery_core=off";
 
 pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
     config.validate()?;
-    let logs = Logs::start(config.log_format, DEFAULT_LOG);
+    let telemetry = TelemetrySettings::read(&Variables::of_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let telemetry = {
+        let _in_runtime = runtime.enter();
+        Telemetry::start(&telemetry)?
+    };
+    let logs = Logs::start_with(config.log_format, DEFAULT_LOG, telemetry.logs());
     runtime.spawn(logs.tell_dropped());
     let served = runtime.block_on(serve(config));
+    // While the runtime still is there, and not in it.
+    telemetry.shut_down();
     // A password that is still being hashed isn't waited for.
     runtime.shutdown_background();
     served
@@ -98,6 +106,7 @@ fn service(
     files: ServeFiles,
 ) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
+    telemetry::set_database(database.connector.config());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
     let memory = MemoryBudget::new(config.memory_budget);
