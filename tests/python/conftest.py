@@ -47,7 +47,7 @@ def chatledger():
 
 def clean_env(**more):
     """Our environment without settings of chatledger's, but for where PostgreSQL is."""
-    other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
+    other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_", "OTEL_")
     keep = ("CHATLEDGER_PG_BIN",)
     return {k: v for k, v in os.environ.items() if k in keep or not k.startswith(other)} | more
 
@@ -55,9 +55,11 @@ def clean_env(**more):
 class Server:
     """The program, as a child process."""
 
-    def __init__(self, command, env=None):
-        # Its log is shown where a test fails.
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env or clean_env(), stdout=subprocess.PIPE)
+    def __init__(self, command, env=None, log=None):
+        # Its log is shown where a test fails, unless the test takes it.
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=env or clean_env(), stdout=subprocess.PIPE, stderr=log
+        )
         self.ready, self.address = self._wait_until_ready()
 
     @classmethod
