@@ -34,12 +34,14 @@ def eventually(ask, what):
 
 
 class Prometheus:
-    """Prometheus on a port of its own. It scrapes, and looks at the rules, every second, and rules don't wait."""
+    """Prometheus on a port of its own. It scrapes, and looks at the rules, every second, and rules look back 20 s and don't wait."""
 
     def __init__(self, folder, target):
         config = (PROMETHEUS / "prometheus.yml").read_text()
         config = re.sub(r"_interval: \d+s", "_interval: 1s", config).replace("chatledger:9464", target)
         rules = re.sub(r"\n +for: \w+", "", (PROMETHEUS / "rules.yaml").read_text())
+        # What was a minute ago counts no more.
+        rules = re.sub(r"\[\d+m\]", "[20s]", rules)
         (folder / "prometheus.yml").write_text(config)
         (folder / "rules.yaml").write_text(rules)
         self.port = free_port()
