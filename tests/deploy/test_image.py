@@ -28,7 +28,7 @@ def archive(name):
 
 @pytest.fixture(scope="module")
 def context(stripped, tmp_path_factory):
-    """What the stage `prebuilt` is built from: the program alone."""
+    """What the stages around a program that is built already are made of: the program alone."""
     folder = tmp_path_factory.mktemp("context")
     shutil.copy(stripped, folder / "chatledger")
     return folder
@@ -37,7 +37,13 @@ def context(stripped, tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(images, context):  # noqa: F811
     images.from_archive(archive("base"), "localhost/base")
-    return images.build(context, "server", "localhost/server", BASE="localhost/base", BINARY="prebuilt")
+    return images.build(context, "server-prebuilt", "localhost/server", BASE="localhost/base")
+
+
+@pytest.fixture(scope="module")
+def trial_base(images):  # noqa: F811
+    images.from_archive(archive("trial"), "localhost/trial-base")
+    return "localhost/trial-base"
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +116,32 @@ def test_from_nothing_to_the_first_append(server, secrets, tmp_path):
         assert code == 0
 
 
-def test_the_trial(images, context, tmp_path):  # noqa: F811
+def test_the_stages_that_compile(images, server, trial_base, stripped, tmp_path):  # noqa: F811
+    """With something in the place of Cargo that has the program already: all that they do besides, from the tree itself."""
+    (tmp_path / "cargo").write_text(CARGO)
+    (tmp_path / "strip").write_text("#!/bin/sh\n")
+    shutil.copy(stripped, tmp_path / "built")
+    for name in ("cargo", "strip", "built"):
+        (tmp_path / name).chmod(0o755)
+    container = images("from", "--pull-never", trial_base)
+    images("add", "--quiet", container, tmp_path, "/usr/local/bin/")
+    images("commit", "--quiet", container, "localhost/rust")
+    image = images.build(ROOT, "server", "localhost/compiled", RUST="localhost/rust", BASE="localhost/base")
+    assert (image.root / "chatledger").read_bytes() == stripped.read_bytes()
+    # crun leaves behind in the other one where it mounted something.
+    assert set(image.files()) <= set(server.files()) and image.config == server.config
+
+
+# What is written there is what would be compiled.
+CARGO = """#!/bin/sh
+[ "$*" = "build --release --locked -p chatledger-cli" ] && [ -f Cargo.lock ] && [ -f crates/cli/src/main.rs ] || exit 1
+[ ! -e deploy ] && [ ! -e .git ] && mkdir -p target/release && cp /usr/local/bin/built target/release/chatledger
+"""
+
+
+def test_the_trial(images, context, trial_base, tmp_path):  # noqa: F811
     """With a PostgreSQL inside, and what it stores in a volume: there again in the next container."""
-    images.from_archive(archive("trial"), "localhost/trial-base")
-    began = time.monotonic()
-    image = images.build(context, "trial", "localhost/trial", TRIAL_BASE="localhost/trial-base", BINARY="prebuilt")
-    print(f"{time.monotonic() - began:.1f} s to build the trial")
+    image = images.build(context, "trial-prebuilt", "localhost/trial", TRIAL_BASE=trial_base)
     assert "/data" in image.config["Volumes"]
     volume, temporary = tmp_path / "volume", tmp_path / "tmp"
     for folder, mode in ((volume, 0o700), (temporary, 0o777)):
