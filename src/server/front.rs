@@ -26,6 +26,7 @@ use super::{
     intake::{self, Intake},
     link::{Link, OpenCall},
     meter::{metered_answer, metered_request},
+    trace,
 };
 use crate::{
     api::{Deadline, PeerAddress, status::complete},
@@ -153,7 +154,8 @@ where
                 Ok(metered_answer(with_details(response, MOST_PROBED), meter))
             });
         }
-        Box::pin(async move {
+        let (span, request) = trace::begin(request, |path| admission.intake.is_stream(path));
+        Box::pin(trace::follow(span, async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
             let mut meter = metrics().rpc.begin(&path);
@@ -171,7 +173,7 @@ where
                 .map(|code| Code::from_bytes(code.as_bytes()));
             tracing::debug!(rpc = path, code = ?code.unwrap_or(Code::Ok), elapsed = ?began.elapsed(), "answered");
             Ok(metered_answer(response, meter))
-        })
+        }))
     }
 }
 

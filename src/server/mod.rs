@@ -12,6 +12,7 @@ mod link;
 mod meter;
 mod services;
 mod tls;
+mod trace;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -37,6 +37,8 @@ NOT_RUN = {
     ("docs/ledger.md", "mermaid", ""): "a picture",
     ("docs/operations.md", "haproxy", ""): "tests/python/test_rolling.py runs it",
     ("docs/operations.md", "json", ""): "tests/python/test_rolling.py calls by it",
+    ("docs/deploy.md", "yaml", "services:"): "tests/deploy/test_compose.py has Compose read it",
+    ("docs/deploy.md", "yaml", "rules:"): "it is read by prometheus-adapter, which needs a cluster",
     ("docs/security.md", "sql", ""): "it needs roles, which only a superuser makes; tests/it/row_security.rs",
     ("docs/configuration.md", "toml", "listen = "): "tests/it/config reads it",
     ("docs/hosted-postgresql.md", "sql", "REVOKE"): "it needs roles; tests/it/row_security.rs",

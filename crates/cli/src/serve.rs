@@ -18,11 +18,15 @@ use chatledger::{
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
     memory::MemoryBudget,
-    metrics::view::{DatabasePlace, ServerParts, ServerView},
+    metrics::{
+        push::MetricsPush,
+        view::{DatabasePlace, ServerParts, ServerView},
+    },
     migrations::PROGRAM,
     rates::RateLimits,
     server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
+    telemetry::{self, Telemetry, TelemetrySettings, Variables},
     watch::{Hub, WatchOptions},
     watched::{Looks, Watched},
 };
@@ -35,11 +39,19 @@ pub(super) fn run(
     settings: GivenSettings,
 ) -> anyhow::Result<()> {
     config.validate()?;
+    let telemetry = TelemetrySettings::read(&Variables::of_process())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (telemetry, push) = {
+        let _in_runtime = runtime.enter();
+        let metrics = telemetry.metrics.as_ref();
+        let push = metrics.map(|metrics| MetricsPush::new(metrics, &telemetry.resource));
+        (Telemetry::start(&telemetry)?, push.transpose()?)
+    };
     let logs = Arc::new(Logs::start_with(
         config.log_format,
         parse_filter(&config.log_filter)?,
+        telemetry.logs(),
     ));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.spawn(logs.tell_dropped());
     let reload = Reload {
         invocation: invocation.clone(),
@@ -47,13 +59,15 @@ pub(super) fn run(
         looks: Looks::every(config.reload_interval),
         logs: Arc::clone(&logs),
     };
-    let served = runtime.block_on(serve(config, reload));
+    let served = runtime.block_on(serve(config, reload, push));
+    // While the runtime still is there, and not in it.
+    telemetry.shut_down();
     // A password that is still being hashed isn't waited for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &ServeConfig, reload: Reload) -> anyhow::Result<()> {
+async fn serve(config: &ServeConfig, reload: Reload, push: Option<MetricsPush>) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
     let hangups = ReloadSignal::listen()?;
     // The port first: where it is taken, nothing else is worth starting.
@@ -66,6 +80,9 @@ async fn serve(config: &ServeConfig, reload: Reload) -> anyhow::Result<()> {
         tracing::info!(address = %listener.local_addr()?, "the admin port answers");
         // It ends with the runtime, when the last request has been finished.
         tokio::spawn(admin::serve(listener, admin.clone()));
+    }
+    if let Some(push) = &push {
+        tokio::spawn(push.clone().run(admin.clone()));
     }
     let files = ServeFiles {
         rates: config.rates(&looks)?,
@@ -89,6 +106,9 @@ async fn serve(config: &ServeConfig, reload: Reload) -> anyhow::Result<()> {
         }
     }
     .await;
+    if let Some(push) = push {
+        push.finish(&admin).await;
+    }
     database.target.close().await;
     served
 }
@@ -121,6 +141,7 @@ fn service(
     admin: &AdminState,
 ) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
+    telemetry::set_database(database.connector.config());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
     let memory = MemoryBudget::new(config.memory_budget);
