@@ -154,11 +154,11 @@ where
                 Ok(metered_answer(with_details(response, MOST_PROBED), meter))
             });
         }
-        let (span, request) = trace::begin(request, |path| admission.intake.is_stream(path));
+        let mut meter = metrics().rpc.begin(request.uri().path());
+        let span = trace::begin(&request, &mut meter, |path| admission.intake.is_stream(path));
         Box::pin(trace::follow(span, async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
-            let mut meter = metrics().rpc.begin(&path);
             let request = metered_request(request, meter.request());
             let mut is_over = admission.is_over.clone();
             let response = tokio::select! {
