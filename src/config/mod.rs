@@ -85,6 +85,9 @@ pub struct ServeConfig {
     /// How long a request, or a message of a stream that has begun, may take to arrive, and a connection to begin
     #[arg(long, env = "CHATLEDGER_READ_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub read_timeout: Duration,
+    /// How long requests are taken all the same after a SIGTERM, while readiness and health tell balancers to send them elsewhere
+    #[arg(long, env = "CHATLEDGER_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = duration_or_zero)]
+    pub drain_delay: Duration,
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
@@ -244,12 +247,19 @@ impl ServeConfig {
 
 /// A duration such as `500ms`, `10s`, `2m` or `90d`. A day has 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_or_zero(text)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be a positive duration such as 500ms, 10s, 2m or 90d".to_owned())
+}
+
+/// The same, or none: `0s`.
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::Span>().ok();
     let duration = span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
     duration
         .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "must be a positive duration such as 500ms, 10s, 2m or 90d".to_owned())
+        .ok_or_else(|| "must be a duration such as 0s, 500ms, 10s or 2m".to_owned())
 }
 
 #[cfg(test)]
@@ -264,5 +274,7 @@ mod tests {
         for text in ["", "0s", "-1s", "5", "1mo", "soon"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
+        assert!(duration_or_zero("-1s").is_err());
     }
 }

@@ -205,6 +205,11 @@ def is_sql(world, command):
     world.sh(command)
 
 
+def is_recovered(world, command):
+    """On a PostgreSQL of its own, by test_recovery.py, which runs all of them."""
+    assert command in document_commands("docs/operations.md")
+
+
 def is_the_developers(world, command):
     """What CI runs by itself, or what takes minutes: its files are there."""
     for word in shlex.split(command):
@@ -245,7 +250,8 @@ RULES = [
     (r"chatledger migrate adopt ", is_adopted),
     (r"chatledger import --from postgresql:", is_imported),
     (r"chatledger ", is_run),
-    (r"(psql|pg_restore) ", is_sql),
+    (r"(pg_ctl|pg_basebackup) |(psql|mkdir -p|mv|cp -a|touch|echo) .*\$(ADMIN_URL|BACKUP|PGDATA)\b", is_recovered),
+    (r"(psql|pg_dump|pg_restore) ", is_sql),
     (r"(docker|helm|kubectl|install|systemctl|promtool|maturin|\(umask 077; echo) |(POSTGRES_PASSWORD|CHATLEDGER_BIN)=", is_deployed),
     (r"(CHATLEDGER_\w+=\S+ )*cargo (test|nextest|clippy|fmt|build|deny|doc|xtask|machete)\b", is_the_developers),
     (r"(\.ci/run|just|typos)\b", is_the_developers),

@@ -35,6 +35,8 @@ NOT_RUN = {
     (PACKAGE_README, "python", "def test_my_bot"): "a fixture of pytest's, which the tests of clients/python use",
     ("ARCHITECTURE.md", "mermaid", ""): "a picture",
     ("docs/ledger.md", "mermaid", ""): "a picture",
+    ("docs/operations.md", "haproxy", ""): "tests/python/test_rolling.py runs it",
+    ("docs/operations.md", "json", ""): "tests/python/test_rolling.py calls by it",
     ("docs/deploy.md", "yaml", "services:"): "tests/deploy/test_compose.py has Compose read it",
     ("docs/deploy.md", "yaml", "rules:"): "it is read by prometheus-adapter, which needs a cluster",
     ("docs/security.md", "sql", ""): "it needs roles, which only a superuser makes; tests/it/row_security.rs",

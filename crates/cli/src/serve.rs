@@ -122,7 +122,7 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Ends when a signal asks the server to stop. A second signal ends the process.
 async fn stop_asked(mut stop: StopSignals) {
     stop.asked().await;
-    tracing::info!("stopping; requests under way are being finished");
+    tracing::info!("stopping");
     tokio::spawn(stop.insisted());
 }
 
@@ -192,6 +192,7 @@ fn service(
         max_connection_age_grace: config.max_connection_age_grace,
         memory,
         read_timeout: config.read_timeout,
+        drain_delay: config.drain_delay,
         shutdown_grace: config.shutdown_grace,
         rates: files.rates,
         tls: files.tls,
