@@ -25,6 +25,8 @@
 //! checks passwords, and [`audit`] keeps what was done; [`telemetry`] has the spans, and sends them and the log. The commands, moving data in and out, and the load tester are crates over this one: see
 //! `ARCHITECTURE.md`.
 //!
+//! For those who operate it: [`metrics`] counts what happens where it happens, and [`admin`] is the port that tells it.
+//!
 //! # The rules of the house
 //!
 //! - SQL lives in `store/sql/`, `ledger/sql/` and `migrations/`, and in the crates of migrations and of moving in and out;
@@ -38,6 +40,7 @@
 //!   of order.
 //! - No panic is reachable from a request. Secrets are neither logged nor shown.
 
+pub mod admin;
 pub mod api;
 pub mod audit;
 pub mod auth;
@@ -49,6 +52,7 @@ pub mod fair;
 pub mod fuzzing;
 pub mod ledger;
 pub mod memory;
+pub mod metrics;
 pub mod migrations;
 pub mod rates;
 pub mod reports;

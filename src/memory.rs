@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::time::{self, Instant};
 
 use crate::{
-    domain::{Error, Result},
+    domain::{Error, Result, Shortage},
     fair::{FairPool, Holder, Lease},
 };
 
@@ -95,6 +95,12 @@ impl MemoryBudget {
     #[must_use]
     pub fn largest(&self) -> usize {
         self.pool.total()[0] * KIB / 4
+    }
+
+    /// The bytes that requests, answers and watches may hold together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.pool.total()[0] * KIB
     }
 
     /// The bytes that nobody has.
@@ -227,7 +233,7 @@ async fn soon<T>(deadline: Option<Instant>, taken: impl Future<Output = T>) -> R
     let until = Instant::now() + WAIT;
     let (until, late) = match deadline {
         Some(deadline) if deadline < until => (deadline, Error::DeadlineExceeded),
-        _ => (until, Error::Overloaded("the server's memory is in use")),
+        _ => (until, Error::Overloaded(Shortage::Memory)),
     };
     time::timeout_at(until, taken).await.map_err(|_| late)
 }

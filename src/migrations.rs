@@ -80,6 +80,7 @@ include!(concat!(env!("OUT_DIR"), "/downs.rs"));
 macro_rules! version_of {
     ($table:literal) => {
         Sql {
+            name: "migrations.Version",
             text: concat!("SELECT coalesce(max(version), 0)::bigint FROM ", $table),
             params: &[],
         }

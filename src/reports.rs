@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(5);
 
 /// Folds in what is new, some seconds after somebody says that there is something. It never ends.
 pub(crate) async fn fold_when_needed(store: Store) {
-    let Ok(db) = store.db().beside(1) else {
+    let Ok(db) = store.db().beside("reports", 1) else {
         return; // one connection is not none
     };
     // What was committed before this server began.

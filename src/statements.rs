@@ -34,9 +34,7 @@ pub trait CallerFree: Statement {}
 /// What a statement is, without its values.
 #[derive(Debug)]
 pub struct Description {
-    /// The file and the name in it, such as `session.Get`.
-    pub name: &'static str,
-    /// The text, and the types of its parameters.
+    /// The text, the types of its parameters, and the name: the file and the name in it, such as `session.Get`.
     pub sql: Sql,
     /// The columns of its rows.
     pub columns: &'static [(&'static str, Type)],
@@ -54,8 +52,8 @@ impl Description {
         &'static self,
         run: impl Future<Output = Result<T, DbError>>,
     ) -> Result<T, DbError> {
-        tracing::trace!(statement = self.name, "runs");
-        let span = StatementSpan::begin(self.name);
+        tracing::trace!(statement = self.sql.name, "runs");
+        let span = StatementSpan::begin(self.sql.name);
         let result = run.await;
         if let Some(span) = span {
             span.end(result.as_ref().err());

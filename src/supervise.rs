@@ -5,12 +5,15 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 use futures_util::FutureExt;
 use tokio::time;
 
+use crate::metrics::metrics;
+
 /// The pause between a panic and the next start: whatever made a task panic at once must not fill the log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs what `start` makes until it ends by itself. After a panic, which is logged, it is made once more.
 pub async fn supervise<F: Future<Output = ()>>(name: &str, mut start: impl FnMut() -> F) {
     while let Err(panic) = AssertUnwindSafe(async { start().await }).catch_unwind().await {
+        metrics().task_restarts.with_label_values(&[name]).inc();
         tracing::error!(
             task = name,
             panic = panic_text(&panic),

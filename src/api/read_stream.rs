@@ -14,7 +14,7 @@ use tonic::Status;
 use super::{AnswerCharges, convert, pb};
 use crate::{
     auth::Caller,
-    domain::{Error, Result, message::MessageRange},
+    domain::{Error, Result, Shortage, message::MessageRange},
     fair::{FairPool, Lease},
     memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
     store::{History, Store, StoredRows},
@@ -95,7 +95,7 @@ impl Histories {
         let permit = match caller.deadline {
             Some(deadline) => time::timeout_at(deadline, permit)
                 .await
-                .map_err(|_| Error::Overloaded("as many histories are read as can be at a time"))?,
+                .map_err(|_| Error::Overloaded(Shortage::Histories))?,
             None => permit.await,
         };
         let mut reader = HistoryReader {
@@ -206,9 +206,7 @@ impl HistoryReader {
                 return Error::ShuttingDown;
             }
             if self.histories.permits.is_contended() || began.elapsed() >= MOST_PATIENCE {
-                return Error::Overloaded(
-                    "the history wasn't taken for long, and its moment was given up; read on with after_seq",
-                );
+                return Error::Overloaded(Shortage::HistoryPatience);
             }
         }
     }

@@ -63,7 +63,10 @@ pub fn describe(error: &Error) -> ErrorDescription {
         }
         Error::NotForEndUsers => (Code::PermissionDenied, "SCOPE_REQUIRED"),
         Error::ScopeNotServed => (Code::Unimplemented, "SCOPE_NOT_SERVED"),
-        Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
+        Error::Overloaded(shortage) => {
+            metadata.insert("limit".to_owned(), shortage.name().to_owned());
+            (Code::ResourceExhausted, "OVERLOADED")
+        }
         Error::RateLimited { limit, .. } => {
             metadata.insert("limit".to_owned(), limit.clone());
             (Code::ResourceExhausted, "RATE_LIMITED")

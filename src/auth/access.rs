@@ -47,6 +47,8 @@ pub enum Action {
     Authenticate,
     /// Keeping what was done, which the server does by itself.
     Audit,
+    /// Looking at the database for those who operate the server, which the server does by itself.
+    Operate,
     /// What `chatledger import` does.
     Import,
     /// The notifications between servers, which nobody asks for.
@@ -93,6 +95,7 @@ impl Action {
             | Action::Authenticate
             | Action::Audit
             | Action::KeepReports
+            | Action::Operate
             | Action::Import
             | Action::NotifyServers => Reach::Nothing,
         }

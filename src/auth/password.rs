@@ -8,7 +8,7 @@ use argon2::{
 };
 use tokio::{sync::Semaphore, task, time};
 
-use crate::domain::{Error, Result};
+use crate::domain::{Error, Result, Shortage};
 
 /// The most passwords that wait for each that is worked on: with 50 ms each, the last waits for some seconds.
 const WAITING_FOR_EACH: usize = 64;
@@ -87,7 +87,7 @@ impl Passwords {
         let _place = self
             .places
             .try_acquire()
-            .map_err(|_| Error::Overloaded("too many passwords wait to be hashed"))?;
+            .map_err(|_| Error::Overloaded(Shortage::Passwords))?;
         // The semaphore is never closed, and the work doesn't panic: both errors are for the log.
         let permit = Arc::clone(&self.permits)
             .acquire_owned()

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{Secret, duration};
-use chatledger_postgres::{DbOptions, url::DatabaseUrl};
+use chatledger_postgres::{DbOptions, connect::Connector, url::DatabaseUrl};
 
 /// Which database, and how to use it.
 #[derive(Debug, Args)]
@@ -105,6 +105,18 @@ impl SourceConfig {
             })),
             (None, None) => Ok(None),
         }
+    }
+
+    /// Checks the URLs and the certificates that they name, without connecting.
+    ///
+    /// # Errors
+    /// One that can't be used, with the flag that it came by, and never the URL.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if let Some(external) = self.external()? {
+            Connector::new(&external.url)?;
+            Connector::new(&external.direct_url)?;
+        }
+        Ok(())
     }
 
     /// Whether `url` goes through a transaction pooler. A direct URL that is given doesn't.

@@ -8,6 +8,7 @@ mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 pub use access::{AccessConfig, AuditMode, AuthMode};
@@ -16,7 +17,12 @@ pub use limits::LimitFlags;
 pub use secret::Secret;
 pub use tls::TlsConfig;
 
-use crate::{memory, migrations::Scope};
+use crate::{
+    memory,
+    migrations::Scope,
+    rates::RateLimits,
+    watched::{FlagFile, Looks},
+};
 use chatledger_migrate as migrate;
 
 /// The configuration of `chatledger serve`.
@@ -30,15 +36,26 @@ pub struct ServeConfig {
         default_value = "127.0.0.1:50051"
     )]
     pub listen: SocketAddr,
+    /// Where to answer those who operate the server, over plain HTTP: /metrics, /livez, /readyz [default: nowhere]
+    #[arg(long, env = "CHATLEDGER_ADMIN_LISTEN", value_name = "HOST:PORT")]
+    pub admin_listen: Option<SocketAddr>,
     /// Listen beyond this machine without TLS, or without authentication, or both
     #[arg(long, env = "CHATLEDGER_INSECURE")]
     pub insecure: bool,
     /// What to keep and serve
     #[arg(long, env = "CHATLEDGER_SCOPE", value_enum, default_value_t = Scope::All)]
     pub scope: Scope,
-    /// How to log, to stderr; RUST_LOG says what
+    /// How to log, to stderr
     #[arg(long, env = "CHATLEDGER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// What to log: a level, or levels by module, such as `info,chatledger=debug`
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,refinery_core=off"
+    )]
+    pub log_filter: String,
     /// The longest that a request may take
     #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub request_timeout: Duration,
@@ -138,23 +155,79 @@ impl ServeConfig {
     /// Checks what one flag alone can't tell.
     ///
     /// # Errors
-    /// An address beyond this machine without TLS or authentication, unless `--insecure`; a memory budget that a request doesn't fit in.
+    /// The first of [`mistakes`](Self::mistakes).
     pub fn validate(&self) -> anyhow::Result<()> {
-        self.tls.validate()?;
-        self.access.validate()?;
-        if !self.insecure && !self.listen.ip().is_loopback() {
-            let listen = self.listen;
-            anyhow::ensure!(
-                self.tls.tls_cert.is_some(),
-                "--listen {listen}: refusing to listen beyond this machine without TLS: give --tls-cert and --tls-key \
-                 (or --insecure, which does it all the same)"
-            );
-            anyhow::ensure!(
-                self.is_auth_required(),
-                "--listen {listen}: refusing to listen beyond this machine without authentication: leave --auth off out \
-                 (or --insecure, which does it all the same)"
-            );
+        self.mistakes().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What one flag alone can't tell: flags that don't fit together; an address beyond this machine without TLS or
+    /// authentication, unless `--insecure`; a memory budget that a request doesn't fit in.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<anyhow::Error> {
+        let checks = [
+            self.tls.validate(),
+            self.access.validate(),
+            self.validate_listen(),
+            self.validate_memory(),
+        ];
+        checks.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// What is wrong with URLs, and with the files that flags name. Nothing is asked of the network.
+    ///
+    /// Files are watched, so there must be a runtime.
+    #[must_use]
+    pub fn mistakes_in_files(&self) -> Vec<anyhow::Error> {
+        let looks = &Looks::every(self.reload_interval);
+        let migrations = self.migrations_dir.as_ref().map_or(Ok(()), |dir| {
+            let looked = std::fs::read_dir(dir).map(drop);
+            looked.with_context(|| format!("--migrations-dir {}", dir.display()))
+        });
+        let checks = [
+            self.tls.open(looks).map(drop),
+            self.tls.open_certificates(looks).map(drop),
+            self.rates(looks).map(drop),
+            self.access.open(looks).map(drop),
+            self.database.source.check(),
+            migrations,
+        ];
+        checks.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// What each caller and tenant may do, by the file that says so; looked at again when `looks` says so.
+    ///
+    /// # Errors
+    /// The file can't be used: the error names its flag.
+    pub fn rates(&self, looks: &Looks) -> anyhow::Result<RateLimits> {
+        let Some(path) = &self.limits_file else {
+            return Ok(RateLimits::default());
+        };
+        let file = FlagFile {
+            flag: "--limits-file",
+            path: path.clone(),
+        };
+        RateLimits::open(file, looks)
+    }
+
+    fn validate_listen(&self) -> anyhow::Result<()> {
+        if self.insecure || self.listen.ip().is_loopback() {
+            return Ok(());
         }
+        let listen = self.listen;
+        anyhow::ensure!(
+            self.tls.tls_cert.is_some(),
+            "--listen {listen}: refusing to listen beyond this machine without TLS: give --tls-cert and --tls-key \
+             (or --insecure, which does it all the same)"
+        );
+        anyhow::ensure!(
+            self.is_auth_required(),
+            "--listen {listen}: refusing to listen beyond this machine without authentication: leave --auth off out \
+             (or --insecure, which does it all the same)"
+        );
+        Ok(())
+    }
+
+    fn validate_memory(&self) -> anyhow::Result<()> {
         let least = self
             .limits
             .max_request_bytes

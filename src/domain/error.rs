@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use super::access::{AccessScope, CredentialFault};
+use super::{
+    access::{AccessScope, CredentialFault},
+    shortage::Shortage,
+};
 
 /// The result of everything between a handler and the database.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -106,7 +109,7 @@ pub enum Error {
     ScopeNotServed,
     /// The server has as much to do as it can hold.
     #[error("{0}")]
-    Overloaded(&'static str),
+    Overloaded(Shortage),
     /// The caller, or its tenant, does more than the operator's file of limits allows.
     #[error("the limit {limit} of {most} is reached")]
     RateLimited {

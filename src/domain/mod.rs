@@ -16,6 +16,7 @@ pub mod message;
 pub mod page;
 pub mod profile;
 pub mod session;
+pub mod shortage;
 pub mod usage;
 pub mod user;
 
@@ -23,6 +24,7 @@ pub use check::{Check, FieldPath};
 pub use error::{Error, Resource, Result, Violation};
 pub use json::JsonObject;
 pub use limits::Limits;
+pub use shortage::Shortage;
 
 /// The way in which an update changes a JSON field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

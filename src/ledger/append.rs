@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::{
     Outcome, Unit, UnitLine,
     database::{AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::decide,
 };
-use crate::{domain::Error, telemetry};
+use crate::{domain::Error, metrics::metrics, telemetry};
 
 /// The number of times that a batch is run before its units fail: each time, somebody else has interfered.
 const MAX_ATTEMPTS: usize = 8;
@@ -45,18 +46,28 @@ async fn run<D: Database>(db: &D, units: &[&Unit], lock_wait: LockWait) -> Vec<O
     if units.is_empty() {
         return Vec::new();
     }
+    let counted = &metrics().append;
+    let rows = units.iter().map(|unit| unit.messages.len()).sum();
     let mut slowly = lock_wait == LockWait::Wait || !fast_path_suits(units);
     let mut attempt = 1;
     loop {
+        let (began, path) = (Instant::now(), if slowly { "slow" } else { "fast" });
         let result = if slowly {
             append_slowly(db, units, lock_wait).await
         } else {
             append_fast(db, units).await
         };
         let failure = match result {
-            Ok(outcomes) => return outcomes,
+            Ok(outcomes) => {
+                counted.batch(rows, path, began.elapsed());
+                return outcomes;
+            }
             Err(failure) => failure,
         };
+        counted
+            .retries
+            .with_label_values(&[failure.remedy().cause()])
+            .inc();
         match failure.remedy() {
             Remedy::Divide if units.len() > 1 => return divided(db, units, lock_wait).await,
             Remedy::Blocked if units.len() > 1 && lock_wait == LockWait::Skip => {

@@ -18,7 +18,7 @@ use super::{
     lane::batch_span,
     queue::{QueuedUnit, Ticket, Turn},
 };
-use crate::{supervise::panic_text, telemetry::BatchSpan};
+use crate::{metrics::metrics, supervise::panic_text, telemetry::BatchSpan};
 
 /// The sessions that a lane has set aside.
 #[derive(Clone)]
@@ -87,6 +87,10 @@ impl<D: Database> Aside<D> {
             biased;
             outcomes = BatchSpan::around(span, append(&self.db, &units)) => {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
+                    if let Ok(receipts) = &outcome {
+                        metrics().append.stored(receipts);
+                        metrics().append.committed();
+                    }
                     ticket.answer(outcome);
                 }
                 (self.on_change)(&[session_id]);

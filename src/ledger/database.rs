@@ -97,6 +97,20 @@ pub(super) enum Remedy {
     GiveUp,
 }
 
+impl Remedy {
+    /// What made it necessary, as the metrics tell it.
+    pub(super) fn cause(self) -> &'static str {
+        match self {
+            Remedy::Slowly => "id_stored",
+            Remedy::RaiseLastSeq => "seq_taken",
+            Remedy::Again => "transaction_failed",
+            Remedy::Divide => "refused",
+            Remedy::Blocked => "locked",
+            Remedy::GiveUp => "failed",
+        }
+    }
+}
+
 /// The rows that were stored, by row id.
 #[derive(Debug, Default)]
 pub(super) struct AppendedRows {

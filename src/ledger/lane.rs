@@ -15,7 +15,7 @@ use super::{
     database::Database,
     queue::{AppendSize, QueuedUnit, Room, Turn},
 };
-use crate::{supervise::panic_text, telemetry::BatchSpan};
+use crate::{metrics::metrics, supervise::panic_text, telemetry::BatchSpan};
 
 /// A lane, which commits the units of its sessions, batch after batch.
 pub(super) struct Lane<D> {
@@ -84,21 +84,27 @@ impl<D: Database> Lane<D> {
         let units: Vec<&Unit> = batch.iter().map(Turn::unit).collect();
         let span = batch_span(&batch, false);
         let outcomes = BatchSpan::around(span, append_free(&self.db, &units)).await;
+        let counted = &metrics().append;
         let mut stored = Vec::with_capacity(batch.len());
         let mut skipped = 0_usize;
         for (turn, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
                 Some(outcome) => {
-                    if outcome.is_ok() {
+                    if let Ok(receipts) = &outcome {
+                        counted.stored(receipts);
                         stored.push(turn.unit().session_id);
                     }
                     turn.split().1.answer(outcome);
                 }
                 None => {
                     skipped += 1;
+                    counted.set_aside.inc();
                     self.aside.set(turn.wait_again());
                 }
             }
+        }
+        if !stored.is_empty() {
+            counted.committed();
         }
         (self.on_change)(&stored);
         tracing::debug!(

@@ -14,6 +14,7 @@ mod batch;
 mod database;
 mod decide;
 mod lane;
+mod load;
 mod order;
 mod queue;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+pub use load::{LaneLoad, LaneStatus};
 pub use order::StreamOrder;
 pub use queue::PendingOutcome;
 
@@ -39,7 +41,7 @@ use crate::{
     auth::Caller,
     deadline,
     domain::{
-        Error, Result,
+        Error, Result, Shortage,
         message::{NewMessage, Receipt},
     },
     watch::Hub,
@@ -133,7 +135,7 @@ type ChangeHook = Arc<dyn Fn(&[Uuid]) + Send + Sync>;
 /// The append path. Its lanes end when the last clone is gone and all that was queued is answered.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    lanes: Arc<[mpsc::UnboundedSender<QueuedUnit>]>,
+    lanes: Arc<[LaneEntrance]>,
     room: Room,
     /// Decides which lane a session has. Nobody knows it, so nobody can make all of somebody's sessions share one.
     key: u64,
@@ -141,6 +143,13 @@ pub struct Ledger {
     reachable: watch::Receiver<bool>,
     /// The lanes' connections, and those that wait for sessions.
     pools: Arc<[Db]>,
+}
+
+/// Where a lane takes units, and what it has of them.
+#[derive(Debug)]
+struct LaneEntrance {
+    queue: mpsc::UnboundedSender<QueuedUnit>,
+    load: Arc<LaneLoad>,
 }
 
 /// The parts that a ledger works with.
@@ -164,8 +173,8 @@ impl Ledger {
     /// No lanes.
     pub fn start(db: &Db, hub: &Hub, options: &LedgerOptions) -> anyhow::Result<Ledger> {
         let (lanes, aside) = (
-            db.another(options.lanes)?,
-            db.another(options.lanes)?.unfollowed(),
+            db.another("lanes", options.lanes)?,
+            db.another("aside", options.lanes)?.unfollowed(),
         );
         let pools = Arc::from([lanes.clone(), aside.clone()]);
         let hub = hub.clone();
@@ -202,7 +211,10 @@ impl Ledger {
                 room: room.clone(),
             };
             tokio::spawn(lane.run());
-            sender
+            LaneEntrance {
+                queue: sender,
+                load: Arc::new(LaneLoad::new()),
+            }
         });
         Ledger {
             lanes: lanes.collect(),
@@ -226,9 +238,7 @@ impl Ledger {
             .deadline
             .map(|deadline| deadline::APPEND.before(deadline));
         let room = time::timeout_at(end.unwrap_or(patience).min(patience), self.room.take(&unit));
-        let room = room
-            .await
-            .map_err(|_| Error::Overloaded("too many messages wait to be appended"))?;
+        let room = room.await.map_err(|_| Error::Overloaded(Shortage::Queue))?;
         let pending = self.queue(unit, None, room);
         let Some(end) = end else {
             return pending.await;
@@ -247,6 +257,12 @@ impl Ledger {
         self.queue(unit, Some(Arc::clone(order)), room)
     }
 
+    /// The load of each lane, for as long as somebody wants to look at it.
+    #[must_use]
+    pub fn loads(&self) -> Vec<Arc<LaneLoad>> {
+        self.lanes.iter().map(|lane| Arc::clone(&lane.load)).collect()
+    }
+
     /// Closes the lanes' connections that have been unused for long, or are old.
     pub fn prune(&self) {
         self.pools.iter().for_each(Db::prune);
@@ -257,8 +273,9 @@ impl Ledger {
         (self.key, unit.session_id).hash(&mut hasher);
         let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
         let lane = usize::try_from(hasher.finish() % lanes).unwrap_or(0);
-        let (queued, pending) = enqueue(unit, order, room);
-        if self.lanes[lane].send(queued).is_err() {
+        let lane_entrance = &self.lanes[lane];
+        let (queued, pending) = enqueue(unit, order, room, &lane_entrance.load);
+        if lane_entrance.queue.send(queued).is_err() {
             // The unit is dropped, and its caller hears of it.
             tracing::error!(lane, "the lane is gone");
         }

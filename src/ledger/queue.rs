@@ -11,7 +11,11 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
-use super::{Outcome, Unit, UnitLine, order::StreamOrder};
+use super::{
+    Outcome, Unit, UnitLine,
+    load::{LaneLoad, LoadLease},
+    order::StreamOrder,
+};
 use crate::{
     domain::{Error, message::NewMessage},
     fair::{FairPool, Holder, Lease},
@@ -43,6 +47,7 @@ pub(super) struct Ticket {
     session_id: Uuid,
     order: Option<Arc<StreamOrder>>,
     _room: RoomLease,
+    _load: LoadLease,
 }
 
 /// A unit whose turn has come. Its caller may still go away, but doesn't take it back.
@@ -67,6 +72,7 @@ pub(super) fn enqueue(
     unit: Unit,
     order: Option<Arc<StreamOrder>>,
     room: RoomLease,
+    load: &Arc<LaneLoad>,
 ) -> (QueuedUnit, PendingOutcome) {
     let (reply, outcome) = oneshot::channel();
     let (holder, session_id, line) = (unit.caller.holder, unit.session_id, unit.line());
@@ -77,6 +83,7 @@ pub(super) fn enqueue(
             reply,
             session_id,
             order: order.clone(),
+            _load: load.take(room.size),
             _room: room,
         },
         since: Instant::now(),

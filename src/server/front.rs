@@ -25,15 +25,17 @@ use super::{
     guard::{CallHead, Guard},
     intake::{self, Intake},
     link::{Link, OpenCall},
+    meter::{metered_answer, metered_request},
     trace,
 };
 use crate::{
     api::{Deadline, PeerAddress, status::complete},
     auth::Principal,
     deadline,
-    domain::Error,
+    domain::{Error, Shortage},
     fair::{FairPool, Holder, Lease},
     memory::MemoryBudget,
+    metrics::{metrics, rpc::CallMeter},
     rates::{RateKey, RateLimits},
 };
 
@@ -146,17 +148,21 @@ where
         }
         if !request.uri().path().starts_with("/chatledger.") {
             return Box::pin(async move {
+                let meter = metrics().rpc.begin(request.uri().path());
+                let request = metered_request(request, meter.request());
                 let response = admission.probe(inner, request).await?;
-                Ok(with_details(response, MOST_PROBED))
+                Ok(metered_answer(with_details(response, MOST_PROBED), meter))
             });
         }
-        let (span, request) = trace::begin(request, |path| admission.intake.is_stream(path));
+        let mut meter = metrics().rpc.begin(request.uri().path());
+        let span = trace::begin(&request, &mut meter, |path| admission.intake.is_stream(path));
         Box::pin(trace::follow(span, async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
+            let request = metered_request(request, meter.request());
             let mut is_over = admission.is_over.clone();
             let response = tokio::select! {
-                response = admission.answer(inner, request, began) => response?,
+                response = admission.answer(inner, request, began, &mut meter) => response?,
                 // An error is the sender's end, which is the server's.
                 _ = is_over.wait_for(|is_over| *is_over) => Status::from(Error::ShuttingDown).into_http(),
             };
@@ -166,7 +172,7 @@ where
                 .get("grpc-status")
                 .map(|code| Code::from_bytes(code.as_bytes()));
             tracing::debug!(rpc = path, code = ?code.unwrap_or(Code::Ok), elapsed = ?began.elapsed(), "answered");
-            Ok(response)
+            Ok(metered_answer(response, meter))
         }))
     }
 }
@@ -177,6 +183,7 @@ impl Admission {
         mut inner: S,
         mut request: Request<Body>,
         began: Instant,
+        meter: &mut CallMeter,
     ) -> Result<Response<Body>, S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>>,
@@ -184,9 +191,9 @@ impl Admission {
         let is_stream = self.intake.is_stream(request.uri().path());
         let call = open_call(&request);
         let (permits, refusal) = if is_stream {
-            (&self.streams, "the server has as many streams as it can hold")
+            (&self.streams, Shortage::Streams)
         } else {
-            (&self.requests, "the server has as many requests as it can hold")
+            (&self.requests, Shortage::Requests)
         };
         let timeout = match client_timeout(request.headers()) {
             Some(timeout) => deadline::CLIENT.within(timeout).min(self.request_timeout),
@@ -199,6 +206,7 @@ impl Admission {
             Ok(principal) => principal,
             Err(error) => return Ok(Status::from(error).into_http()),
         };
+        meter.called_by(principal.kind);
         let holder = intake::holder(request.extensions());
         let holder = self.guard.holder(&principal, holder);
         request.extensions_mut().insert(holder);
@@ -265,7 +273,7 @@ impl Admission {
         S: Service<Request<Body>, Response = Response<Body>>,
     {
         let Some(permit) = self.probes.try_take(intake::holder(request.extensions()), [1]) else {
-            let status = Status::from(Error::Overloaded("too many calls of health and reflection"));
+            let status = Status::from(Error::Overloaded(Shortage::Probes));
             return Ok(status.into_http());
         };
         let call = open_call(&request);

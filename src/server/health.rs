@@ -12,7 +12,10 @@ use tokio::time;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::services;
-use crate::migrations::Scope;
+use crate::{
+    admin::{NotReady, Readiness},
+    migrations::Scope,
+};
 use chatledger_migrate as migrate;
 use chatledger_postgres::Db;
 
@@ -34,6 +37,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub(super) struct HealthFollower {
     reporter: HealthReporter,
+    readiness: Readiness,
     /// The database, with the connection that asks.
     db: Db,
     scope: Scope,
@@ -42,17 +46,29 @@ pub(super) struct HealthFollower {
 impl HealthFollower {
     /// # Errors
     /// None that a caller can cause.
-    pub(super) fn new(reporter: HealthReporter, db: &Db, scope: Scope) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        reporter: HealthReporter,
+        readiness: &Readiness,
+        db: &Db,
+        scope: Scope,
+    ) -> anyhow::Result<Self> {
         // It isn't work itself, or it would be asked about its own slowness.
-        let db = db.another(1)?.unfollowed();
-        Ok(HealthFollower { reporter, db, scope })
+        let db = db.another("health", 1)?.unfollowed();
+        Ok(HealthFollower {
+            reporter,
+            readiness: readiness.clone(),
+            db,
+            scope,
+        })
     }
 
     pub(super) async fn set_serving(&self) {
+        self.readiness.set(None);
         self.set(ServingStatus::Serving).await;
     }
 
-    pub(super) async fn set_not_serving(&self) {
+    pub(super) async fn set_not_serving(&self, reason: NotReady) {
+        self.readiness.set(Some(reason));
         self.set(ServingStatus::NotServing).await;
     }
 
@@ -67,7 +83,7 @@ impl HealthFollower {
         loop {
             self.suspicion().await;
             if let Err(what) = self.look().await {
-                self.set_not_serving().await;
+                self.set_not_serving(NotReady::NotServing).await;
                 tracing::warn!(what, "not serving");
                 self.back().await;
                 self.set_serving().await;

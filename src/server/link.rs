@@ -34,6 +34,18 @@ const AT_A_TIME: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Links(Arc<Mutex<HashMap<u64, Arc<Link>>>>);
 
+/// The connections that are open, for whoever wants to know how many there are.
+#[derive(Clone, Debug, Default)]
+pub struct OpenConnections(pub(super) Links);
+
+impl OpenConnections {
+    /// How many connections are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {

@@ -9,6 +9,7 @@ mod guard;
 mod health;
 mod intake;
 mod link;
+mod meter;
 mod services;
 mod tls;
 mod trace;
@@ -22,11 +23,21 @@ use tower::Layer;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use intake::fuzzed_frame;
+pub use link::OpenConnections;
 pub use tls::{ClientAuth, ServerTls, TlsFiles};
 
 use crate::{
-    auth::Access, domain::Limits, ledger::Ledger, memory::MemoryBudget, migrations::Scope, rates::RateLimits,
-    reports, store::Store, supervise::supervise, watch::Hub,
+    admin::{NotReady, Readiness},
+    auth::Access,
+    domain::Limits,
+    ledger::Ledger,
+    memory::MemoryBudget,
+    migrations::Scope,
+    rates::RateLimits,
+    reports,
+    store::Store,
+    supervise::supervise,
+    watch::Hub,
 };
 use chatledger_protocol::DESCRIPTORS;
 
@@ -67,6 +78,10 @@ pub struct ServerSetup {
     pub tls: Option<ServerTls>,
     /// What each caller and tenant may do.
     pub rates: RateLimits,
+    /// Whether requests should be sent here, as the server tells it.
+    pub readiness: Readiness,
+    /// The connections that are open, as the server tells them.
+    pub connections: OpenConnections,
 }
 
 /// How often idle connections to the database are looked through.
@@ -92,7 +107,7 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     services::add(&mut routes, &setup, &stopping);
 
-    let health = health::HealthFollower::new(reporter, setup.store.db(), setup.scope)?;
+    let health = health::HealthFollower::new(reporter, &setup.readiness, setup.store.db(), setup.scope)?;
     health.set_serving().await;
     let follower = health.clone();
     let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });
@@ -106,7 +121,7 @@ pub async fn run(
 
     let (end, is_over) = watch::channel(false);
     let front = front::FrontLayer::new(&setup, intake, is_over);
-    let links = link::Links::default();
+    let links = setup.connections.0.clone();
     let reaping = tokio::spawn({
         let (links, front) = (links.clone(), front.clone());
         async move {
@@ -132,7 +147,7 @@ pub async fn run(
             // First, or a database that comes back would make the server look well again.
             following.abort();
             let _ = following.await;
-            health.set_not_serving().await;
+            health.set_not_serving(NotReady::Stopping).await;
             stop.send_replace(true);
             if time::timeout(setup.shutdown_grace, &mut serving).await.is_err() {
                 tracing::warn!("requests were still under way when the grace period ended");

@@ -1,13 +1,9 @@
-//! The spans of requests, as the front makes them: what a request's head says of it, how it ends, and how many messages a stream
-//! had until then. A request that isn't sampled goes through untouched.
+//! The spans of requests, as the front makes them: what a request's head says of it, and how it ends. A request that isn't sampled goes through untouched.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -19,38 +15,26 @@ use opentelemetry::KeyValue;
 use tonic::{Code, Status, body::Body};
 
 use super::link::Link;
-use crate::{
-    auth::methods,
-    telemetry::{RequestSpan, StreamCounts},
-};
+use crate::{auth::methods, metrics::rpc::CallMeter, telemetry::RequestSpan};
 
 /// The most bytes of a host's name: it is the client's text.
 const MOST_HOST_BYTES: usize = 255;
 
-/// Begins the span of a request, where it is sampled; the messages of a stream are counted then.
+/// Begins the span of a request, where it is sampled; it tells what `meter` counts of a stream's messages.
 pub(super) fn begin(
-    request: Request<Body>,
+    request: &Request<Body>,
+    meter: &mut CallMeter,
     is_stream: impl FnOnce(&str) -> bool,
-) -> (Option<RequestSpan>, Request<Body>) {
-    let Some(mut span) = RequestSpan::begin(request.headers()) else {
-        return (None, request);
-    };
+) -> Option<RequestSpan> {
+    let mut span = RequestSpan::begin(request.headers())?;
     let path = request.uri().path();
     let method = methods::rules().find(|rule| rule.path == path);
     let method = method.and_then(|rule| rule.path.strip_prefix('/'));
-    span.describe(method, attributes(&request));
-    if !is_stream(path) {
-        return (Some(span), request);
+    span.describe(method, attributes(request));
+    if is_stream(path) {
+        span.counted(meter.counts());
     }
-    let counts = span.count();
-    let request = request.map(|body| {
-        Body::new(CountedBody {
-            body,
-            messages: FrameCounter::default(),
-            counts,
-        })
-    });
-    (Some(span), request)
+    Some(span)
 }
 
 /// Answers a request in its span, which ends with the answer.
@@ -70,15 +54,7 @@ where
             end(&mut span, Code::from_bytes(status.as_bytes()));
             return Ok(response);
         }
-        let counts = span.counts();
-        Ok(response.map(|body| {
-            Body::new(TracedBody {
-                body,
-                span,
-                messages: FrameCounter::default(),
-                counts,
-            })
-        }))
+        Ok(response.map(|body| Body::new(TracedBody { body, span })))
     })
 }
 
@@ -130,8 +106,6 @@ fn end(span: &mut RequestSpan, code: Code) {
 struct TracedBody {
     body: Body,
     span: RequestSpan,
-    messages: FrameCounter,
-    counts: Option<Arc<StreamCounts>>,
 }
 
 impl http_body::Body for TracedBody {
@@ -149,12 +123,8 @@ impl http_body::Body for TracedBody {
         let frame = ready!(polled);
         match &frame {
             Some(Ok(frame)) => {
-                let this = &mut *self;
-                if let (Some(counts), Some(data)) = (&this.counts, frame.data_ref()) {
-                    this.messages.count(data, &counts.sent);
-                }
                 if let Some(trailers) = frame.trailers_ref() {
-                    end(&mut this.span, code_of(trailers));
+                    end(&mut self.span, code_of(trailers));
                 }
             }
             Some(Err(status)) => end(&mut self.span, status.code()),
@@ -177,94 +147,4 @@ fn code_of(trailers: &HeaderMap) -> Code {
     trailers
         .get("grpc-status")
         .map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()))
-}
-
-/// A stream of requests, whose messages are counted.
-struct CountedBody {
-    body: Body,
-    messages: FrameCounter,
-    counts: Arc<StreamCounts>,
-}
-
-impl http_body::Body for CountedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let this = &mut *self;
-            this.messages.count(data, &this.counts.received);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Where a stream of bytes is in gRPC's framing: five bytes, of which four say how many follow.
-#[derive(Debug, Default)]
-struct FrameCounter {
-    header: [u8; 5],
-    /// How many of them are there.
-    filled: usize,
-    /// How many bytes of the message are still to come.
-    left: usize,
-}
-
-impl FrameCounter {
-    /// Counts the messages that begin in these bytes, as soon as their length is known.
-    fn count(&mut self, mut data: &[u8], counter: &AtomicU64) {
-        while !data.is_empty() {
-            if self.left > 0 {
-                let skipped = self.left.min(data.len());
-                self.left -= skipped;
-                data = &data[skipped..];
-                continue;
-            }
-            let taken = (self.header.len() - self.filled).min(data.len());
-            let (head, rest) = data.split_at(taken);
-            self.header[self.filled..self.filled + taken].copy_from_slice(head);
-            self.filled += taken;
-            data = rest;
-            if self.filled == self.header.len() {
-                let [_, a, b, c, d] = self.header;
-                self.left = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-                self.filled = 0;
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_counted_however_they_are_cut() {
-        let mut bytes = Vec::new();
-        for length in [0_u8, 3, 0, 200] {
-            bytes.extend([0, 0, 0, 0, length]);
-            bytes.extend(std::iter::repeat_n(7, usize::from(length)));
-        }
-        for size in [1, 2, 5, 7, bytes.len()] {
-            let (mut messages, counter) = (FrameCounter::default(), AtomicU64::new(0));
-            for part in bytes.chunks(size) {
-                messages.count(part, &counter);
-            }
-            assert_eq!(counter.into_inner(), 4, "{size} bytes at a time");
-        }
-    }
 }

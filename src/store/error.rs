@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use tokio_postgres::error::SqlState;
 
-use crate::domain::{Error, Resource};
+use crate::domain::{Error, Resource, Shortage};
 use chatledger_postgres::{
     DbError,
     connect::{self, describe},
@@ -13,7 +13,7 @@ use chatledger_postgres::{
 impl From<DbError> for Error {
     fn from(error: DbError) -> Error {
         match error {
-            DbError::Busy => Error::Overloaded("all database connections are in use"),
+            DbError::Busy => Error::Overloaded(Shortage::Pool),
             DbError::Unavailable(_) | DbError::Full => Error::DatabaseUnavailable,
             DbError::Sql(error) => from_sql(&error),
             DbError::Stale(error) => {
@@ -51,7 +51,7 @@ fn from_sql(error: &tokio_postgres::Error) -> Error {
         SqlState::LOCK_NOT_AVAILABLE
         | SqlState::T_R_DEADLOCK_DETECTED
         | SqlState::T_R_SERIALIZATION_FAILURE => {
-            return Error::Overloaded("another writer holds what this request needs");
+            return Error::Overloaded(Shortage::Locks);
         }
         // A primary that became a standby, as in a fail-over.
         SqlState::READ_ONLY_SQL_TRANSACTION => {
@@ -104,9 +104,7 @@ fn constraint_error(name: &str) -> Option<Error> {
         "messages_session_fkey" => Error::NotFound(Resource::Session),
         "message_citations_message_fkey" => Error::NotFound(Resource::Message),
         // The append path has run the batch again and again.
-        "messages_pkey" | "messages_session_seq_key" => {
-            Error::Overloaded("another writer holds what this request needs")
-        }
+        "messages_pkey" | "messages_session_seq_key" => Error::Overloaded(Shortage::Locks),
         _ => return None,
     })
 }

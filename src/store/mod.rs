@@ -7,6 +7,7 @@ mod access;
 mod analytics;
 mod audit;
 mod citation;
+mod database;
 mod document;
 mod error;
 mod gate;

@@ -24,10 +24,9 @@ use opentelemetry_sdk::{
 
 pub use export::ExportCounts;
 pub use otlp::{OtlpSettings, Signal};
-pub use settings::{LogSettings, TelemetrySettings, TraceSettings};
+pub use settings::{LogSettings, MetricSettings, TelemetrySettings, TraceSettings};
 pub(crate) use spans::{
-    BatchSpan, RequestSpan, SpanContextRef, StatementSpan, StreamCounts, carry, current, note_conversation,
-    note_slow_path,
+    BatchSpan, RequestSpan, SpanContextRef, StatementSpan, carry, current, note_conversation, note_slow_path,
 };
 pub use spans::{TraceIds, set_database, trace_ids};
 pub use variables::Variables;

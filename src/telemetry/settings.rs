@@ -17,7 +17,16 @@ pub struct TelemetrySettings {
     /// Log records; `None`: none are sent.
     pub logs: Option<LogSettings>,
     /// Metrics; `None`: none are sent.
-    pub metrics: Option<OtlpSettings>,
+    pub metrics: Option<MetricSettings>,
+}
+
+/// Where metrics go, and how often.
+#[derive(Clone, Debug)]
+pub struct MetricSettings {
+    /// Where they go.
+    pub otlp: OtlpSettings,
+    /// How often a snapshot is sent.
+    pub interval: Duration,
 }
 
 /// Which spans there are, and where they go.
@@ -84,7 +93,14 @@ impl TelemetrySettings {
             let queue = queue(variables, "BLRP", Duration::from_secs(1), &mut otlp)?;
             settings.logs = Some(LogSettings { otlp, queue });
         }
-        settings.metrics = OtlpSettings::read(variables, Signal::Metrics)?;
+        if let Some(mut otlp) = OtlpSettings::read(variables, Signal::Metrics)? {
+            if let Some(timeout) = variables.millis("OTEL_METRIC_EXPORT_TIMEOUT")? {
+                otlp.timeout = otlp.timeout.min(timeout);
+            }
+            let interval = variables.millis("OTEL_METRIC_EXPORT_INTERVAL")?;
+            let interval = interval.unwrap_or(Duration::from_mins(1));
+            settings.metrics = Some(MetricSettings { otlp, interval });
+        }
         Ok(settings)
     }
 }
@@ -195,7 +211,10 @@ mod tests {
             settings.logs.expect("logs").queue,
             QueueSettings { delay, ..queue }
         );
-        assert!(settings.metrics.is_some());
+        assert_eq!(
+            settings.metrics.expect("metrics").interval,
+            Duration::from_mins(1)
+        );
     }
 
     #[test]
@@ -240,6 +259,7 @@ mod tests {
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
             ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096"),
             ("OTEL_BLRP_SCHEDULE_DELAY", "-1"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1m"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf"),
         ] {
             let error = read(&[(name, value)]).expect_err(value);

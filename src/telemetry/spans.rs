@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use futures_util::future::Either;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use opentelemetry::{
     Context, ContextGuard, KeyValue,
@@ -26,6 +26,7 @@ use tokio_postgres::config::Host;
 use uuid::Uuid;
 
 use super::TRACER;
+use crate::metrics::rpc::StreamCounts;
 use chatledger_postgres::DbError;
 
 /// The metadata by which W3C's Trace Context says what a request belongs to.
@@ -54,11 +55,12 @@ pub(crate) fn current() -> Option<SpanContextRef> {
     Context::map_current(|context| context.has_active_span().then(|| context.clone()))
 }
 
-/// A future that goes on in the span that is under way where it is made, also in another task.
-pub(crate) fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
+/// A future that goes on in the span that is under way where it is made, also in another task. Boxed, since the compiler
+/// lays out what a task holds down to its depth, which is deep enough without two cases of it.
+pub(crate) fn carry<F: Future + Send + 'static>(future: F) -> BoxFuture<'static, F::Output> {
     match current() {
-        Some(context) => Either::Left(future.with_context(context)),
-        None => Either::Right(future),
+        Some(context) => Box::pin(future.with_context(context)),
+        None => Box::pin(future),
     }
 }
 
@@ -106,13 +108,6 @@ pub(crate) struct RequestSpan {
     counts: Option<Arc<StreamCounts>>,
 }
 
-/// How many messages a stream has had.
-#[derive(Debug, Default)]
-pub(crate) struct StreamCounts {
-    pub(crate) received: AtomicU64,
-    pub(crate) sent: AtomicU64,
-}
-
 impl RequestSpan {
     /// Begins the span of a request with these headers, where it is sampled.
     pub(crate) fn begin(headers: &HeaderMap) -> Option<Self> {
@@ -151,14 +146,9 @@ impl RequestSpan {
         span.set_attributes(attributes);
     }
 
-    /// Begins to count the messages of a stream.
-    pub(crate) fn count(&mut self) -> Arc<StreamCounts> {
-        Arc::clone(self.counts.get_or_insert_default())
-    }
-
-    /// The counters, of a stream.
-    pub(crate) fn counts(&self) -> Option<Arc<StreamCounts>> {
-        self.counts.clone()
+    /// Tells at its end what is counted there by then, of a stream.
+    pub(crate) fn counted(&mut self, counts: Arc<StreamCounts>) {
+        self.counts = Some(counts);
     }
 
     /// Does something in it.

@@ -88,7 +88,7 @@ impl Hub {
     /// # Errors
     /// None that a caller can cause.
     pub fn start(store: &Store, listener: Option<Connector>, options: WatchOptions) -> anyhow::Result<Hub> {
-        let own_store = store.over(store.db().another(CONNECTIONS)?);
+        let own_store = store.over(store.db().another("watch", CONNECTIONS)?);
         let sessions = Arc::new(WatchedSessions::new(options.memory.cache_bytes()));
         let announcer = Arc::new(Announcer::default());
         let reader = NewsReader::new(
@@ -136,6 +136,12 @@ impl Hub {
         self.sessions.wake(session_ids.iter().copied());
         self.announcer.announce(session_ids);
         self.store.wake_folding();
+    }
+
+    /// How many watches are open.
+    #[must_use]
+    pub fn watches(&self) -> usize {
+        *self.sessions.watches().borrow()
     }
 
     /// Closes the hub's connections that have been unused for long, or are old.

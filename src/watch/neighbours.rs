@@ -19,7 +19,10 @@ use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
 use super::sessions::WatchedSessions;
-use crate::store::{LISTEN, Store};
+use crate::{
+    metrics::metrics,
+    store::{LISTEN, Store},
+};
 use chatledger_postgres::connect::{self, Connector};
 
 /// A payload has less than 8,000 bytes ("NOTIFY" in the manual): a server's name and this many ids, of 36
@@ -85,8 +88,9 @@ impl Announcer {
         loop {
             self.some.notified().await;
             let payload = self.payload();
-            if let Err(error) = store.notify(&payload).await {
-                tracing::debug!(%error, "can't notify other servers; they poll");
+            match store.notify(&payload).await {
+                Ok(()) => metrics().watch.sent.inc(),
+                Err(error) => tracing::debug!(%error, "can't notify other servers; they poll"),
             }
             time::sleep(GAP).await;
         }
@@ -218,7 +222,7 @@ impl NotificationListener {
 
     fn heard(&self, payload: &str) {
         match payload.split_once(' ') {
-            Some((name, _)) if name == &*self.own_name => {}
+            Some((name, _)) if name == &*self.own_name => return,
             Some((_, ids)) if ids != ALL => {
                 // What isn't an id is another version's, or somebody's joke.
                 self.sessions
@@ -226,5 +230,6 @@ impl NotificationListener {
             }
             _ => self.sessions.wake_all(),
         }
+        metrics().watch.received.inc();
     }
 }

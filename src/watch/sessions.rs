@@ -11,7 +11,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{auth::Caller, domain::message::Message, store::News};
+use crate::{auth::Caller, domain::message::Message, metrics::metrics, store::News};
 
 /// How many pages a watcher may be behind before it reads for itself: what gathers while a client on a good
 /// network is served.
@@ -179,6 +179,9 @@ impl WatchedSessions {
                 watched.reached(news.reach());
                 if news.more {
                     self.wake(std::iter::once(watched.session_id));
+                }
+                for message in &news.messages {
+                    metrics().watch.told(message.created_at);
                 }
                 let room = Arc::clone(&self.cache).try_acquire_many_owned(kibibytes(&news));
                 match room {

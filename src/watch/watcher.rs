@@ -17,6 +17,7 @@ use crate::{
     auth::Caller,
     domain::{Error, Resource, Result, message::Message},
     memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
+    metrics::metrics,
     store::{NewsRequest, PageSize, Store},
 };
 
@@ -124,6 +125,7 @@ impl SessionWatcher {
             self.charge_shared().await;
             if let Some(message) = self.at_hand.next(self.passed) {
                 self.passed = message.seq;
+                metrics().watch.events.inc();
                 return Ok(WatchEvent::Message(message));
             }
             if self.behind {

@@ -274,6 +274,7 @@ async fn an_abandoned_statement_is_cancelled_however_late_it_arrives() {
 #[tokio::test]
 async fn the_server_looks_whether_somebody_still_waits_and_what_the_url_sets_stays() {
     const INTERVAL: Sql = Sql {
+        name: "test.Interval",
         text: "SELECT current_setting('client_connection_check_interval')",
         params: &[],
     };

@@ -63,12 +63,6 @@ impl Drop for SilentServer {
     }
 }
 
-async fn session_on(channel: &Channel) -> String {
-    let mut client = pb::session_service_client::SessionServiceClient::new(channel.clone());
-    let response = client.create_session(pb::CreateSessionRequest::default()).await;
-    answer(response).session.expect("a session").id
-}
-
 #[tokio::test]
 async fn a_full_disk_under_the_log_stops_nothing() {
     let database = TestDatabase::new().await;

@@ -8,7 +8,7 @@ async fn every_statement_can_be_prepared_and_answers_its_columns() {
     let client = database.client().await;
     let mut count = 0;
     for statement in chatledger::statements::all().chain(chatledger_transfer::statements()) {
-        let (name, sql) = (statement.name, &statement.sql);
+        let (name, sql) = (statement.sql.name, &statement.sql);
         let prepared = client.prepare_typed(sql.text, sql.params).await;
         let prepared = prepared.unwrap_or_else(|error| panic!("{name}: {error:?} in\n{}", sql.text));
         // Postgres deduces no type that the service doesn't give.

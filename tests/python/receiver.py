@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import grpc
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_pb
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
 
 SIGNALS = {
     "opentelemetry.proto.collector.trace.v1.TraceService": (trace_pb.ExportTraceServiceRequest, b""),
     "opentelemetry.proto.collector.logs.v1.LogsService": (logs_pb.ExportLogsServiceRequest, b""),
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": (metrics_pb.ExportMetricsServiceRequest, b""),
 }
 PATIENCE = 30
 
@@ -39,6 +41,7 @@ class Receiver:
     spans: list = field(default_factory=list)
     resources: list = field(default_factory=list)
     logs: list = field(default_factory=list)
+    metrics: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self):
@@ -67,6 +70,9 @@ class Receiver:
             for resource in getattr(told, "resource_logs", ()):
                 self.resources.append(attributes(resource.resource))
                 self.logs += [log for scope in resource.scope_logs for log in scope.log_records]
+            for resource in getattr(told, "resource_metrics", ()):
+                self.resources.append(attributes(resource.resource))
+                self.metrics += [metric for scope in resource.scope_metrics for metric in scope.metrics]
 
     def wait(self, what, found):
         """What is found, as soon as it is."""

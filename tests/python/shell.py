@@ -218,6 +218,17 @@ def is_an_installation(world, command):
         assert not word.startswith(("./", "clients/")) or (ROOT / word.split(":")[0]).exists(), command
 
 
+def is_deployed(world, command):
+    """Without a daemon, a cluster or systemd there is only as much of it as tests/deploy do. Its files are there, and the program's
+    flags are the program's."""
+    for path in re.findall(r"(?<![\w/])deploy/[\w./-]+", command):
+        if not path.startswith("deploy/chatledger"):  # kubectl's name of the Deployment
+            assert (ROOT / path).exists(), command
+    ours = re.search(r" /?chatledger ((?:serve|migrate|key) .*)$", command)
+    if ours:
+        world.parse(f"chatledger {ours[1]}")
+
+
 # The first that fits a command says what is done with it.
 RULES = [
     (r"grpcurl -cacert ", is_called_by_a_caller),
@@ -236,6 +247,7 @@ RULES = [
     (r"chatledger import --from postgresql:", is_imported),
     (r"chatledger ", is_run),
     (r"(psql|pg_restore) ", is_sql),
+    (r"(docker|helm|kubectl|install|systemctl|promtool|maturin|\(umask 077; echo) |(POSTGRES_PASSWORD|CHATLEDGER_BIN)=", is_deployed),
     (r"(CHATLEDGER_\w+=\S+ )*cargo (test|nextest|clippy|fmt|build|deny|doc|xtask|machete)\b", is_the_developers),
     (r"(\.ci/run|just|typos)\b", is_the_developers),
 ]

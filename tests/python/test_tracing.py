@@ -11,6 +11,7 @@ import uuid
 import grpc
 import pytest
 from conftest import PACKAGE, ROOT, Server, chatledger, clean_env
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 from receiver import Receiver, attributes
 
@@ -18,6 +19,7 @@ SERVER, CLIENT, INTERNAL = (
     getattr(trace_pb2.Span, f"SPAN_KIND_{kind}") for kind in ("SERVER", "CLIENT", "INTERNAL")
 )
 ERROR = trace_pb2.Status.STATUS_CODE_ERROR
+CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 SECRET = "hunter2-header"
 
 
@@ -70,7 +72,7 @@ def run(own_dir):
         own_dir,
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{receiver.address}",
         OTEL_EXPORTER_OTLP_HEADERS=f"api-key={SECRET}",
-        OTEL_METRICS_EXPORTER="none",
+        OTEL_METRIC_EXPORT_INTERVAL="100",
         OTEL_SERVICE_NAME="ledger-under-test",
         OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test",
     )
@@ -200,6 +202,27 @@ def test_the_log_has_the_ids_of_traces(run):
     # Sending it says nothing that would be sent.
     names = {log.event_name for log in receiver.logs}
     assert not [name for name in names if re.search(r"/(opentelemetry|tonic|h2|hyper)", name)]
+
+
+def test_the_metrics_are_those_of_the_admin_port(run):
+    receiver, _, _, _ = run
+    listed = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+    kinds = {"sum": "counter", "gauge": "gauge", "histogram": "histogram"}
+    assert {metric.name: kinds[metric.WhichOneof("data")] for metric in receiver.metrics}.items() <= listed.items()
+    assert len({metric.name for metric in receiver.metrics}) > 40
+    # The last snapshot has all that was done.
+    last = {metric.name: metric for metric in receiver.metrics}
+    stored = last["chatledger_append_messages_total"].sum
+    assert stored.is_monotonic and stored.aggregation_temporality == CUMULATIVE
+    assert stored.data_points[0].as_double >= 132
+    appends = [
+        point
+        for point in last["grpc_server_handling_seconds"].histogram.data_points
+        if attributes(point)["grpc_method"] == "AppendMessage"
+    ]
+    assert last["grpc_server_handling_seconds"].unit == "s" and sum(appends[0].bucket_counts) == appends[0].count >= 34
+    exported = last["chatledger_telemetry_exported_total"].sum.data_points
+    assert {attributes(point)["signal"] for point in exported} == {"traces", "logs"}
 
 
 def test_nothing_that_people_say_is_sent(run):

@@ -3,14 +3,19 @@
 //! its flags, makes one call, and shows what it answers.
 //!
 //! - `serve`, `import`, `export`, `erase`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
+//! - `config_file` is the file of settings, whose values become the flags' defaults, and `config_command` shows what comes of it.
+//! - `reload` reads the settings of a running server again.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop, `operator` what is kept
 //!   of what a command did.
 //!
-//! What it promises: 0 where all went well, 1 with one line on stderr where it didn't, 2 for a wrong command line. The whole
+//! What it promises: 0 where all went well, 1 with one line on stderr where it didn't (one for each mistake in a configuration
+//! file), 2 for a wrong command line. The whole
 //! program is tested over a real socket and a real PostgreSQL, in `tests/it` at the top.
 
 mod bench;
+mod config_command;
+mod config_file;
 mod database;
 mod erase;
 mod export;
@@ -20,22 +25,28 @@ mod logs;
 mod migrate;
 mod operator;
 mod output;
+mod reload;
 mod reports;
 mod schema;
 mod serve;
 mod signals;
 mod target;
 
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
 use clap::{Parser, Subcommand};
 
-pub use logs::last_words;
-
 use chatledger::config::ServeConfig;
+use config_file::{GivenSettings, Invocation, LoadError, Loaded, Mistakes};
+use logs::last_words;
 
 /// Keeps the users, sessions, messages and citations of RAG chatbots in PostgreSQL, over gRPC.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true)]
-pub struct Cli {
+#[command(name = "chatledger", version, about, propagate_version = true)]
+struct Cli {
+    /// Settings in a TOML file: flags that have a variable, by their names without dashes. Flags and variables win over it
+    #[arg(long, env = "CHATLEDGER_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: CliCommand,
 }
@@ -61,18 +72,39 @@ enum CliCommand {
     /// Look after the keys of services: create, list, revoke, rotate
     #[command(subcommand)]
     Key(Box<key::KeyCommand>),
+    /// Look at what `serve` is given: check it, show where each value is from, write an example of a file
+    #[command(subcommand)]
+    Config(Box<config_command::ConfigCommand>),
     /// Look after the schema: status, up, down, verify and more
     Migrate(Box<migrate::MigrateArgs>),
 }
 
+/// Runs the program. The exit code is 0, 1 for what went wrong, 2 for a wrong command line.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let invocation = Invocation::new(args);
+    let done = match invocation.load() {
+        Ok(Loaded { cli, settings }) => cli.run(&invocation, settings),
+        Err(LoadError::Files(mistakes)) => Err(mistakes.into()),
+        Err(LoadError::CommandLine(error)) => error.exit(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let lines = match error.downcast_ref::<Mistakes>() {
+                Some(mistakes) => mistakes.lines().to_vec(),
+                None => vec![format!("{error:#}")],
+            };
+            let lines = lines.iter().map(|line| format!("chatledger: {line}"));
+            last_words(lines.collect::<Vec<_>>().join("\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl Cli {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// Whatever ended it; to be shown as one line.
-    pub fn run(self) -> anyhow::Result<()> {
+    fn run(self, invocation: &Invocation, settings: GivenSettings) -> anyhow::Result<()> {
         match self.command {
-            CliCommand::Serve(config) => serve::run(&config),
+            CliCommand::Serve(config) => serve::run(&config, invocation, settings),
             CliCommand::Import(import) => import::run(&import),
             CliCommand::Export(export) => export::run(&export),
             CliCommand::Erase(args) => erase::run(&args),
@@ -80,6 +112,7 @@ impl Cli {
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
             CliCommand::Key(command) => key::run(&command),
+            CliCommand::Config(command) => config_command::run(&command, &settings),
             CliCommand::Migrate(args) => migrate::run(*args),
         }
     }

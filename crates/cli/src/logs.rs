@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tokio::time;
@@ -23,11 +24,13 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
 use chatledger::{
     config::LogFormat,
+    metrics::metrics,
     telemetry::{TraceIds, trace_ids},
 };
 
@@ -53,6 +56,9 @@ const CAPPED: &[&str] = &[
     "refinery",
 ];
 
+/// What puts another filter in the place of the one that there is.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
 /// Crates that sending the log goes through: what they log in doing so isn't sent.
 const SENDING: &[&str] = &[
     "opentelemetry",
@@ -69,23 +75,30 @@ const SENDING: &[&str] = &[
 /// The log of this process. Dropped, it writes what waits, for a second at most.
 pub(super) struct Logs {
     dropped: ErrorCounter,
+    /// Sets another filter.
+    refilter: SetFilter,
     _writing: WorkerGuard,
 }
 
 impl Logs {
     /// Logs to stderr: what RUST_LOG says, or else `default`. Panics go to the log as well.
     pub(super) fn start(format: LogFormat, default: &str) -> Logs {
-        Logs::start_with(format, default, None)
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        Logs::start_with(format, filter, None)
     }
 
-    /// The same, and sends the log as well.
-    pub(super) fn start_with(format: LogFormat, default: &str, receiver: Option<&SdkLoggerProvider>) -> Logs {
+    /// The same, where the filter is known, and the log is sent as well.
+    pub(super) fn start_with(
+        format: LogFormat,
+        filter: EnvFilter,
+        receiver: Option<&SdkLoggerProvider>,
+    ) -> Logs {
         let (writer, writing) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES)
             .finish(std::io::stderr());
         let dropped = NonBlocking::error_counter(&writer);
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        let (filter, handle) = reload::Layer::new(filter);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(writer)
             .with_ansi(std::io::stderr().is_terminal())
@@ -109,11 +122,20 @@ impl Logs {
                     .with_filter(filter.or(filter_fn(is_audit))),
             )
             .init();
-        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        std::panic::set_hook(Box::new(|panic| {
+            metrics().panics.inc();
+            tracing::error!("{panic}");
+        }));
         Logs {
             dropped,
+            refilter: Box::new(move |filter| handle.reload(filter)),
             _writing: writing,
         }
+    }
+
+    /// Logs by another filter from here on.
+    pub(super) fn refilter(&self, filter: EnvFilter) -> anyhow::Result<()> {
+        (self.refilter)(filter).context("the log's filter can't be changed")
     }
 
     /// Says now and then how many lines were dropped. For ever.
@@ -125,6 +147,7 @@ impl Logs {
                 time::sleep(LOOK).await;
                 let dropped = counter.dropped_lines();
                 if dropped > told {
+                    metrics().log_lines_dropped.inc_by((dropped - told) as u64);
                     tracing::warn!(
                         lines = dropped - told,
                         "the log could not be written fast enough: lines were dropped"
@@ -134,6 +157,14 @@ impl Logs {
             }
         }
     }
+}
+
+/// Reads a filter.
+///
+/// # Errors
+/// It isn't one; the error names its flag.
+pub(super) fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(text).with_context(|| format!("--log-filter (RUST_LOG) {text}"))
 }
 
 /// Whether it is a record of the audit, which nobody turns off.
@@ -193,7 +224,7 @@ where
 }
 
 /// Says something on stderr at the end of the program, whether or not anybody takes it.
-pub fn last_words(text: String) {
+pub(super) fn last_words(text: String) {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
         let _ = writeln!(std::io::stderr(), "{text}");

@@ -5,37 +5,61 @@ use std::{io::Write, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{logs::Logs, signals::StopSignals, target::CommandTarget};
+use super::{
+    config_file::{GivenSettings, Invocation},
+    logs::{Logs, parse_filter},
+    reload::Reload,
+    signals::{ReloadSignal, StopSignals},
+    target::CommandTarget,
+};
 use chatledger::{
+    admin::{self, AdminState},
     auth::CertificateMap,
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
     memory::MemoryBudget,
+    metrics::{
+        push::MetricsPush,
+        view::{DatabasePlace, ServerParts, ServerView},
+    },
     migrations::PROGRAM,
     rates::RateLimits,
-    server::{self, ServerSetup, ServerTls},
+    server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
     telemetry::{self, Telemetry, TelemetrySettings, Variables},
     watch::{Hub, WatchOptions},
-    watched::{FlagFile, Watched},
+    watched::{Looks, Watched},
 };
-use chatledger_migrate::{LockPolicy, Migrator, Settings};
+use chatledger_migrate::{BootedSchema, LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
 
-/// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
-const DEFAULT_LOG: &str = "info,refinery_core=off";
-
-pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
+pub(super) fn run(
+    config: &ServeConfig,
+    invocation: &Invocation,
+    settings: GivenSettings,
+) -> anyhow::Result<()> {
     config.validate()?;
     let telemetry = TelemetrySettings::read(&Variables::of_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let telemetry = {
+    let (telemetry, push) = {
         let _in_runtime = runtime.enter();
-        Telemetry::start(&telemetry)?
+        let metrics = telemetry.metrics.as_ref();
+        let push = metrics.map(|metrics| MetricsPush::new(metrics, &telemetry.resource));
+        (Telemetry::start(&telemetry)?, push.transpose()?)
     };
-    let logs = Logs::start_with(config.log_format, DEFAULT_LOG, telemetry.logs());
+    let logs = Arc::new(Logs::start_with(
+        config.log_format,
+        parse_filter(&config.log_filter)?,
+        telemetry.logs(),
+    ));
     runtime.spawn(logs.tell_dropped());
-    let served = runtime.block_on(serve(config));
+    let reload = Reload {
+        invocation: invocation.clone(),
+        running: settings,
+        looks: Looks::every(config.reload_interval),
+        logs: Arc::clone(&logs),
+    };
+    let served = runtime.block_on(serve(config, reload, push));
     // While the runtime still is there, and not in it.
     telemetry.shut_down();
     // A password that is still being hashed isn't waited for.
@@ -43,32 +67,38 @@ pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
     served
 }
 
-async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
+async fn serve(config: &ServeConfig, reload: Reload, push: Option<MetricsPush>) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
+    let hangups = ReloadSignal::listen()?;
     // The port first: where it is taken, nothing else is worth starting.
-    let listener = bind(config.listen).await?;
+    let listener = bind("--listen", config.listen).await?;
     let address = listener.local_addr()?;
-    let rates = match &config.limits_file {
-        Some(path) => RateLimits::open(
-            FlagFile {
-                flag: "--limits-file",
-                path: path.clone(),
-            },
-            config.reload_interval,
-        )?,
-        None => RateLimits::default(),
-    };
+    let looks = reload.looks.clone();
+    let admin = AdminState::default();
+    if let Some(listen) = config.admin_listen {
+        let listener = bind("--admin-listen", listen).await?;
+        tracing::info!(address = %listener.local_addr()?, "the admin port answers");
+        // It ends with the runtime, when the last request has been finished.
+        tokio::spawn(admin::serve(listener, admin.clone()));
+    }
+    if let Some(push) = &push {
+        tokio::spawn(push.clone().run(admin.clone()));
+    }
     let files = ServeFiles {
-        rates,
-        tls: config.tls.open(config.reload_interval)?,
-        client_certificates: config.tls.open_certificates(config.reload_interval)?,
+        rates: config.rates(&looks)?,
+        tls: config.tls.open(&looks)?,
+        client_certificates: config.tls.open_certificates(&looks)?,
+        looks,
     };
     let database = tokio::select! {
         opened = ServedDatabase::open(config) => opened?,
         () = stop.asked() => return Ok(()),
     };
     let served = async {
-        let service = service(config, &database, files)?;
+        let service = service(config, &database, files, &admin)?;
+        // Whoever waits for the line may ask at once.
+        admin.readiness.set(None);
+        tokio::spawn(reload.follow(hangups));
         announce(address, &database);
         tokio::select! {
             served = server::run(listener, service, stop_asked(stop)) => served,
@@ -76,14 +106,17 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         }
     }
     .await;
+    if let Some(push) = push {
+        push.finish(&admin).await;
+    }
     database.target.close().await;
     served
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("can't listen on {address}"))
+        .with_context(|| format!("{flag}: can't listen on {address}"))
 }
 
 /// Ends when a signal asks the server to stop. A second signal ends the process.
@@ -98,12 +131,14 @@ struct ServeFiles {
     rates: RateLimits,
     tls: Option<ServerTls>,
     client_certificates: Option<Watched<CertificateMap>>,
+    looks: Looks,
 }
 
 fn service(
     config: &ServeConfig,
     database: &ServedDatabase,
     files: ServeFiles,
+    admin: &AdminState,
 ) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
     telemetry::set_database(database.connector.config());
@@ -126,11 +161,25 @@ fn service(
         &store,
         files.client_certificates,
         config.is_auth_required(),
-        config.reload_interval,
+        &files.looks,
     )?;
+    let ledger = Ledger::start(store.db(), &hub, &ledger)?;
+    let connections = OpenConnections::default();
+    admin.show(ServerView::new(ServerParts {
+        store: store.clone(),
+        lanes: ledger.loads(),
+        hub: hub.clone(),
+        memory: memory.clone(),
+        connections: connections.clone(),
+        readiness: admin.readiness.clone(),
+        place: DatabasePlace {
+            migrations: database.migrations.clone(),
+            data_dir: database.target.data_dir(),
+        },
+    }));
     Ok(ServerSetup {
         access,
-        ledger: Ledger::start(store.db(), &hub, &ledger)?,
+        ledger,
         store,
         hub,
         limits,
@@ -146,6 +195,8 @@ fn service(
         shutdown_grace: config.shutdown_grace,
         rates: files.rates,
         tls: files.tls,
+        readiness: admin.readiness.clone(),
+        connections,
     })
 }
 
@@ -168,13 +219,15 @@ struct ServedDatabase {
     listener: Option<Connector>,
     /// Such as `PostgreSQL 15.18, embedded at /var/lib/chatledger`.
     description: String,
+    /// The newest migration of each set.
+    migrations: Vec<(String, i64)>,
     target: CommandTarget,
 }
 
 impl ServedDatabase {
     async fn open(config: &ServeConfig) -> anyhow::Result<ServedDatabase> {
         let target = CommandTarget::open(&config.database.source).await?;
-        let version = boot(config, &target)
+        let schema = boot(config, &target)
             .await
             .with_context(|| format!("database {}", target.direct_url.display()))?;
         let listener = if config.database.source.migrates_pooled(&target.direct_url) {
@@ -186,13 +239,14 @@ impl ServedDatabase {
             connector: Connector::new(&target.url)?,
             options: config.database.options(&target.url),
             listener,
-            description: format!("PostgreSQL {version}, {}", target.place()),
+            description: format!("PostgreSQL {}, {}", schema.server_version, target.place()),
+            migrations: schema.versions,
             target,
         })
     }
 }
 
-async fn boot(config: &ServeConfig, target: &CommandTarget) -> anyhow::Result<String> {
+async fn boot(config: &ServeConfig, target: &CommandTarget) -> anyhow::Result<BootedSchema> {
     let source = &config.database.source;
     let settings = Settings {
         program: &PROGRAM,

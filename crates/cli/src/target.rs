@@ -1,5 +1,7 @@
 //! The database that a command is about: the one of a URL, or an embedded one that lives as long as the command.
 
+use std::path::PathBuf;
+
 use chatledger::config::SourceConfig;
 use chatledger_embedded::Cluster;
 use chatledger_postgres::url::DatabaseUrl;
@@ -46,6 +48,11 @@ impl CommandTarget {
             Some(cluster) => format!("embedded at {}", cluster.data_dir().display()),
             None => self.url.display(),
         }
+    }
+
+    /// The directory of the embedded PostgreSQL's data.
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        Some(self.cluster.as_ref()?.data_dir().to_path_buf())
     }
 
     /// Ends when the embedded PostgreSQL has ended by itself; never, without one.

@@ -28,6 +28,15 @@ pub enum BootMode {
     Off,
 }
 
+/// A database whose schema a server can work with.
+#[derive(Clone, Debug)]
+pub struct BootedSchema {
+    /// The database server's version, such as `15.18`.
+    pub server_version: String,
+    /// The newest migration of each set that is installed.
+    pub versions: Vec<(String, i64)>,
+}
+
 /// Brings the schema of a scope up to date, checks that the text search configuration exists, and answers
 /// the server's version, such as `15.18`.
 ///
@@ -51,17 +60,17 @@ pub async fn prepare(
         pooled: false,
     };
     let migrator = Migrator::new(connector.clone(), settings)?;
-    migrator.boot(BootMode::Auto, search_config).await
+    let booted = migrator.boot(BootMode::Auto, search_config).await?;
+    Ok(booted.server_version)
 }
 
 impl Migrator {
-    /// A boot does as the mode says, checks that the text search configuration exists, and answers the server's
-    /// version, such as `15.18`. Any number of servers may do so at once.
+    /// A boot does as the mode says, checks that the text search configuration exists, and answers what there is then. Any number of servers may do so at once.
     ///
     /// # Errors
     /// An unreachable database, a failed migration, a schema that is too old or too new, an unknown configuration;
     /// each to be shown as one line.
-    pub async fn boot(&self, mode: BootMode, search_config: &str) -> anyhow::Result<String> {
+    pub async fn boot(&self, mode: BootMode, search_config: &str) -> anyhow::Result<BootedSchema> {
         let client = match mode {
             BootMode::Auto => {
                 let client = self.connect().await?;
@@ -82,8 +91,15 @@ impl Migrator {
         };
         check_search_config(&client, search_config).await?;
         let version = text_of(&client, "SHOW server_version").await?;
-        // Debian's PostgreSQL says `15.18 (Debian 15.18-0+deb12u1)`.
-        Ok(version.split(' ').next().unwrap_or_default().to_owned())
+        let states = self.states(&client).await?;
+        let versions = states
+            .iter()
+            .filter_map(|state| Some((state.set.name.to_string(), state.current()?)));
+        Ok(BootedSchema {
+            // Debian's PostgreSQL says `15.18 (Debian 15.18-0+deb12u1)`.
+            server_version: version.split(' ').next().unwrap_or_default().to_owned(),
+            versions: versions.collect(),
+        })
     }
 
     /// Whether there is nothing to migrate, so that nobody has to be waited for. Anything that isn't as it should be is

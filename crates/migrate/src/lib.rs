@@ -100,7 +100,7 @@ mod transaction;
 mod unwrapped;
 mod verify;
 
-pub use boot::{BootMode, is_usable, prepare};
+pub use boot::{BootMode, BootedSchema, is_usable, prepare};
 pub use change::{Backup, Change, StampReport};
 pub use choose::Until;
 pub use difference::Difference;

@@ -10,15 +10,16 @@ use std::{
 
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::{FutureExt, StreamExt, future::join3};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_postgres::{
     Row, RowStream,
     types::{ToSql, Type},
 };
 
 use super::{
-    Sql, connect,
-    db::{Db, DbError, Params},
+    DbError, Sql, connect,
+    db::{Db, Params},
+    metrics::metrics,
 };
 
 /// A lock that somebody else holds is waited for this long in a transaction: long enough for any append,
@@ -71,27 +72,30 @@ impl Conn {
     /// # Errors
     /// Whatever the database says, and a broken connection.
     pub async fn query(&self, sql: &Sql, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if self.db.is_pooled() {
-            return self.query_typed(sql, params).await;
-        }
-        self.watched(async |client| {
-            let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
-            client.query(&statement, params).await
+        StatementTimer::time(sql, async {
+            if self.db.is_pooled() {
+                return self.query_typed(sql, params).await;
+            }
+            self.watched(async |client| {
+                let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
+                client.query(&statement, params).await
+            })
+            .await
         })
         .await
     }
 
     /// Runs a statement whose rows are read as they come.
     pub(super) async fn stream(self, sql: &Sql, params: &Params<'_>) -> Result<Rows, DbError> {
-        let streamed = self
-            .watched(async |client| {
-                if self.db.is_pooled() {
-                    return client.query_typed_raw(sql.text, typed(sql, params)).await;
-                }
-                let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
-                client.query_raw(&statement, params.iter().copied()).await
-            })
-            .await;
+        let begun = self.watched(async |client| {
+            if self.db.is_pooled() {
+                return client.query_typed_raw(sql.text, typed(sql, params)).await;
+            }
+            let statement = client.prepare_typed_cached(sql.text, sql.params).await?;
+            client.query_raw(&statement, params.iter().copied()).await
+        });
+        // Until it has begun: how fast its rows are taken is up to the client.
+        let streamed = StatementTimer::time(sql, begun).await;
         match streamed {
             Ok(rows) => {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -116,10 +120,10 @@ impl Conn {
         params: &Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         if self.db.is_pooled() {
-            return self.query_typed(sql, params).await;
+            return StatementTimer::time(sql, self.query_typed(sql, params)).await;
         }
         let typed = typed(sql, params);
-        self.watched(async |client| {
+        let run = self.watched(async |client| {
             // Sent together, in this order: one round trip. After a failure, COMMIT rolls back.
             let (begun, rows, ended) = join3(
                 client.batch_execute(PLAN_EACH),
@@ -131,8 +135,8 @@ impl Conn {
             let rows = rows?;
             ended?;
             Ok(rows)
-        })
-        .await
+        });
+        StatementTimer::time(sql, run).await
     }
 
     async fn batch(&self, text: &str) -> Result<(), tokio_postgres::Error> {
@@ -181,6 +185,32 @@ impl Conn {
         } else {
             DbError::Sql(error)
         }
+    }
+}
+
+/// The time of a statement, which is counted also where nobody waits for its end.
+struct StatementTimer {
+    name: &'static str,
+    began: Instant,
+    has_failed: bool,
+}
+
+impl StatementTimer {
+    async fn time<T, E>(sql: &Sql, run: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut timer = StatementTimer {
+            name: sql.name,
+            began: Instant::now(),
+            has_failed: true,
+        };
+        let result = run.await;
+        timer.has_failed = result.is_err();
+        result
+    }
+}
+
+impl Drop for StatementTimer {
+    fn drop(&mut self) {
+        metrics().ran(self.name, self.began.elapsed(), self.has_failed);
     }
 }
 

@@ -6,7 +6,10 @@ use futures_util::future::{BoxFuture, join, join_all};
 use tokio::{task::JoinHandle, time};
 use tokio_postgres::{Client, Config};
 
-use super::connect::{self, Connector};
+use super::{
+    connect::{self, Connector},
+    metrics::metrics,
+};
 
 /// The server lets go of a client that is gone without a word as soon as we do of a server: see the URL's defaults for the
 /// same on this side. (Over a socket they mean nothing.) And while it works, it looks whether somebody still waits. What
@@ -40,24 +43,34 @@ impl deadpool_postgres::Connect for PoolConnector {
         _config: &Config,
     ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
         Box::pin(async {
-            let (client, driving) = self.connector.connect().await?;
-            if self.settings.is_empty() {
-                return Ok((client, driving));
-            }
-            // Sent together: one round trip.
-            let settings = join(
-                client.batch_execute(&self.settings),
-                join_all(NOTICE_LOSS.map(|setting| client.batch_execute(setting))),
-            );
-            let Ok((set, noticing)) = time::timeout(SETTING_UP, settings).await else {
-                return Err(connect::timed_out(SETTING_UP, "no answer").await);
-            };
-            set?;
-            for error in noticing.into_iter().filter_map(Result::err) {
-                let error = connect::describe(&error);
-                tracing::debug!(error, "the server won't notice lost connections by itself");
-            }
-            Ok((client, driving))
+            let connected = self.set_up().await;
+            let result = if connected.is_ok() { "ok" } else { "error" };
+            metrics().connects.with_label_values(&[result]).inc();
+            connected
         })
+    }
+}
+
+impl PoolConnector {
+    /// A connection that is ready for use.
+    async fn set_up(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let (client, driving) = self.connector.connect().await?;
+        if self.settings.is_empty() {
+            return Ok((client, driving));
+        }
+        // Sent together: one round trip.
+        let settings = join(
+            client.batch_execute(&self.settings),
+            join_all(NOTICE_LOSS.map(|setting| client.batch_execute(setting))),
+        );
+        let Ok((set, noticing)) = time::timeout(SETTING_UP, settings).await else {
+            return Err(connect::timed_out(SETTING_UP, "no answer").await);
+        };
+        set?;
+        for error in noticing.into_iter().filter_map(Result::err) {
+            let error = connect::describe(&error);
+            tracing::debug!(error, "the server won't notice lost connections by itself");
+        }
+        Ok((client, driving))
     }
 }

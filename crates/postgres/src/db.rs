@@ -4,11 +4,7 @@
 //! behind a transaction pooler (PgBouncer, Neon's `-pooler` hosts) they are sent with their types, since
 //! nothing may be kept in a session there.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use backon::Retryable;
 use deadpool_postgres::{
@@ -21,47 +17,17 @@ use tokio::{
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
-    DbOptions, Sql, Tx,
+    DbError, DbOptions, Sql, Tx,
     conn::{Conn, Rows},
     connect::{self, Connector},
     connecting::PoolConnector,
+    metrics::metrics,
+    pools::{PoolQueue, PoolStatus, Siblings},
 };
 use crate::attempts::{AttemptRecord, OpenAttempt};
 
 /// The parameters of a statement.
 pub type Params<'a> = [&'a (dyn ToSql + Sync)];
-
-/// Why a statement has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    /// All connections are in use.
-    #[error("all connections are in use")]
-    Busy,
-    /// There is no connection to be had; the log says why.
-    #[error("the database can't be reached: {0}")]
-    Unavailable(String),
-    /// The database answers, and has no connection left.
-    #[error("the database has no connection left")]
-    Full,
-    /// The statement failed.
-    #[error(transparent)]
-    Sql(#[from] tokio_postgres::Error),
-    /// The statement failed, and did nothing, since its connection was no longer what it had been. It isn't used again.
-    #[error(transparent)]
-    Stale(tokio_postgres::Error),
-}
-
-impl DbError {
-    /// Whether the database was out of reach, before the statement or while it ran.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            DbError::Busy => false,
-            DbError::Unavailable(_) | DbError::Full | DbError::Stale(_) => true,
-            DbError::Sql(error) => connect::is_unavailable(error),
-        }
-    }
-}
 
 /// Connecting takes a few milliseconds on a network nearby, and with TLS some more: the last attempt before
 /// a deadline begins as late as that allows.
@@ -100,7 +66,9 @@ pub struct Db {
     /// Whether what is asked here is part of that.
     is_followed: bool,
     /// All pools to the same database: where it has no connection left, what is idle in one gives way to another.
-    siblings: Arc<Mutex<Vec<Pool>>>,
+    siblings: Siblings,
+    /// Those who wait for their turn to ask this pool.
+    queue: PoolQueue,
 }
 
 impl fmt::Debug for Db {
@@ -118,8 +86,10 @@ impl Db {
     /// A pool size of 0.
     pub fn new(connector: Connector, options: DbOptions) -> anyhow::Result<Self> {
         let pool = Self::pool_of(&connector, &options, PLAN_ONCE.to_owned())?;
+        let siblings = Siblings::default();
         Ok(Db {
-            siblings: Arc::new(Mutex::new(vec![pool.clone()])),
+            queue: siblings.add("requests", &pool),
+            siblings,
             pool,
             connector,
             options: Arc::new(options),
@@ -130,13 +100,13 @@ impl Db {
         })
     }
 
-    /// Another pool to the same database, for work that must not wait for other work's connections, and
+    /// Another pool to the same database, of this name, for work that must not wait for other work's connections, and
     /// whose statements find all their rows by indexes.
     ///
     /// # Errors
     /// A pool size of 0.
-    pub fn another(&self, pool_size: usize) -> anyhow::Result<Self> {
-        let other = self.sibling(pool_size, format!("{PLAN_ONCE}; {BY_INDEX}"))?;
+    pub fn another(&self, name: &'static str, pool_size: usize) -> anyhow::Result<Self> {
+        let other = self.sibling(name, pool_size, format!("{PLAN_ONCE}; {BY_INDEX}"))?;
         Ok(Db {
             limit: Some(other.options.attempt_limit),
             is_followed: true,
@@ -144,22 +114,22 @@ impl Db {
         })
     }
 
-    /// Another pool to the same database, for work that may take long, and whose failures say nothing about the database.
+    /// Another pool to the same database, of this name, for work that may take long, and whose failures say nothing about the database.
     ///
     /// # Errors
     /// A pool size of 0.
-    pub fn beside(&self, pool_size: usize) -> anyhow::Result<Self> {
-        self.sibling(pool_size, PLAN_ONCE.to_owned())
+    pub fn beside(&self, name: &'static str, pool_size: usize) -> anyhow::Result<Self> {
+        self.sibling(name, pool_size, PLAN_ONCE.to_owned())
     }
 
-    fn sibling(&self, pool_size: usize, settings: String) -> anyhow::Result<Self> {
+    fn sibling(&self, name: &'static str, pool_size: usize, settings: String) -> anyhow::Result<Self> {
         let options = DbOptions {
             pool_size,
             ..DbOptions::clone(&self.options)
         };
         let pool = Self::pool_of(&self.connector, &options, settings)?;
-        self.siblings().push(pool.clone());
         Ok(Db {
+            queue: self.siblings.add(name, &pool),
             pool,
             limit: None,
             is_followed: false,
@@ -220,13 +190,13 @@ impl Db {
 
     /// Closes the connections that nobody uses, of all pools to this database.
     pub(crate) fn close_idle(&self) {
-        for pool in self.siblings().iter() {
-            pool.retain(|_, _| false);
-        }
+        self.siblings.close_idle();
     }
 
-    fn siblings(&self) -> MutexGuard<'_, Vec<Pool>> {
-        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The connections of all pools to this database at this moment.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolStatus> {
+        self.siblings.statuses()
     }
 
     fn pool_of(connector: &Connector, options: &DbOptions, settings: String) -> anyhow::Result<Pool> {
@@ -317,6 +287,8 @@ impl Db {
                 passing && Instant::now() < last_chance
             })
             .await;
+        let waited = began.elapsed().as_secs_f64();
+        metrics().wait.with_label_values(&["connection"]).observe(waited);
         match found {
             Ok(object) => {
                 self.set_reachable();
@@ -447,13 +419,15 @@ impl Db {
         let began = Instant::now();
         let longest = began + self.options.wait_timeout;
         let until = answer_by(deadline, began).map_or(longest, |by| by.min(longest));
-        time::timeout_at(until, wait)
-            .await
-            .map_err(|_| self.waited_in_vain())
+        let waited = self.queue.during(time::timeout_at(until, wait)).await;
+        let seconds = began.elapsed().as_secs_f64();
+        metrics().wait.with_label_values(&["turn"]).observe(seconds);
+        waited.map_err(|_| self.waited_in_vain())
     }
 
     /// The end of a wait for those who have the connections.
     fn waited_in_vain(&self) -> DbError {
+        metrics().timeouts.inc();
         if *self.reachable.borrow() {
             return DbError::Busy;
         }

@@ -13,7 +13,7 @@
 //!
 //! use chatledger_postgres::{Db, DbOptions, Sql, connect::Connector, url::DatabaseUrl};
 //!
-//! static NOW: Sql = Sql { text: "SELECT now()::text", params: &[] };
+//! static NOW: Sql = Sql { name: "example.Now", text: "SELECT now()::text", params: &[] };
 //!
 //! let url = DatabaseUrl::parse("postgresql://me@db.example/app?sslmode=verify-full")?;
 //! let options = DbOptions {
@@ -41,13 +41,18 @@ mod conn;
 pub mod connect;
 mod connecting;
 pub mod db;
+mod error;
+pub mod metrics;
 mod options;
+mod pools;
 pub mod sql;
 mod tls;
 pub mod url;
 
 pub use conn::{Rows, Tx};
-pub use db::{Db, DbError};
+pub use db::Db;
+pub use error::DbError;
 pub use options::DbOptions;
+pub use pools::PoolStatus;
 pub use sql::{Sql, Time};
 pub use tls::TlsError;

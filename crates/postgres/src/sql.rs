@@ -9,6 +9,8 @@ use tokio_postgres::types::{FromSql, Type, accepts};
 /// can't be prepared (behind a transaction pooler), and so that a test can prepare them all.
 #[derive(Debug)]
 pub struct Sql {
+    /// The name by which it is counted and followed, such as `session.Get`.
+    pub name: &'static str,
     /// The statement's text.
     pub text: &'static str,
     /// The types of `$1`, `$2`, ...

@@ -261,8 +261,7 @@ fn statement(code: &mut String, declared: &Declared, module: &Module, modules: &
         "impl Statement for {name}{anonymous} {{
             type Row = {row};
             const DESCRIPTION: &'static Description = &Description {{
-                name: \"{module}.{name}\",
-                sql: Sql {{ text: {text:?}, params: &[{types}] }},
+                sql: Sql {{ name: \"{module}.{name}\", text: {text:?}, params: &[{types}] }},
                 columns: &[{columns}],
                 mode: Mode::{mode},
                 action: Action::{action},

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::database::ATTEMPT_LIMIT;
 use crate::{
-    domain::Error,
+    domain::{Error, Shortage},
     ledger::{
         database::{AppendedRow, AppendedRows, DatabaseFailure, Remedy},
         decide::{IdLookup, LockedSession, StoredMessage},
@@ -113,7 +113,7 @@ impl DatabaseFailure for Trouble {
             Trouble::Lost | Trouble::Down | Trouble::DiskFull => Error::DatabaseUnavailable,
             Trouble::Refused => Error::DatabaseRefused { constraint: None },
             Trouble::Deadlock | Trouble::LockTimeout | Trouble::IdStored | Trouble::SeqTaken => {
-                Error::Overloaded("others")
+                Error::Overloaded(Shortage::Queue)
             }
         }
     }

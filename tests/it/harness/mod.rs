@@ -1,6 +1,7 @@
 //! What the tests share: a cluster ([`cluster`]), a database for each test ([`database`]), servers over it
 //! ([`server`]), and short words for common requests ([`requests`]).
 
+pub mod admin;
 pub mod cluster;
 pub mod database;
 pub mod keeper;

@@ -362,3 +362,10 @@ pub async fn pages_of<T>(mut fetch: impl AsyncFnMut(String) -> (Vec<T>, String))
         token = next;
     }
 }
+
+/// A new session of a program.
+pub async fn session_on(channel: &tonic::transport::Channel) -> String {
+    let mut client = pb::session_service_client::SessionServiceClient::new(channel.clone());
+    let response = client.create_session(pb::CreateSessionRequest::default()).await;
+    answer(response).session.expect("a session").id
+}

@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chatledger::{
+    admin::Readiness,
     auth::Access,
     domain::Limits,
     ledger::{Ledger, LedgerOptions},
     memory::{self, MemoryBudget},
     migrations::Scope,
     rates::RateLimits,
-    server::{self, ServerSetup, ServerTls},
+    server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
     watch::{Hub, WatchOptions},
 };
@@ -115,6 +116,8 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         shutdown_grace: options.shutdown_grace,
         tls: options.tls,
         rates: options.rates,
+        readiness: Readiness::default(),
+        connections: OpenConnections::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

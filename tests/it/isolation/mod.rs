@@ -132,7 +132,7 @@ fn each_statement_binds_what_the_table_says() {
             (Reach::Tenant, binding) => matches!(binding, Binding::Tenant(_)),
             (Reach::Nothing, binding) => binding != Binding::Nothing(""),
         };
-        assert!(agrees, "{}: {:?}", statement.name, statement.binding);
+        assert!(agrees, "{}: {:?}", statement.sql.name, statement.binding);
     }
 }
 
@@ -158,6 +158,7 @@ const UNBOUND: &[&str] = &[
     "citation.Delete",
     "citation.Insert",
     "citation.OfLocked",
+    "database.State",
     "document.Delete",
     "document.Get",
     "document.List",
@@ -195,7 +196,7 @@ const UNBOUND: &[&str] = &[
 fn the_statements_that_do_not_bind_their_caller_are_these() {
     let mut unbound: Vec<&str> = statements::all()
         .filter(|statement| statement.binding != Binding::EndUser)
-        .map(|statement| statement.name)
+        .map(|statement| statement.sql.name)
         .collect();
     unbound.sort_unstable();
     assert_eq!(unbound, UNBOUND);
@@ -236,6 +237,7 @@ async fn the_trials_run_every_statement() {
             .await
             .expect("a list");
         rooms.store.notify("*").await.expect("a notification");
+        rooms.store.database_state().await.expect("a state");
         rooms.store.known_keys(None).await.expect("keys");
         rooms
             .store
@@ -255,7 +257,7 @@ async fn the_trials_run_every_statement() {
     }))
     .await;
     let missing: Vec<&str> = statements::all()
-        .map(|statement| statement.name)
+        .map(|statement| statement.sql.name)
         .filter(|name| !ran.contains(*name))
         .collect();
     assert!(missing.is_empty(), "no trial runs {missing:?}");

@@ -322,6 +322,7 @@ async fn a_pool_uses_the_same_path(cluster: &TlsCluster) {
     };
     let db = Db::new(Connector::new(&url).unwrap(), options).unwrap();
     let name = Sql {
+        name: "test.Name",
         text: "SELECT current_setting('application_name')",
         params: &[],
     };
