@@ -247,6 +247,7 @@ RULES = [
     (r"(cargo run --release -- |chatledger )bench (compare|growth)", is_compared),
     (r"(cargo run --release -- |chatledger )bench ", is_measured),
     (r"(cargo run --release -- |chatledger )serve", is_served),
+    (r"env (OTEL_\w+=\S+ )+chatledger serve", is_served),
     (r"chatledger migrate adopt ", is_adopted),
     (r"chatledger import --from postgresql:", is_imported),
     (r"chatledger ", is_run),

@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 
+import grpc
 import pytest
 from conftest import PACKAGE, ROOT, Server, chatledger, clean_env
 from opentelemetry.proto.metrics.v1 import metrics_pb2
@@ -168,6 +169,12 @@ def test_an_error_is_one_by_the_convention(run):
     assert found["error.type"] == found["db.response.status_code"] == "23505"
 
 
+def test_a_caller_that_samples_nothing_has_no_spans(run):
+    receiver, told, _, lines = run
+    assert not in_trace(receiver, told["spans"]["unsampled"])
+    assert not any(told["spans"]["unsampled"]["trace"] in line for line in lines)
+
+
 def test_all_is_of_the_resource_and_comes_with_the_headers(run):
     receiver, _, _, _ = run
     for resource in receiver.resources:
@@ -245,7 +252,24 @@ def test_a_ratio_of_nothing_is_nothing(own_dir, receiver):
     server.run_client(f"canary{uuid.uuid4().hex}")
     lines, _ = server.stop()
     assert not receiver.raw
-    assert not any("trace_id" in json.loads(line) for line in lines)
+    assert lines and not any("trace_id" in json.loads(line) for line in lines)
+
+
+def test_what_is_sent_can_be_encrypted(own_dir, tmp_path):
+    openssl = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -keyout key -out crt"
+    name = ["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*openssl.split(), *name], cwd=tmp_path, check=True, capture_output=True)
+    key, certificate = ((tmp_path / of).read_bytes() for of in ("key", "crt"))
+    receiver = Receiver(grpc.ssl_server_credentials([(key, certificate)]))
+    server = TracedServer(
+        own_dir,
+        OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=f"https://{receiver.address}",
+        OTEL_EXPORTER_OTLP_CERTIFICATE=str(tmp_path / "crt"),
+        OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
+    )
+    server.stop()
+    receiver.stop()
+    assert receiver.logs and {headers.get("grpc-encoding") for headers in receiver.headers} <= {"gzip", None}
 
 
 def test_a_receiver_that_is_away_costs_nothing_but_a_warning(own_dir, receiver):
