@@ -72,6 +72,7 @@ mod silent_watch;
 mod sql_by_hand;
 mod sql_queries;
 mod statements;
+mod terminal;
 mod tls;
 mod user_fields;
 mod users;

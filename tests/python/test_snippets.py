@@ -38,6 +38,7 @@ NOT_RUN = {
     ("docs/security.md", "sql", ""): "it needs roles, which only a superuser makes; tests/it/row_security.rs",
     ("docs/configuration.md", "toml", "listen = "): "tests/it/config reads it",
     ("docs/hosted-postgresql.md", "sql", "REVOKE"): "it needs roles; tests/it/row_security.rs",
+    ("docs/terminal.md", "yaml", ""): "a probe of Kubernetes; tests/it/terminal runs the command",
     ("docs/ledger.md", "text", ""): "a sketch; the statement itself is src/ledger/sql/append.sql",
     ("docs/security.md", "toml", "[[client_certificates]]"): "a test in src/auth/certificate.rs reads it",
     ("docs/security.md", "toml", "[caller]"): "a test in src/rates/settings.rs reads it",
