@@ -150,6 +150,12 @@ async fn json_loses_nothing_and_a_pipe_that_closes_is_no_error() {
     let hits = lines(&stdout_of(look(&server, &["search", "walk", "--user", &user, "--json"])).await);
     assert_eq!(hits.len(), 2);
     assert_eq!(hits[0]["message"]["session_id"], session);
+    let nobodys = new_session(&server).await;
+    let sessions = lines(&stdout_of(look(&server, &["sessions", "--anonymous", "--json"])).await);
+    assert_eq!(
+        (sessions.len(), sessions[0]["id"].as_str()),
+        (1, Some(nobodys.as_str()))
+    );
     // Behind a seq, from the oldest on.
     let after = stdout_of(look(&server, &["messages", &session, "--after", "1", "--json"])).await;
     assert_eq!(lines(&after)[0]["seq"], 2);
@@ -190,8 +196,17 @@ async fn mistakes_name_the_flag_and_health_answers_by_its_exit_code() {
         let said = mistake(named(flag, value)).await;
         assert!(said.contains(flag) && !said.contains("a\nb"), "{said}");
     }
-    let wrong = run(look(&server, &["sessions"])).await;
-    assert_eq!(wrong.status.code(), Some(2));
+    for wrong in [
+        &["sessions"][..],
+        &["sessions", "--anonymous", "--order", "active"],
+        &["messages", "1"],
+    ] {
+        assert_eq!(
+            run(look(&server, wrong)).await.status.code(),
+            Some(2),
+            "{wrong:?}"
+        );
+    }
 
     let command = look(&server, &["health"]);
     server.ask_to_stop();

@@ -25,9 +25,9 @@ pub(crate) struct SessionsArgs {
     /// The most to list
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// The newest first, by what
-    #[arg(long, value_enum, default_value_t = SessionSort::Active)]
-    order: SessionSort,
+    /// The newest first, by what [default: active; created, of those that belong to nobody]
+    #[arg(long, value_enum, value_name = "ORDER", conflicts_with = "anonymous")]
+    order: Option<SessionSort>,
     /// Only those whose title contains this, without regard to case
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
@@ -47,6 +47,17 @@ enum SessionSort {
     Created,
 }
 
+impl SessionsArgs {
+    /// Those of nobody are kept in one order only.
+    fn sort(&self) -> pb::SessionOrder {
+        match self.order {
+            None if self.anonymous => pb::SessionOrder::CreatedDesc,
+            Some(SessionSort::Created) => pb::SessionOrder::CreatedDesc,
+            Some(SessionSort::Active) | None => pb::SessionOrder::LastActiveDesc,
+        }
+    }
+}
+
 pub(crate) fn run(args: &SessionsArgs) -> anyhow::Result<()> {
     super::run(list(args))
 }
@@ -64,10 +75,7 @@ async fn list(args: &SessionsArgs) -> anyhow::Result<()> {
                 Some(user) => Owner::UserId(user.to_string()),
                 None => Owner::Anonymous(true),
             }),
-            order_by: i32::from(match args.order {
-                SessionSort::Active => pb::SessionOrder::LastActiveDesc,
-                SessionSort::Created => pb::SessionOrder::CreatedDesc,
-            }),
+            order_by: i32::from(args.sort()),
             metadata_contains_json: None,
             title_contains: args.title.clone(),
         };
