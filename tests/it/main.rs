@@ -28,6 +28,7 @@ mod cli;
 mod cli_mistakes;
 mod config;
 mod connections;
+mod doctor;
 mod documents;
 mod embedded;
 mod erasure;

@@ -34,6 +34,8 @@ NOT_RUN = {
     (PACKAGE_README, "python", "from agents import"): "it needs a framework and a model; clients/python/tests/adapters",
     (PACKAGE_README, "python", "def test_my_bot"): "a fixture of pytest's, which the tests of clients/python use",
     ("ARCHITECTURE.md", "mermaid", ""): "a picture",
+    ("docs/doctor.md", "text", ""): "what it says of somebody's database",
+    ("docs/doctor.md", "json", ""): "the form of a document; tests/it/doctor reads real ones",
     ("docs/ledger.md", "mermaid", ""): "a picture",
     ("docs/security.md", "sql", ""): "it needs roles, which only a superuser makes; tests/it/row_security.rs",
     ("docs/configuration.md", "toml", "listen = "): "tests/it/config reads it",

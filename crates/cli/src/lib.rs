@@ -4,6 +4,7 @@
 //!
 //! - `serve`, `import`, `export`, `erase`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
 //! - `config_file` is the file of settings, whose values become the flags' defaults, and `config_command` shows what comes of it.
+//! - `doctor` shows what [`chatledger_doctor`] finds.
 //! - `look` has the commands for people at a terminal, which are clients of a server: `sessions`, `messages`, `watch`, `search`,
 //!   `health`; `server_target` is the server that they, and the load tester, talk to.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
@@ -18,6 +19,7 @@ mod bench;
 mod config_command;
 mod config_file;
 mod database;
+mod doctor;
 mod erase;
 mod export;
 mod import;
@@ -77,6 +79,8 @@ enum CliCommand {
     /// Look at what `serve` is given: check it, show where each value is from, write an example of a file
     #[command(subcommand)]
     Config(Box<config_command::ConfigCommand>),
+    /// Look at the database as a server would use it: what is well, what isn't, and what to do
+    Doctor(Box<doctor::DoctorArgs>),
     /// List the sessions of a user, or of nobody
     Sessions(Box<look::sessions::SessionsArgs>),
     /// Show a conversation, or the newest of it
@@ -125,6 +129,7 @@ impl Cli {
             CliCommand::Reports(command) => reports::run(&command),
             CliCommand::Key(command) => key::run(&command),
             CliCommand::Config(command) => config_command::run(&command, settings),
+            CliCommand::Doctor(args) => doctor::run(&args),
             CliCommand::Sessions(args) => look::sessions::run(&args),
             CliCommand::Messages(args) => look::messages::run(&args),
             CliCommand::Watch(args) => look::watch::run(&args),
