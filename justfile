@@ -78,6 +78,19 @@ protocol:
 stubs:
     clients/python/scripts/generate.sh
 
+# What is in deploy/, with the tools that read it: images, the chart, the unit, the wheel, rules. See `just deploy-tools`
+deploy *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export CHATLEDGER_DEPLOY_TOOLS=${CHATLEDGER_DEPLOY_TOOLS:-$PWD/target/deploy-tools}
+    # The venv has a package whose plugin of pytest's needs others.
+    export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
+    "$CHATLEDGER_DEPLOY_TOOLS/venv/bin/python" -m pytest -q -rs -p no:cacheprovider tests/deploy {{ ARGS }}
+
+# Those tools, into target/deploy-tools; what can't be had is skipped
+deploy-tools:
+    .ci/deploy-tools target/deploy-tools
+
 # The service beside what an application would do itself; `just bench --json compare.json`
 bench *ARGS:
     cargo run --release -- bench compare {{ ARGS }}

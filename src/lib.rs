@@ -22,7 +22,7 @@
 //! last of these. [`rates`] is what each caller and tenant may do, by the operator's file. [`deadline`] says how much of a request's time is kept back for its answer.
 //!
 //! Beside that walk: [`config`] has the flags, [`migrations`] the schema, [`auth`] says who calls, what that caller may do, and
-//! checks passwords, and [`audit`] keeps what was done. [`watched`] reads files again that may change while the server runs. The commands, moving data in and out, and the load tester are crates over this one: see
+//! checks passwords, and [`audit`] keeps what was done; [`telemetry`] has the spans, and sends them and the log. The commands, moving data in and out, and the load tester are crates over this one: see
 //! `ARCHITECTURE.md`.
 //!
 //! For those who operate it: [`metrics`] counts what happens where it happens, and [`admin`] is the port that tells it.
@@ -31,7 +31,7 @@
 //!
 //! - SQL lives in `store/sql/`, `ledger/sql/` and `migrations/`, and in the crates of migrations, of moving in and out and of
 //!   the doctor; parameters are always bound. One function binds the [`Caller`](auth::Caller) of every statement.
-//! - prost's types stay in `api/`, tonic's in `api/` and `server/`.
+//! - prost's types stay in `api/`, tonic's in `api/` and `server/`, and where telemetry is sent, in `telemetry/`.
 //! - There is one error enum, [`domain::Error`], mapped to a status in one function. A constraint is mapped
 //!   to a domain error by its name, in `store/error.rs`.
 //! - No trait with a single implementation; no file above 500 lines; every constant says why it has its
@@ -60,5 +60,6 @@ pub mod server;
 pub mod statements;
 pub mod store;
 pub mod supervise;
+pub mod telemetry;
 pub mod watch;
 pub mod watched;

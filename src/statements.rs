@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::auth::{Action, Caller};
 use crate::store::RegConfig;
+use crate::telemetry::StatementSpan;
 use chatledger_postgres::{Db, DbError, Sql, Time};
 
 /// A statement with the values of its parameters, but for those of its caller.
@@ -46,10 +47,18 @@ pub struct Description {
 }
 
 impl Description {
-    /// The text, for whoever runs the statement now. The event by which it can be followed has the name, and no values.
-    pub(crate) fn begin(&'static self) -> &'static Sql {
+    /// Follows a run of the statement. The event and the span by which it can be followed have the name, and no values.
+    pub(crate) async fn follow<T>(
+        &'static self,
+        run: impl Future<Output = Result<T, DbError>>,
+    ) -> Result<T, DbError> {
         tracing::trace!(statement = self.sql.name, "runs");
-        &self.sql
+        let span = StatementSpan::begin(self.sql.name);
+        let result = run.await;
+        if let Some(span) = span {
+            span.end(result.as_ref().err());
+        }
+        result
     }
 }
 
@@ -174,12 +183,15 @@ pub async fn run<S: Statement>(
     statement: &S,
 ) -> Result<Vec<S::Row>, DbError> {
     let params = statement.params(viewer);
-    let sql = S::DESCRIPTION.begin();
-    let rows = match S::DESCRIPTION.mode {
-        Mode::Read => db.read(deadline, sql, &params).await?,
-        Mode::ReadPlanned => db.read_planned(deadline, sql, &params).await?,
-        Mode::Write => db.write(deadline, sql, &params).await?,
+    let sql = &S::DESCRIPTION.sql;
+    let run = async {
+        match S::DESCRIPTION.mode {
+            Mode::Read => db.read(deadline, sql, &params).await,
+            Mode::ReadPlanned => db.read_planned(deadline, sql, &params).await,
+            Mode::Write => db.write(deadline, sql, &params).await,
+        }
     };
+    let rows = S::DESCRIPTION.follow(run).await?;
     Ok(read_all(statement, rows)?)
 }
 

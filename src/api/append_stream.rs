@@ -21,6 +21,7 @@ use crate::{
     memory::Charge,
     rates::StorageLease,
     supervise::panic_text,
+    telemetry,
 };
 
 /// The most entries of a stream that are on their way: enough to fill a batch while another commits.
@@ -73,7 +74,7 @@ impl AppendStream {
             has_ended: false,
             order: Arc::clone(&order),
         };
-        tokio::spawn(async move {
+        tokio::spawn(telemetry::carry(async move {
             let reading = AssertUnwindSafe(self.read(entries, &answers, &order)).catch_unwind();
             let end = match reading.await {
                 Ok(()) => EntryAnswer::Complete,
@@ -84,7 +85,7 @@ impl AppendStream {
             };
             // Nobody to tell where the client is gone.
             let _ = answers.send((end, None)).await;
-        });
+        }));
         stream::unfold(answering, |mut answering| async move {
             let frame = answering.next().await?;
             Some((frame, answering))

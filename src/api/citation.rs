@@ -59,7 +59,7 @@ impl pb::citation_service_server::CitationService for CitationApi {
         let caller = caller(&request);
         let request = request.get_ref();
         let mut check = self.0.check();
-        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
+        let session_id = convert::session_id(&mut check, &request.session_id);
         let message_id = check.uuid(&FieldPath::ROOT.field("message_id"), &request.message_id);
         if request.citation_index < 1 {
             check.violation(&FieldPath::ROOT.field("citation_index"), "must be at least 1");

@@ -64,7 +64,7 @@ impl MessageApi {
     /// The session and the message that a request names.
     fn key(&self, session_id: &str, message_id: &str) -> Result<(Uuid, Uuid), Error> {
         let mut check = self.api.check();
-        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), session_id);
+        let session_id = convert::session_id(&mut check, session_id);
         let message_id = check.uuid(&FieldPath::ROOT.field("message_id"), message_id);
         check.finish((session_id, message_id))
     }
@@ -84,7 +84,7 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
+        let session_id = convert::session_id(&mut check, &request.session_id);
         let message = convert::new_message(&mut check, &FieldPath::ROOT.field("message"), request.message);
         let message = check.finish(message)?;
         let receipts = self.append(caller, session_id, vec![message], None).await?;
@@ -99,7 +99,7 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.into_inner();
         let mut check = self.api.check();
-        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
+        let session_id = convert::session_id(&mut check, &request.session_id);
         let messages = convert::new_messages(&mut check, request.messages);
         if request.expected_last_seq.is_some_and(|seq| seq < 0) {
             check.violation(
@@ -223,10 +223,7 @@ impl pb::message_service_server::MessageService for MessageApi {
     ) -> Result<Response<pb::ClearMessagesResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let session_id = check.uuid(
-            &FieldPath::ROOT.field("session_id"),
-            &request.get_ref().session_id,
-        );
+        let session_id = convert::session_id(&mut check, &request.get_ref().session_id);
         let session_id = check.finish(session_id)?;
         let deleted_count = self.api.store.clear_messages(&caller, session_id).await?;
         Ok(Response::new(pb::ClearMessagesResponse { deleted_count }))
@@ -262,7 +259,7 @@ impl pb::message_service_server::MessageService for MessageApi {
         let caller = caller(&request);
         let request = request.get_ref();
         let mut check = self.api.check();
-        let session_id = check.uuid(&FieldPath::ROOT.field("session_id"), &request.session_id);
+        let session_id = convert::session_id(&mut check, &request.session_id);
         if request.after_seq < 0 {
             check.violation(&FieldPath::ROOT.field("after_seq"), "must not be negative");
         }

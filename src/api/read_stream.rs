@@ -18,6 +18,7 @@ use crate::{
     fair::{FairPool, Lease},
     memory::{Charge, LARGEST_MESSAGE, MemoryBudget},
     store::{History, Store, StoredRows},
+    telemetry,
 };
 
 /// The bytes of a frame, about: large enough that its price is that of its messages, small enough that a client has the first
@@ -109,7 +110,7 @@ impl Histories {
         let (frames, taken) = mpsc::channel(AHEAD);
         // The channel is new: there is room.
         let _ = frames.try_send(first.map_or(Reading::Done, Reading::Frame));
-        tokio::spawn(reader.run(frames));
+        tokio::spawn(telemetry::carry(reader.run(frames)));
         Ok(Box::pin(stream_of(taken, charges)))
     }
 }

@@ -3,10 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, caller, convert, page, pb};
-use crate::{
-    domain::{FieldPath, session::Session},
-    watch::Hub,
-};
+use crate::{domain::session::Session, telemetry, watch::Hub};
 
 /// `SessionService`.
 #[derive(Clone, Debug)]
@@ -27,6 +24,7 @@ impl pb::session_service_server::SessionService for SessionApi {
         let mut check = self.api.check();
         let new = convert::new_session(&mut check, &caller, request.into_inner());
         let new = check.finish(new)?;
+        telemetry::note_conversation(&new.id.to_string());
         let _lease = self.api.admit_session(&caller, new.id).await?;
         let session = self.api.store.create_session(&caller, &new).await?;
         Ok(Response::new(pb::CreateSessionResponse {
@@ -40,10 +38,7 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let id = check.uuid(
-            &FieldPath::ROOT.field("session_id"),
-            &request.get_ref().session_id,
-        );
+        let id = convert::session_id(&mut check, &request.get_ref().session_id);
         let id = check.finish(id)?;
         let session = self.api.store.session(&caller, id).await?;
         Ok(Response::new(pb::GetSessionResponse {
@@ -102,10 +97,7 @@ impl pb::session_service_server::SessionService for SessionApi {
     ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
         let caller = caller(&request);
         let mut check = self.api.check();
-        let id = check.uuid(
-            &FieldPath::ROOT.field("session_id"),
-            &request.get_ref().session_id,
-        );
+        let id = convert::session_id(&mut check, &request.get_ref().session_id);
         let id = check.finish(id)?;
         self.api.store.delete_session(&caller, id).await?;
         self.hub.changed(&[id]);

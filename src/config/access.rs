@@ -20,7 +20,7 @@ use crate::{
         },
     },
     store::Store,
-    watched::{FlagFile, Watched},
+    watched::{FlagFile, Looks, Watched},
 };
 
 /// Who may call.
@@ -146,7 +146,7 @@ impl AccessConfig {
         Ok(())
     }
 
-    /// Reads the files, and puts together how callers are told apart. `interval`: how often files are looked at.
+    /// Reads the files, and puts together how callers are told apart. `looks`: when files are looked at.
     ///
     /// # Errors
     /// A file that can't be read or used; the error names its flag.
@@ -155,7 +155,7 @@ impl AccessConfig {
         store: &Store,
         certificates: Option<Watched<CertificateMap>>,
         is_required: bool,
-        interval: Duration,
+        looks: &Looks,
     ) -> anyhow::Result<Access> {
         let users = KnownUsers::new(store.clone());
         let audit = match self.audit {
@@ -167,7 +167,7 @@ impl AccessConfig {
         };
         let authenticator = if is_required {
             let keys = KnownKeys::new(store.clone());
-            Some(self.authenticator(keys, &users, certificates, interval)?)
+            Some(self.authenticator(keys, &users, certificates, looks)?)
         } else {
             None
         };
@@ -184,9 +184,9 @@ impl AccessConfig {
         keys: KnownKeys,
         users: &KnownUsers,
         certificates: Option<Watched<CertificateMap>>,
-        interval: Duration,
+        looks: &Looks,
     ) -> anyhow::Result<Authenticator> {
-        let files = self.open(interval)?;
+        let files = self.open(looks)?;
         let rules = TokenRules {
             issuers: self.jwt_issuer.clone(),
             audiences: self.jwt_audience.clone(),
@@ -204,21 +204,21 @@ impl AccessConfig {
     }
 
     /// Reads the files of keys.
-    pub(super) fn open(&self, interval: Duration) -> anyhow::Result<CredentialFiles> {
+    pub(super) fn open(&self, looks: &Looks) -> anyhow::Result<CredentialFiles> {
         let keys = flag_file("--api-keys-file", self.api_keys_file.as_ref())
             .map(|file| {
-                Watched::open_text(file, interval, |text| {
+                Watched::open_text(file, looks, |text| {
                     KeyFile::parse(text).map_err(|error| format!("{error:#}"))
                 })
             })
             .transpose()?;
-        let tokens = self.token_keys(interval)?;
+        let tokens = self.token_keys(looks)?;
         Ok(CredentialFiles { keys, tokens })
     }
 
-    fn token_keys(&self, interval: Duration) -> anyhow::Result<Option<KeySource>> {
+    fn token_keys(&self, looks: &Looks) -> anyhow::Result<Option<KeySource>> {
         if let Some(file) = flag_file("--jwt-secret-file", self.jwt_secret_file.as_ref()) {
-            return watched_keys(file, interval, TokenKeys::of_secret).map(Some);
+            return watched_keys(file, looks, TokenKeys::of_secret).map(Some);
         }
         match &self.jwt_jwks {
             None => Ok(None),
@@ -228,7 +228,7 @@ impl AccessConfig {
             }
             Some(path) => {
                 let file = flag_file("--jwt-jwks", Some(&PathBuf::from(path)));
-                file.map(|file| watched_keys(file, interval, TokenKeys::of_set))
+                file.map(|file| watched_keys(file, looks, TokenKeys::of_set))
                     .transpose()
             }
         }
@@ -243,10 +243,10 @@ pub(super) struct CredentialFiles {
 
 fn watched_keys(
     file: FlagFile,
-    interval: Duration,
+    looks: &Looks,
     parse: fn(&[u8]) -> anyhow::Result<TokenKeys>,
 ) -> anyhow::Result<KeySource> {
-    let keys = Watched::open(vec![file], interval, move |contents| {
+    let keys = Watched::open(vec![file], looks, move |contents| {
         let contents = contents.first().context("a file")?;
         parse(contents.bytes()).map_err(|error| contents.file.error(format_args!("{error:#}")))
     })?;

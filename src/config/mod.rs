@@ -17,7 +17,12 @@ pub use limits::LimitFlags;
 pub use secret::Secret;
 pub use tls::TlsConfig;
 
-use crate::{memory, migrations::Scope, rates::RateLimits, watched::FlagFile};
+use crate::{
+    memory,
+    migrations::Scope,
+    rates::RateLimits,
+    watched::{FlagFile, Looks},
+};
 use chatledger_migrate as migrate;
 
 /// The configuration of `chatledger serve`.
@@ -40,9 +45,17 @@ pub struct ServeConfig {
     /// What to keep and serve
     #[arg(long, env = "CHATLEDGER_SCOPE", value_enum, default_value_t = Scope::All)]
     pub scope: Scope,
-    /// How to log, to stderr; RUST_LOG says what
+    /// How to log, to stderr
     #[arg(long, env = "CHATLEDGER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// What to log: a level, or levels by module, such as `info,chatledger=debug`
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,refinery_core=off"
+    )]
+    pub log_filter: String,
     /// The longest that a request may take
     #[arg(long, env = "CHATLEDGER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub request_timeout: Duration,
@@ -72,6 +85,9 @@ pub struct ServeConfig {
     /// How long a request, or a message of a stream that has begun, may take to arrive, and a connection to begin
     #[arg(long, env = "CHATLEDGER_READ_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub read_timeout: Duration,
+    /// How long requests are taken all the same after a SIGTERM, while readiness and health tell balancers to send them elsewhere
+    #[arg(long, env = "CHATLEDGER_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = duration_or_zero)]
+    pub drain_delay: Duration,
     /// How long requests under way may take to end at shutdown
     #[arg(long, env = "CHATLEDGER_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub shutdown_grace: Duration,
@@ -165,27 +181,27 @@ impl ServeConfig {
     /// Files are watched, so there must be a runtime.
     #[must_use]
     pub fn mistakes_in_files(&self) -> Vec<anyhow::Error> {
-        let interval = self.reload_interval;
+        let looks = &Looks::every(self.reload_interval);
         let migrations = self.migrations_dir.as_ref().map_or(Ok(()), |dir| {
             let looked = std::fs::read_dir(dir).map(drop);
             looked.with_context(|| format!("--migrations-dir {}", dir.display()))
         });
         let checks = [
-            self.tls.open(interval).map(drop),
-            self.tls.open_certificates(interval).map(drop),
-            self.rates(interval).map(drop),
-            self.access.open(interval).map(drop),
+            self.tls.open(looks).map(drop),
+            self.tls.open_certificates(looks).map(drop),
+            self.rates(looks).map(drop),
+            self.access.open(looks).map(drop),
             self.database.source.check(),
             migrations,
         ];
         checks.into_iter().filter_map(Result::err).collect()
     }
 
-    /// What each caller and tenant may do, by the file that says so; looked at again after each `interval`.
+    /// What each caller and tenant may do, by the file that says so; looked at again when `looks` says so.
     ///
     /// # Errors
     /// The file can't be used: the error names its flag.
-    pub fn rates(&self, interval: Duration) -> anyhow::Result<RateLimits> {
+    pub fn rates(&self, looks: &Looks) -> anyhow::Result<RateLimits> {
         let Some(path) = &self.limits_file else {
             return Ok(RateLimits::default());
         };
@@ -193,7 +209,7 @@ impl ServeConfig {
             flag: "--limits-file",
             path: path.clone(),
         };
-        RateLimits::open(file, interval)
+        RateLimits::open(file, looks)
     }
 
     fn validate_listen(&self) -> anyhow::Result<()> {
@@ -231,12 +247,19 @@ impl ServeConfig {
 
 /// A duration such as `500ms`, `10s`, `2m` or `90d`. A day has 24 hours.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_or_zero(text)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be a positive duration such as 500ms, 10s, 2m or 90d".to_owned())
+}
+
+/// The same, or none: `0s`.
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::Span>().ok();
     let duration = span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
     duration
         .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "must be a positive duration such as 500ms, 10s, 2m or 90d".to_owned())
+        .ok_or_else(|| "must be a duration such as 0s, 500ms, 10s or 2m".to_owned())
 }
 
 #[cfg(test)]
@@ -251,5 +274,7 @@ mod tests {
         for text in ["", "0s", "-1s", "5", "1mo", "soon"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
+        assert!(duration_or_zero("-1s").is_err());
     }
 }

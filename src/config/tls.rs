@@ -1,13 +1,13 @@
 //! The flags of TLS.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::{
     auth::CertificateMap,
     server::{ClientAuth, ServerTls, TlsFiles},
-    watched::{FlagFile, Watched},
+    watched::{FlagFile, Looks, Watched},
 };
 
 /// How connections are encrypted, and whose certificates are asked for.
@@ -59,11 +59,11 @@ impl TlsConfig {
         Ok(())
     }
 
-    /// The server's side of TLS, if there is one. Its files are looked at again after each `interval`.
+    /// The server's side of TLS, if there is one. Its files are looked at again when `looks` says so.
     ///
     /// # Errors
     /// A file can't be used: the error names its flag.
-    pub fn open(&self, interval: Duration) -> anyhow::Result<Option<ServerTls>> {
+    pub fn open(&self, looks: &Looks) -> anyhow::Result<Option<ServerTls>> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
         };
@@ -73,14 +73,14 @@ impl TlsConfig {
             client_ca: self.tls_client_ca.clone(),
             client_auth: self.tls_client_auth,
         };
-        ServerTls::open(files, interval).map(Some)
+        ServerTls::open(files, looks).map(Some)
     }
 
-    /// Which services clients' certificates stand for; looked at again after each `interval`.
+    /// Which services clients' certificates stand for; looked at again when `looks` says so.
     ///
     /// # Errors
     /// The file can't be used: the error names its flag.
-    pub fn open_certificates(&self, interval: Duration) -> anyhow::Result<Option<Watched<CertificateMap>>> {
+    pub fn open_certificates(&self, looks: &Looks) -> anyhow::Result<Option<Watched<CertificateMap>>> {
         let Some(path) = &self.client_certificates_file else {
             return Ok(None);
         };
@@ -88,6 +88,6 @@ impl TlsConfig {
             flag: "--client-certificates-file",
             path: path.clone(),
         };
-        Watched::open_text(file, interval, CertificateMap::parse).map(Some)
+        Watched::open_text(file, looks, CertificateMap::parse).map(Some)
     }
 }

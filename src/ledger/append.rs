@@ -11,7 +11,7 @@ use super::{
     database::{AppendedRows, Database, DatabaseFailure, LockWait, Remedy, Transaction},
     decide::decide,
 };
-use crate::{domain::Error, metrics::metrics};
+use crate::{domain::Error, metrics::metrics, telemetry};
 
 /// The number of times that a batch is run before its units fail: each time, somebody else has interfered.
 const MAX_ATTEMPTS: usize = 8;
@@ -115,6 +115,7 @@ async fn append_slowly<D: Database>(
     units: &[&Unit],
     lock_wait: LockWait,
 ) -> Result<Vec<Option<Outcome>>, D::Failure> {
+    telemetry::note_slow_path();
     let tx = db.begin().await?;
     let outcomes = append_in(&tx, units, lock_wait).await;
     tx.end(outcomes).await

@@ -15,9 +15,10 @@ use super::{
     ChangeHook, Unit, UnitLine,
     append::append,
     database::Database,
+    lane::batch_span,
     queue::{QueuedUnit, Ticket, Turn},
 };
-use crate::{metrics::metrics, supervise::panic_text};
+use crate::{metrics::metrics, supervise::panic_text, telemetry::BatchSpan};
 
 /// The sessions that a lane has set aside.
 #[derive(Clone)]
@@ -78,12 +79,13 @@ impl<D: Database> Aside<D> {
     }
 
     async fn append(&self, session_id: Uuid, turns: Vec<Turn>) {
+        let span = batch_span(&turns, true);
         let (units, mut tickets): (Vec<Unit>, Vec<Ticket>) = turns.into_iter().map(Turn::split).unzip();
         let units: Vec<&Unit> = units.iter().collect();
         tokio::select! {
             // What has been stored is answered.
             biased;
-            outcomes = append(&self.db, &units) => {
+            outcomes = BatchSpan::around(span, append(&self.db, &units)) => {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
                     if let Ok(receipts) = &outcome {
                         metrics().append.stored(receipts);

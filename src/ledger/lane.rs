@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use opentelemetry::KeyValue;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     database::Database,
     queue::{AppendSize, QueuedUnit, Room, Turn},
 };
-use crate::{metrics::metrics, supervise::panic_text};
+use crate::{metrics::metrics, supervise::panic_text, telemetry::BatchSpan};
 
 /// A lane, which commits the units of its sessions, batch after batch.
 pub(super) struct Lane<D> {
@@ -81,7 +82,8 @@ impl<D: Database> Lane<D> {
             .unwrap_or_default();
         let rows: usize = batch.iter().map(|turn| turn.size().rows).sum();
         let units: Vec<&Unit> = batch.iter().map(Turn::unit).collect();
-        let outcomes = append_free(&self.db, &units).await;
+        let span = batch_span(&batch, false);
+        let outcomes = BatchSpan::around(span, append_free(&self.db, &units)).await;
         let counted = &metrics().append;
         let mut stored = Vec::with_capacity(batch.len());
         let mut skipped = 0_usize;
@@ -115,4 +117,21 @@ impl<D: Database> Lane<D> {
             "committed a batch"
         );
     }
+}
+
+/// The span of a batch, where one of its units has one.
+pub(super) fn batch_span(batch: &[Turn], is_aside: bool) -> Option<BatchSpan> {
+    BatchSpan::begin(batch.iter().map(Turn::span), || {
+        let rows = batch.iter().map(|turn| turn.size().rows).sum();
+        vec![
+            KeyValue::new("chatledger.append.rows", attribute(rows)),
+            KeyValue::new("chatledger.append.units", attribute(batch.len())),
+            KeyValue::new("chatledger.append.aside", is_aside),
+        ]
+    })
+}
+
+/// A number as spans have it.
+fn attribute(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

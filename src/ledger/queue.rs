@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::{Error, message::NewMessage},
     fair::{FairPool, Holder, Lease},
+    telemetry::{self, SpanContextRef},
 };
 
 /// A unit that waits for its turn.
@@ -36,6 +37,8 @@ struct WaitingUnit {
     ticket: Ticket,
     size: AppendSize,
     since: Instant,
+    /// The span of the request, where it is sampled.
+    span: Option<SpanContextRef>,
 }
 
 /// The way back for a unit's outcome, and the room that the unit takes until then.
@@ -84,6 +87,7 @@ pub(super) fn enqueue(
             _room: room,
         },
         since: Instant::now(),
+        span: telemetry::current(),
     })));
     let queued = QueuedUnit {
         slot: Arc::clone(&slot),
@@ -138,6 +142,11 @@ impl Turn {
 
     pub(super) fn since(&self) -> Instant {
         self.waiting.since
+    }
+
+    /// The span of the unit's request, where it is sampled.
+    pub(super) fn span(&self) -> Option<&SpanContextRef> {
+        self.waiting.span.as_ref()
     }
 
     /// The unit, and to whom its outcome goes.

@@ -41,7 +41,9 @@ impl Connection for Tx {
 
 async fn run<S: CallerFree>(on: &impl Connection, statement: &S) -> Result<Vec<S::Row>, DbError> {
     let params = statement.params(&Viewer::NOBODY);
-    let rows = on.rows(S::DESCRIPTION.begin(), &params).await?;
+    let rows = S::DESCRIPTION
+        .follow(on.rows(&S::DESCRIPTION.sql, &params))
+        .await?;
     Ok(read_all(statement, rows)?)
 }
 

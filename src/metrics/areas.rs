@@ -1,4 +1,4 @@
-//! What is counted of the append path and of the watches.
+//! What is counted of the append path, of the watches, and of telemetry.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec};
 
 use super::Counters;
-use crate::domain::message::Receipt;
+use crate::{
+    domain::message::Receipt,
+    telemetry::{self, ExportCounts},
+};
 
 /// Bounds in seconds for what takes from a millisecond, a statement on a near network, to the longest request.
 pub(super) const SECONDS: &[f64] = &[
@@ -124,5 +127,45 @@ impl WatchMetrics {
         let lag = Timestamp::now().duration_since(created_at).as_secs_f64();
         // Where the database's clock is ahead of ours.
         self.lag.observe(lag.max(0.0));
+    }
+}
+
+/// What became of spans and log records.
+#[derive(Debug)]
+pub struct TelemetryMetrics {
+    exported: IntCounterVec,
+    dropped: IntCounterVec,
+}
+
+impl TelemetryMetrics {
+    pub(super) fn new(counters: &Counters<'_>) -> Self {
+        TelemetryMetrics {
+            exported: counters.counters(
+                "chatledger_telemetry_exported_total",
+                "Spans and log records that their receiver has taken, by signal.",
+                &["signal"],
+            ),
+            dropped: counters.counters(
+                "chatledger_telemetry_dropped_total",
+                "Spans and log records lost, as the queue was full or sending them failed, by signal.",
+                &["signal"],
+            ),
+        }
+    }
+
+    /// Takes over what was counted since the last look.
+    pub(super) fn look(&self) {
+        for (signal, counts) in [
+            ("traces", telemetry::span_counts()),
+            ("logs", telemetry::log_counts()),
+        ] {
+            let ExportCounts { exported, dropped } = counts;
+            for (counters, count) in [(&self.exported, exported), (&self.dropped, dropped)] {
+                if count > 0 {
+                    let counter = counters.with_label_values(&[signal]);
+                    counter.inc_by(count.saturating_sub(counter.get()));
+                }
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry, core::Collector, proto::MetricFamily};
 
-pub use areas::{AppendMetrics, WatchMetrics};
+pub use areas::{AppendMetrics, TelemetryMetrics, WatchMetrics};
 pub use gauges::Gauges;
 use rpc::RpcMetrics;
 
@@ -36,6 +36,8 @@ pub struct Metrics {
     pub watch: WatchMetrics,
     /// What is asked when somebody looks.
     gauges: Gauges,
+    /// What became of spans and log records.
+    telemetry: TelemetryMetrics,
     /// Refusals of what there is too much of, by limit and by kind of caller.
     pub shed: IntCounterVec,
     /// Lines of the log that could not be written.
@@ -59,6 +61,7 @@ pub fn gather(view: Option<&view::ServerView>) -> Vec<MetricFamily> {
     if let Some(view) = view {
         metrics.gauges.set(&view.look());
     }
+    metrics.telemetry.look();
     metrics.registry.gather()
 }
 
@@ -80,6 +83,7 @@ impl Metrics {
             append: AppendMetrics::new(&counters),
             watch: WatchMetrics::new(&counters),
             gauges: Gauges::new(&counters),
+            telemetry: TelemetryMetrics::new(&counters),
             shed: counters.counters(
                 "chatledger_shed_total",
                 "Calls refused because a limit was reached, by limit and kind of caller.",

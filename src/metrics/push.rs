@@ -14,36 +14,71 @@ use opentelemetry_proto::tonic::{
     },
     resource::v1::Resource,
 };
+use opentelemetry_sdk as telemetry_sdk;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time;
-use tonic::{Request, metadata::MetadataMap, transport::Channel};
+use tonic::{Request, codec::CompressionEncoding, metadata::MetadataMap, transport::Channel};
 
 use super::gather;
-use crate::admin::AdminState;
+use crate::{admin::AdminState, telemetry::MetricSettings};
 
-/// Where the metrics are sent, and how often.
-#[derive(Debug)]
+/// What sends the metrics. A clone sends to the same collector.
+#[derive(Clone, Debug)]
 pub struct MetricsPush {
-    /// The collector.
-    pub channel: Channel,
-    /// The headers that it wants, which may be secret.
-    pub headers: MetadataMap,
+    collector: MetricsServiceClient<Channel>,
+    /// The headers that the collector wants, which may be secret.
+    headers: MetadataMap,
     /// What the process is.
-    pub resource: Resource,
-    /// How often a snapshot is sent.
-    pub interval: Duration,
-    /// How long sending one may take.
-    pub timeout: Duration,
+    resource: Resource,
+    interval: Duration,
+    timeout: Duration,
+    /// The start of the process, or nearly, in nanoseconds since 1970.
+    started: u64,
 }
 
+/// How long the last snapshot may take: a collector that is there takes it at once.
+const LAST: Duration = Duration::from_secs(2);
+
 impl MetricsPush {
+    /// Prepares to send, within a runtime.
+    ///
+    /// # Errors
+    /// Certificates that can't be used.
+    pub fn new(settings: &MetricSettings, resource: &telemetry_sdk::Resource) -> anyhow::Result<Self> {
+        let otlp = &settings.otlp;
+        let mut collector = MetricsServiceClient::new(otlp.channel()?);
+        if otlp.gzip {
+            collector = collector.send_compressed(CompressionEncoding::Gzip);
+        }
+        let attributes = resource
+            .iter()
+            .map(|(key, value)| attribute(key.as_str(), &value.as_str()));
+        Ok(MetricsPush {
+            collector,
+            headers: otlp.headers.clone(),
+            resource: Resource {
+                attributes: attributes.collect(),
+                ..Default::default()
+            },
+            interval: settings.interval,
+            timeout: otlp.timeout,
+            started: nanoseconds(SystemTime::now()),
+        })
+    }
+
+    /// Sends the last snapshot.
+    pub async fn finish(mut self, state: &AdminState) {
+        self.timeout = self.timeout.min(LAST);
+        // Whoever misses it hears nothing more of this process anyway.
+        let _ = self.send(state).await;
+    }
+
     /// Sends snapshots, for ever. A collector that is away is told of once an outage.
-    pub async fn run(self, state: AdminState) {
-        let started = nanoseconds(SystemTime::now());
+    pub async fn run(mut self, state: AdminState) {
         let mut is_away = false;
         loop {
             time::sleep(self.interval).await;
-            match self.send(started, &state).await {
+            match self.send(&state).await {
                 Ok(()) if std::mem::take(&mut is_away) => {
                     tracing::info!("metrics are sent again");
                 }
@@ -57,9 +92,9 @@ impl MetricsPush {
         }
     }
 
-    async fn send(&self, started: u64, state: &AdminState) -> Result<(), String> {
+    async fn send(&mut self, state: &AdminState) -> Result<(), String> {
         let times = Times {
-            start_time_unix_nano: started,
+            start_time_unix_nano: self.started,
             time_unix_nano: nanoseconds(SystemTime::now()),
         };
         let metrics = gather(state.view());
@@ -79,8 +114,7 @@ impl MetricsPush {
             }],
         });
         *request.metadata_mut() = self.headers.clone();
-        let mut collector = MetricsServiceClient::new(self.channel.clone());
-        match time::timeout(self.timeout, collector.export(request)).await {
+        match time::timeout(self.timeout, self.collector.export(request)).await {
             Ok(Ok(_)) => Ok(()),
             // The code only: a message might quote a header.
             Ok(Err(status)) => Err(format!("{:?}", status.code())),
@@ -182,14 +216,20 @@ fn histogram(metric: &Metric, times: Times) -> HistogramDataPoint {
 }
 
 fn attributes(labels: &[LabelPair]) -> Vec<KeyValue> {
-    let attribute = |label: &LabelPair| KeyValue {
-        key: label.name().to_owned(),
+    let labels = labels.iter();
+    labels
+        .map(|label| attribute(label.name(), label.value()))
+        .collect()
+}
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
         value: Some(AnyValue {
-            value: Some(any_value::Value::StringValue(label.value().to_owned())),
+            value: Some(any_value::Value::StringValue(value.to_owned())),
         }),
         ..Default::default()
-    };
-    labels.iter().map(attribute).collect()
+    }
 }
 
 #[cfg(test)]

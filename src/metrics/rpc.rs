@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec};
@@ -49,6 +52,17 @@ pub struct CallMeter {
     code: Option<Code>,
     caller_kind: &'static str,
     sent: MessageCount,
+    /// Where this call's messages are counted by themselves, if somebody asks.
+    counts: Option<Arc<StreamCounts>>,
+}
+
+/// How many messages a call has had.
+#[derive(Debug, Default)]
+pub struct StreamCounts {
+    /// Those of the client.
+    pub received: AtomicU64,
+    /// Those that the client was sent.
+    pub sent: AtomicU64,
 }
 
 /// The messages of a call's request.
@@ -56,6 +70,7 @@ pub struct CallMeter {
 pub struct RequestMeter {
     method: Arc<MethodMetrics>,
     messages: MessageCount,
+    counts: Option<Arc<StreamCounts>>,
 }
 
 impl RpcMetrics {
@@ -103,6 +118,7 @@ impl RpcMetrics {
             began: Instant::now(),
             code: None,
             caller_kind: "unknown",
+            counts: None,
             sent: MessageCount::default(),
         }
     }
@@ -186,12 +202,18 @@ impl MethodMetrics {
 }
 
 impl CallMeter {
+    /// Counts this call's messages by themselves as well, from here on.
+    pub fn counts(&mut self) -> Arc<StreamCounts> {
+        Arc::clone(self.counts.get_or_insert_default())
+    }
+
     /// What counts the request's messages.
     #[must_use]
     pub fn request(&self) -> RequestMeter {
         RequestMeter {
             method: Arc::clone(&self.method),
             messages: MessageCount::default(),
+            counts: self.counts.clone(),
         }
     }
 
@@ -217,14 +239,22 @@ impl CallMeter {
 
     /// Counts the messages that begin in a part of the answer.
     pub fn sent(&mut self, part: &[u8]) {
-        self.method.sent.inc_by(self.sent.count(part));
+        let messages = self.sent.count(part);
+        self.method.sent.inc_by(messages);
+        if let Some(counts) = &self.counts {
+            counts.sent.fetch_add(messages, Ordering::Relaxed);
+        }
     }
 }
 
 impl RequestMeter {
     /// Counts the messages that begin in a part of the request.
     pub fn received(&mut self, part: &[u8]) {
-        self.method.received.inc_by(self.messages.count(part));
+        let messages = self.messages.count(part);
+        self.method.received.inc_by(messages);
+        if let Some(counts) = &self.counts {
+            counts.received.fetch_add(messages, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod logins;
 mod settings;
 mod storage;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use accounts::RateLease;
 pub use logins::{LoginAttempt, Logins};
@@ -21,7 +21,7 @@ use accounts::{Accounts, Counted, Owner};
 
 use crate::{
     domain::Result,
-    watched::{FlagFile, Watched},
+    watched::{FlagFile, Looks, Watched},
 };
 
 /// Who makes a call, and which.
@@ -65,12 +65,12 @@ impl RateLimits {
         }
     }
 
-    /// The limits of a file, which is looked at again after each `interval`.
+    /// The limits of a file, which is looked at again when `looks` says so.
     ///
     /// # Errors
     /// The file can't be used: the error names its flag.
-    pub fn open(file: FlagFile, interval: Duration) -> anyhow::Result<Self> {
-        Watched::open_text(file, interval, RateSettings::parse).map(RateLimits::new)
+    pub fn open(file: FlagFile, looks: &Looks) -> anyhow::Result<Self> {
+        Watched::open_text(file, looks, RateSettings::parse).map(RateLimits::new)
     }
 
     /// Lets a call begin; it is counted until the result is dropped.

@@ -26,6 +26,7 @@ use super::{
     intake::{self, Intake},
     link::{Link, OpenCall},
     meter::{metered_answer, metered_request},
+    trace,
 };
 use crate::{
     api::{Deadline, PeerAddress, status::complete},
@@ -153,10 +154,11 @@ where
                 Ok(metered_answer(with_details(response, MOST_PROBED), meter))
             });
         }
-        Box::pin(async move {
+        let mut meter = metrics().rpc.begin(request.uri().path());
+        let span = trace::begin(&request, &mut meter, |path| admission.intake.is_stream(path));
+        Box::pin(trace::follow(span, async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
-            let mut meter = metrics().rpc.begin(&path);
             let request = metered_request(request, meter.request());
             let mut is_over = admission.is_over.clone();
             let response = tokio::select! {
@@ -171,7 +173,7 @@ where
                 .map(|code| Code::from_bytes(code.as_bytes()));
             tracing::debug!(rpc = path, code = ?code.unwrap_or(Code::Ok), elapsed = ?began.elapsed(), "answered");
             Ok(metered_answer(response, meter))
-        })
+        }))
     }
 }
 

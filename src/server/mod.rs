@@ -12,6 +12,7 @@ mod link;
 mod meter;
 mod services;
 mod tls;
+mod trace;
 mod unread;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -71,6 +72,8 @@ pub struct ServerSetup {
     pub memory: MemoryBudget,
     /// How long a request, or a message of a stream that has begun, may take to arrive.
     pub read_timeout: Duration,
+    /// How long requests are taken all the same after health has said that they should go elsewhere.
+    pub drain_delay: Duration,
     /// How long requests under way may take to end at shutdown.
     pub shutdown_grace: Duration,
     /// How connections are encrypted; `None`: they aren't.
@@ -88,8 +91,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the last answers may take after the grace period: they are small, and wait for nothing.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// Serves until `shutdown` ends; then takes no more requests, finishes those under way (for the grace
-/// period at most), and returns.
+/// Serves until `shutdown` ends. Then it says that it isn't ready, goes on for the drain delay, takes no more requests,
+/// finishes those under way (for the grace period at most), and returns.
 ///
 /// # Errors
 /// None: the descriptors are the program's own.
@@ -147,6 +150,12 @@ pub async fn run(
             following.abort();
             let _ = following.await;
             health.set_not_serving(NotReady::Stopping).await;
+            if !setup.drain_delay.is_zero() {
+                tracing::info!(delay = ?setup.drain_delay, "not ready any more; requests are taken until balancers know");
+                // It goes on until it is told to stop.
+                let _ = time::timeout(setup.drain_delay, &mut serving).await;
+            }
+            tracing::info!("taking no more requests; those under way are being finished");
             stop.send_replace(true);
             if time::timeout(setup.shutdown_grace, &mut serving).await.is_err() {
                 tracing::warn!("requests were still under way when the grace period ended");

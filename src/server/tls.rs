@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     auth::ClientCertificate,
-    watched::{FileContents, FlagFile, Watched},
+    watched::{FileContents, FlagFile, Looks, Watched},
 };
 
 /// The name of HTTP/2 in the handshake (RFC 9113, section 3.1). Nothing else is spoken here.
@@ -57,11 +57,11 @@ pub enum ClientAuth {
 pub struct ServerTls(Watched<ServerConfig>);
 
 impl ServerTls {
-    /// Reads the files, and looks at them again after each `interval`.
+    /// Reads the files, and looks at them again when `looks` says so.
     ///
     /// # Errors
     /// A file can't be used: the error names its flag.
-    pub fn open(files: TlsFiles, interval: Duration) -> anyhow::Result<Self> {
+    pub fn open(files: TlsFiles, looks: &Looks) -> anyhow::Result<Self> {
         let mut named = vec![
             FlagFile {
                 flag: "--tls-cert",
@@ -81,7 +81,7 @@ impl ServerTls {
             [cert, key, ca] => server_config(cert, key, Some(ca), files.client_auth),
             _ => anyhow::bail!("TLS is made of two files or three"),
         };
-        Watched::open(named, interval, parse).map(ServerTls)
+        Watched::open(named, looks, parse).map(ServerTls)
     }
 
     /// Does the handshake, and answers the certificate that the client has shown and TLS has verified. Who doesn't

@@ -209,11 +209,18 @@ impl Store {
         let roles = role_names(&range.roles);
         let list = Read(list(&range, roles.as_deref(), (0, i64::MAX), 0, 0));
         let viewer = Viewer::from(caller);
-        let (sql, params) = (Read::DESCRIPTION.begin(), list.params(&viewer));
+        let params = list.params(&viewer);
         let begin = async || {
             let passage = self.gate.pass(&db, caller, Read::DESCRIPTION.mode).await?;
-            let mut rows = db.stream(caller.deadline, sql, &params).await?;
-            let first = rows.next().await?;
+            // Followed until its first row: the others come as the client takes them.
+            let open = async {
+                let mut rows = db
+                    .stream(caller.deadline, &Read::DESCRIPTION.sql, &params)
+                    .await?;
+                let first = rows.next().await?;
+                Ok((rows, first))
+            };
+            let (rows, first) = Read::DESCRIPTION.follow(open).await?;
             Ok::<_, DbError>(((rows, passage), first))
         };
         let (rows, first) = match begin().await {

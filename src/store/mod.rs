@@ -152,10 +152,9 @@ impl CallerTransaction<'_> {
     async fn run<S: Statement>(&self, statement: &S) -> Result<Vec<S::Row>> {
         self.caller.permit(S::DESCRIPTION.action)?;
         let viewer = Viewer::from(self.caller);
-        let rows = self
-            .tx
-            .query(S::DESCRIPTION.begin(), &statement.params(&viewer))
-            .await?;
+        let params = statement.params(&viewer);
+        let run = self.tx.query(&S::DESCRIPTION.sql, &params);
+        let rows = S::DESCRIPTION.follow(run).await?;
         Ok(read_all(statement, rows)?)
     }
 

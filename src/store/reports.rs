@@ -248,7 +248,8 @@ impl Fold<'_> {
 
     async fn query<S: CallerFree>(&self, statement: &S) -> Result<Vec<S::Row>> {
         let params = statement.params(&Viewer::NOBODY);
-        let rows = self.tx.query(S::DESCRIPTION.begin(), &params).await?;
+        let run = self.tx.query(&S::DESCRIPTION.sql, &params);
+        let rows = S::DESCRIPTION.follow(run).await?;
         Ok(read_all(statement, rows)?)
     }
 }

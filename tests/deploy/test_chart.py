@@ -1,5 +1,6 @@
 """The Helm chart: rendered by Helm with its defaults and with other values, and compared with Kubernetes' schemas."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -126,6 +127,17 @@ def test_the_configuration_is_flags(rendered, flags):
     assert server["args"][:2] == ["serve", "--config"]
     # The image's own variable is overridden, which would win over the file.
     assert {"name": "CHATLEDGER_LISTEN", "value": config["listen"]} in server["env"]
+
+
+def test_the_program_reads_the_configuration(rendered, program, tmp_path):
+    """As it will at boot; the files that it names are a Secret's, and not here."""
+    file = tmp_path / "chatledger.toml"
+    file.write_text(one(rendered, "ConfigMap", "demo-chatledger")["data"]["chatledger.toml"])
+    shown = json.loads(run(program, "config", "show", "--config", file, "--json", env=clean_env()))
+    assert file.name in json.dumps(shown) and "0.0.0.0:50051" in json.dumps(shown)
+    file.write_text(file.read_text() + "max-request = 7\n")
+    wrong = subprocess.run([program, "config", "show", "--config", file], capture_output=True, text=True, env=clean_env())
+    assert wrong.returncode != 0 and "max-request" in wrong.stderr
 
 
 def test_values_become_toml():

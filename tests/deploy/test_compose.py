@@ -1,9 +1,11 @@
 """deploy/compose.yaml and deploy/Containerfile, as far as they can be looked at without running them."""
 
 import json
+import pathlib
 import re
 import subprocess
 
+import pytest
 import yaml
 from conftest import DEPLOY, ROOT, clean_env, tool
 
@@ -12,8 +14,9 @@ SERVICES = COMPOSE["services"]
 CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 
 
-def config(**env):
-    command = [tool("docker-compose"), "-f", DEPLOY / "compose.yaml", "--profile", "grafana", "config", "--format", "json"]
+def config(*files, **env):
+    files = [word for file in (DEPLOY / "compose.yaml", *files) for word in ("-f", file)]
+    command = [tool("docker-compose"), *files, "--profile", "grafana", "config", "--format", "json"]
     return subprocess.run(command, capture_output=True, text=True, env=clean_env(**env))
 
 
@@ -27,6 +30,17 @@ def test_docker_compose_config():
     # Without a password there is nothing.
     done = config()
     assert done.returncode != 0 and "POSTGRES_PASSWORD isn't set" in done.stderr
+
+
+def test_the_example_of_the_documents(tmp_path):
+    """The file that Compose reads after ours gives it TLS."""
+    (block,) = re.findall(r"^```yaml\n(services:.*?)^```$", (ROOT / "docs/deploy.md").read_text(), re.M | re.S)
+    (tmp_path / "tls.yaml").write_text(block)
+    done = config(tmp_path / "tls.yaml", POSTGRES_PASSWORD="0f0f")
+    assert done.returncode == 0, done.stderr
+    server = json.loads(done.stdout)["services"]["chatledger"]
+    assert server["environment"]["CHATLEDGER_INSECURE"] == "false" and server["environment"]["CHATLEDGER_TLS_KEY"]
+    assert [port.get("host_ip") for port in server["ports"]] == [None]
 
 
 def test_what_it_names_is_there():
@@ -83,6 +97,18 @@ def test_the_context_of_the_image_is_what_cargo_reads():
     # A test's path that isn't there is an error of the manifest.
     for path in re.findall(r'^path = "\.\./\.\./(.+)"$', (ROOT / "crates/cli/Cargo.toml").read_text(), re.M):
         assert path in allowed
+
+
+def test_what_the_program_is_made_of_is_in_the_context(program):
+    """As Cargo wrote it down when it built the program, if that is here."""
+    written = program.with_suffix(".d")
+    if not written.exists():
+        pytest.skip("skipped: the program wasn't built by Cargo here")
+    made_of = re.split(r"(?<!\\) ", written.read_text().split(": ", 1)[1].strip())
+    inside = [pathlib.Path(path).relative_to(ROOT) for path in made_of if pathlib.Path(path).is_relative_to(ROOT)]
+    allowed = [line[2:] for line in (ROOT / ".containerignore").read_text().splitlines() if line.startswith("!/")]
+    missing = [path for path in inside if not any(path.is_relative_to(each) for each in allowed) and "target" not in path.parts]
+    assert inside and not missing
 
 
 def test_the_versions_agree():

@@ -6,7 +6,7 @@ import re
 from conftest import DEPLOY, run, tool
 
 SYSTEMD = DEPLOY / "systemd"
-# What `systemd-analyze security` says of the unit, at most, out of 10: 1.3 when this was written, and a service without any
+# What `systemd-analyze security` says of the unit, at most, out of 10: 1.2 when this was written, and a service without any
 # sandbox has 9.6.
 EXPOSURE = 1.5
 

@@ -60,6 +60,7 @@ mod profiles;
 mod rates;
 mod read_messages;
 mod refusals;
+mod reload;
 mod reports;
 mod row_security;
 mod same_id;

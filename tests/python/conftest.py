@@ -17,8 +17,11 @@ import pytest
 from documents import ROOT, document_commands
 
 READY = re.compile(r"chatledger \S+ serving on (\S+) \(PostgreSQL [^,]+(?:, .+)?\)")
-# What `cargo run` builds: the README's release, or in CI what `cargo test` has built already.
+# What `cargo run` builds: the README's release.
 PROFILE = os.environ.get("CHATLEDGER_CARGO_PROFILE", "release")
+# Or nothing is built, and this program is run: in CI, the one that the tests have built. Cargo would build most of it once more,
+# since tests have features of their dependencies' besides.
+BIN = os.environ.get("CHATLEDGER_BIN")
 # A first start that has to build the program takes minutes.
 PATIENCE = 900
 # The clients in Python, as `pip install ./clients/python` makes them importable.
@@ -26,19 +29,25 @@ PACKAGE = ROOT / "clients/python/src"
 
 
 def cargo_run(command):
-    """A `cargo run --release …` of a document with our profile."""
-    return [f"--profile={PROFILE}" if word == "--release" else word for word in shlex.split(command)]
+    """A `cargo run --release …` of a document with our profile, or with the program that is built already."""
+    words = shlex.split(command)
+    if BIN:
+        assert words[:2] == ["cargo", "run"]
+        return [*chatledger(), *words[words.index("--") + 1 :]]
+    return [f"--profile={PROFILE}" if word == "--release" else word for word in words]
 
 
 def chatledger():
     """The program, as the words that a command begins with."""
+    if BIN:
+        return [str(pathlib.Path(BIN).resolve(strict=True))]
     manifest = ROOT / "Cargo.toml"
     return ["cargo", "run", f"--profile={PROFILE}", "--quiet", "--manifest-path", str(manifest), "--"]
 
 
 def clean_env(**more):
     """Our environment without settings of chatledger's, but for where PostgreSQL is."""
-    other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_")
+    other = ("CHATLEDGER_", "DATABASE_", "NEON_DATABASE_", "OTEL_")
     keep = ("CHATLEDGER_PG_BIN",)
     return {k: v for k, v in os.environ.items() if k in keep or not k.startswith(other)} | more
 
@@ -46,9 +55,11 @@ def clean_env(**more):
 class Server:
     """The program, as a child process."""
 
-    def __init__(self, command, env=None):
-        # Its log is shown where a test fails.
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env or clean_env(), stdout=subprocess.PIPE)
+    def __init__(self, command, env=None, log=None):
+        # Its log is shown where a test fails, unless the test takes it.
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=env or clean_env(), stdout=subprocess.PIPE, stderr=log
+        )
         self.ready, self.address = self._wait_until_ready()
 
     @classmethod

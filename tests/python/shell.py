@@ -219,6 +219,11 @@ def is_sql(world, command):
     world.sh(command)
 
 
+def is_recovered(world, command):
+    """On a PostgreSQL of its own, by test_recovery.py, which runs all of them."""
+    assert command in document_commands("docs/operations.md")
+
+
 def is_the_developers(world, command):
     """What CI runs by itself, or what takes minutes: its files are there."""
     for word in shlex.split(command):
@@ -230,6 +235,17 @@ def is_an_installation(world, command):
     """From a registry, or of what is in the tree."""
     for word in shlex.split(command)[2:]:
         assert not word.startswith(("./", "clients/")) or (ROOT / word.split(":")[0]).exists(), command
+
+
+def is_deployed(world, command):
+    """Without a daemon, a cluster or systemd there is only as much of it as tests/deploy do. Its files are there, and the program's
+    flags are the program's."""
+    for path in re.findall(r"(?<![\w/])deploy/[\w./-]+", command):
+        if not path.startswith("deploy/chatledger"):  # kubectl's name of the Deployment
+            assert (ROOT / path).exists(), command
+    ours = re.search(r" /?chatledger ((?:serve|migrate|key) .*)$", command)
+    if ours:
+        world.parse(f"chatledger {ours[1]}")
 
 
 # The first that fits a command says what is done with it.
@@ -245,11 +261,14 @@ RULES = [
     (r"(cargo run --release -- |chatledger )bench (compare|growth)", is_compared),
     (r"(cargo run --release -- |chatledger )bench ", is_measured),
     (r"(cargo run --release -- |chatledger )serve", is_served),
+    (r"env (OTEL_\w+=\S+ )+chatledger serve", is_served),
     (r"chatledger migrate adopt ", is_adopted),
     (r"chatledger import --from postgresql:", is_imported),
     (r"chatledger (sessions|messages|watch|search|health)\b", is_looked_at),
     (r"chatledger ", is_run),
-    (r"(psql|pg_restore) ", is_sql),
+    (r"(pg_ctl|pg_basebackup) |(psql|mkdir -p|mv|cp -a|touch|echo) .*\$(ADMIN_URL|BACKUP|PGDATA)\b", is_recovered),
+    (r"(psql|pg_dump|pg_restore) ", is_sql),
+    (r"(docker|helm|kubectl|install|systemctl|promtool|maturin|\(umask 077; echo) |(POSTGRES_PASSWORD|CHATLEDGER_BIN)=", is_deployed),
     (r"(CHATLEDGER_\w+=\S+ )*cargo (test|nextest|clippy|fmt|build|deny|doc|xtask|machete)\b", is_the_developers),
     (r"(\.ci/run|just|typos)\b", is_the_developers),
 ]

@@ -13,10 +13,12 @@ from documents import DOCUMENTS, anchors, prose, tables
 OTHER_FLAGS = {
     "--all-targets",  # cargo's
     "--autogenerate",  # Alembic's
+    "--build-arg",  # docker's
     "--clean",  # pg_restore's
     "--disable-triggers",  # pg_restore's
     "--group",  # pip's
     "--nocapture",
+    "--profile",  # docker compose's
     "--release",
     "--scale",  # clients/python/benchmarks/writer.py's
     "--strict",  # mypy's

@@ -28,7 +28,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Whoever may enter the directory may not read it; `postgres`, another user where root starts it, has to enter.
 const ENTERABLE: u32 = 0o711;
 /// What would lead the child elsewhere. Other settings (`CHATLEDGER_APPEND_LANES`) reach it on purpose.
-const NOT_INHERITED: [&str; 6] = [
+const NOT_INHERITED: [&str; 10] = [
+    "CHATLEDGER_CONFIG",
+    "DATABASE_URL_FILE",
+    "DATABASE_DIRECT_URL_FILE",
+    "NEON_DATABASE_URL_FILE",
     "DATABASE_DIRECT_URL",
     "NEON_DATABASE_URL",
     "CHATLEDGER_POOLER",

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     Cli,
-    config_file::{Key, Keys, Mistakes, Setting, Settings, Source, ValueKind, literal},
+    config_file::{GivenSettings, Key, Keys, Mistakes, Setting, Source, ValueKind, literal},
+    logs::parse_filter,
     output::{say, show},
 };
 
@@ -49,7 +50,7 @@ pub(super) struct ShowArgs {
     flags: ServeFlags,
 }
 
-pub(super) fn run(command: &ConfigCommand, settings: &Settings) -> anyhow::Result<()> {
+pub(super) fn run(command: &ConfigCommand, settings: &GivenSettings) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check(flags) => check(&flags.serve, settings),
         ConfigCommand::Show(args) if args.json => {
@@ -67,11 +68,14 @@ pub(super) fn run(command: &ConfigCommand, settings: &Settings) -> anyhow::Resul
     }
 }
 
-fn check(config: &ServeConfig, settings: &Settings) -> anyhow::Result<()> {
+fn check(config: &ServeConfig, settings: &GivenSettings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let mut mistakes = Mistakes::default();
+    if let Err(mistake) = parse_filter(&config.log_filter) {
+        mistakes.add(format_args!("{mistake:#}"));
+    }
     runtime.block_on(async {
         for mistake in config.mistakes().into_iter().chain(config.mistakes_in_files()) {
             mistakes.add(format_args!("{mistake:#}"));
@@ -91,7 +95,7 @@ fn check(config: &ServeConfig, settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// The headings in the order of `--help`, with what is under them.
-fn by_heading(settings: &Settings) -> Vec<(&str, Vec<&Setting>)> {
+fn by_heading(settings: &GivenSettings) -> Vec<(&str, Vec<&Setting>)> {
     let mut headings: Vec<&str> = Vec::new();
     let mut under: BTreeMap<&str, Vec<&Setting>> = BTreeMap::new();
     for setting in settings.iter().filter(|setting| setting.is_listed) {
@@ -106,7 +110,7 @@ fn by_heading(settings: &Settings) -> Vec<(&str, Vec<&Setting>)> {
 }
 
 /// A file that would say the same, but for secrets, with a comment on each line.
-fn as_toml(settings: &Settings) -> String {
+fn as_toml(settings: &GivenSettings) -> String {
     let parts = by_heading(settings).into_iter().map(|(heading, settings)| {
         let rows: Vec<(String, String)> = settings
             .into_iter()
@@ -138,7 +142,7 @@ fn source_words(source: &Source) -> String {
     }
 }
 
-fn as_json(settings: &Settings) -> Value {
+fn as_json(settings: &GivenSettings) -> Value {
     let settings_json: Vec<Value> = settings.iter().map(setting_json).collect();
     json!({ "file": settings.file().map(Path::to_string_lossy), "settings": settings_json })
 }
@@ -178,7 +182,7 @@ fn setting_json(setting: &Setting) -> Value {
 }
 
 /// All keys, each commented out, with the program's defaults; at the end those that other commands have.
-fn example(settings: &Settings, keys: &Keys) -> String {
+fn example(settings: &GivenSettings, keys: &Keys) -> String {
     let mut parts = vec![EXAMPLE.to_owned()];
     for (heading, settings) in by_heading(settings) {
         parts.push(format!("## {heading}\n"));

@@ -7,6 +7,7 @@
 //! - `doctor` shows what [`chatledger_doctor`] finds.
 //! - `look` has the commands for people at a terminal, which are clients of a server: `sessions`, `messages`, `watch`, `search`,
 //!   `health`; `server_target` is the server that they, and the load tester, talk to.
+//! - `reload` reads the settings of a running server again.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop, `operator` what is kept
 //!   of what a command did.
@@ -29,6 +30,7 @@ mod look;
 mod migrate;
 mod operator;
 mod output;
+mod reload;
 mod reports;
 mod schema;
 mod serve;
@@ -41,7 +43,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use chatledger::config::ServeConfig;
-use config_file::{Invocation, LoadError, Loaded, Mistakes, Settings};
+use config_file::{GivenSettings, Invocation, LoadError, Loaded, Mistakes};
 use logs::last_words;
 
 /// Keeps the users, sessions, messages and citations of RAG chatbots in PostgreSQL, over gRPC.
@@ -99,7 +101,7 @@ enum CliCommand {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let invocation = Invocation::new(args);
     let done = match invocation.load() {
-        Ok(Loaded { cli, settings }) => cli.run(&settings),
+        Ok(Loaded { cli, settings }) => cli.run(&invocation, settings),
         Err(LoadError::Files(mistakes)) => Err(mistakes.into()),
         Err(LoadError::CommandLine(error)) => error.exit(),
     };
@@ -118,9 +120,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 impl Cli {
-    fn run(self, settings: &Settings) -> anyhow::Result<()> {
+    fn run(self, invocation: &Invocation, settings: GivenSettings) -> anyhow::Result<()> {
         match self.command {
-            CliCommand::Serve(config) => serve::run(&config),
+            CliCommand::Serve(config) => serve::run(&config, invocation, settings),
             CliCommand::Import(import) => import::run(&import),
             CliCommand::Export(export) => export::run(&export),
             CliCommand::Erase(args) => erase::run(&args),
@@ -128,13 +130,13 @@ impl Cli {
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
             CliCommand::Key(command) => key::run(&command),
-            CliCommand::Config(command) => config_command::run(&command, settings),
             CliCommand::Doctor(args) => doctor::run(&args),
             CliCommand::Sessions(args) => look::sessions::run(&args),
             CliCommand::Messages(args) => look::messages::run(&args),
             CliCommand::Watch(args) => look::watch::run(&args),
             CliCommand::Search(args) => look::search::run(&args),
             CliCommand::Health(args) => look::health::run(&args),
+            CliCommand::Config(command) => config_command::run(&command, &settings),
             CliCommand::Migrate(args) => migrate::run(*args),
         }
     }

@@ -2,23 +2,37 @@
 //! can't be written are dropped and counted.
 
 use std::{
+    fmt,
     io::{IsTerminal, Write},
     sync::mpsc,
     thread,
     time::Duration,
 };
 
+use anyhow::Context;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tokio::time;
-use tracing::{Level, Metadata};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Json, Writer},
+    },
     layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
-use chatledger::{config::LogFormat, metrics::metrics};
+use chatledger::{
+    config::LogFormat,
+    metrics::metrics,
+    telemetry::{TraceIds, trace_ids},
+};
 
 /// How many lines wait to be written: what a busy server says in some seconds at `debug`, in a few MiB.
 const LINES: usize = 16_384;
@@ -42,33 +56,68 @@ const CAPPED: &[&str] = &[
     "refinery",
 ];
 
+/// What puts another filter in the place of the one that there is.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// Crates that sending the log goes through: what they log in doing so isn't sent.
+const SENDING: &[&str] = &[
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry_otlp",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "rustls",
+    "tonic",
+    "tower",
+];
+
 /// The log of this process. Dropped, it writes what waits, for a second at most.
 pub(super) struct Logs {
     dropped: ErrorCounter,
+    /// Sets another filter.
+    refilter: SetFilter,
     _writing: WorkerGuard,
 }
 
 impl Logs {
     /// Logs to stderr: what RUST_LOG says, or else `default`. Panics go to the log as well.
     pub(super) fn start(format: LogFormat, default: &str) -> Logs {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        Logs::start_with(format, filter, None)
+    }
+
+    /// The same, where the filter is known, and the log is sent as well.
+    pub(super) fn start_with(
+        format: LogFormat,
+        filter: EnvFilter,
+        receiver: Option<&SdkLoggerProvider>,
+    ) -> Logs {
         let (writer, writing) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES)
             .finish(std::io::stderr());
         let dropped = NonBlocking::error_counter(&writer);
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        let (filter, handle) = reload::Layer::new(filter);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(writer)
             .with_ansi(std::io::stderr().is_terminal())
             // It would tell stderr what can't be written, which panics where stderr is gone.
             .log_internal_errors(false);
         let lines = match format {
-            LogFormat::Text => lines.boxed(),
-            LogFormat::Json => lines.json().boxed(),
+            LogFormat::Text => lines.event_format(TracedLines::Text(Format::default())).boxed(),
+            LogFormat::Json => {
+                let json = lines.json();
+                json.event_format(TracedLines::Json(Format::default().json()))
+                    .boxed()
+            }
         };
+        let sent = receiver
+            .map(|receiver| OpenTelemetryTracingBridge::new(receiver).with_filter(filter_fn(is_sent)));
         tracing_subscriber::registry()
             .with(
                 lines
+                    .and_then(sent)
                     .with_filter(filter_fn(is_discreet))
                     .with_filter(filter.or(filter_fn(is_audit))),
             )
@@ -79,8 +128,14 @@ impl Logs {
         }));
         Logs {
             dropped,
+            refilter: Box::new(move |filter| handle.reload(filter)),
             _writing: writing,
         }
+    }
+
+    /// Logs by another filter from here on.
+    pub(super) fn refilter(&self, filter: EnvFilter) -> anyhow::Result<()> {
+        (self.refilter)(filter).context("the log's filter can't be changed")
     }
 
     /// Says now and then how many lines were dropped. For ever.
@@ -104,6 +159,14 @@ impl Logs {
     }
 }
 
+/// Reads a filter.
+///
+/// # Errors
+/// It isn't one; the error names its flag.
+pub(super) fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(text).with_context(|| format!("--log-filter (RUST_LOG) {text}"))
+}
+
 /// Whether it is a record of the audit, which nobody turns off.
 fn is_audit(metadata: &Metadata<'_>) -> bool {
     metadata.target() == "audit"
@@ -113,6 +176,51 @@ fn is_audit(metadata: &Metadata<'_>) -> bool {
 fn is_discreet(metadata: &Metadata<'_>) -> bool {
     let root = metadata.target().split("::").next().unwrap_or_default();
     *metadata.level() <= Level::INFO || !CAPPED.contains(&root)
+}
+
+/// Whether it is sent: what sending it says isn't, or one record would make the next.
+fn is_sent(metadata: &Metadata<'_>) -> bool {
+    let root = metadata.target().split("::").next().unwrap_or_default();
+    !SENDING.contains(&root)
+}
+
+/// Lines that say which span they are part of, where that one is sampled.
+enum TracedLines {
+    Text(Format),
+    Json(Format<Json>),
+}
+
+impl<S, N> FormatEvent<S, N> for TracedLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(TraceIds { trace, span }) = trace_ids() else {
+            return match self {
+                TracedLines::Text(format) => format.format_event(context, writer, event),
+                TracedLines::Json(format) => format.format_event(context, writer, event),
+            };
+        };
+        let mut line = String::new();
+        match self {
+            TracedLines::Text(format) => {
+                format.format_event(context, Writer::new(&mut line), event)?;
+                writeln!(writer, "{} trace_id={trace} span_id={span}", line.trim_end())
+            }
+            TracedLines::Json(format) => {
+                format.format_event(context, Writer::new(&mut line), event)?;
+                let object = line.trim_end();
+                let fields = object.strip_suffix('}').unwrap_or(object);
+                writeln!(writer, r#"{fields},"trace_id":"{trace}","span_id":"{span}"}}"#)
+            }
+        }
+    }
 }
 
 /// Says something on stderr at the end of the program, whether or not anybody takes it.

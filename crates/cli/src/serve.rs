@@ -5,43 +5,75 @@ use std::{io::Write, net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{logs::Logs, signals::StopSignals, target::CommandTarget};
+use super::{
+    config_file::{GivenSettings, Invocation},
+    logs::{Logs, parse_filter},
+    reload::Reload,
+    signals::{ReloadSignal, StopSignals},
+    target::CommandTarget,
+};
 use chatledger::{
     admin::{self, AdminState},
     auth::CertificateMap,
     config::ServeConfig,
     ledger::{Ledger, LedgerOptions},
     memory::MemoryBudget,
-    metrics::view::{DatabasePlace, ServerParts, ServerView},
+    metrics::{
+        push::MetricsPush,
+        view::{DatabasePlace, ServerParts, ServerView},
+    },
     migrations::PROGRAM,
     rates::RateLimits,
     server::{self, OpenConnections, ServerSetup, ServerTls},
     store::Store,
+    telemetry::{self, Telemetry, TelemetrySettings, Variables},
     watch::{Hub, WatchOptions},
-    watched::Watched,
+    watched::{Looks, Watched},
 };
 use chatledger_migrate::{BootedSchema, LockPolicy, Migrator, Settings};
 use chatledger_postgres::{Db, DbOptions, connect::Connector};
 
-/// What is logged where RUST_LOG says nothing. refinery's lines say what ours say.
-const DEFAULT_LOG: &str = "info,refinery_core=off";
-
-pub(super) fn run(config: &ServeConfig) -> anyhow::Result<()> {
+pub(super) fn run(
+    config: &ServeConfig,
+    invocation: &Invocation,
+    settings: GivenSettings,
+) -> anyhow::Result<()> {
     config.validate()?;
-    let logs = Logs::start(config.log_format, DEFAULT_LOG);
+    let telemetry = TelemetrySettings::read(&Variables::of_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (telemetry, push) = {
+        let _in_runtime = runtime.enter();
+        let metrics = telemetry.metrics.as_ref();
+        let push = metrics.map(|metrics| MetricsPush::new(metrics, &telemetry.resource));
+        (Telemetry::start(&telemetry)?, push.transpose()?)
+    };
+    let logs = Arc::new(Logs::start_with(
+        config.log_format,
+        parse_filter(&config.log_filter)?,
+        telemetry.logs(),
+    ));
     runtime.spawn(logs.tell_dropped());
-    let served = runtime.block_on(serve(config));
+    let reload = Reload {
+        invocation: invocation.clone(),
+        running: settings,
+        looks: Looks::every(config.reload_interval),
+        logs: Arc::clone(&logs),
+    };
+    let served = runtime.block_on(serve(config, reload, push));
+    // While the runtime still is there, and not in it.
+    telemetry.shut_down();
     // A password that is still being hashed isn't waited for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
+async fn serve(config: &ServeConfig, reload: Reload, push: Option<MetricsPush>) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
+    let hangups = ReloadSignal::listen()?;
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind("--listen", config.listen).await?;
     let address = listener.local_addr()?;
+    let looks = reload.looks.clone();
     let admin = AdminState::default();
     if let Some(listen) = config.admin_listen {
         let listener = bind("--admin-listen", listen).await?;
@@ -49,10 +81,14 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         // It ends with the runtime, when the last request has been finished.
         tokio::spawn(admin::serve(listener, admin.clone()));
     }
+    if let Some(push) = &push {
+        tokio::spawn(push.clone().run(admin.clone()));
+    }
     let files = ServeFiles {
-        rates: config.rates(config.reload_interval)?,
-        tls: config.tls.open(config.reload_interval)?,
-        client_certificates: config.tls.open_certificates(config.reload_interval)?,
+        rates: config.rates(&looks)?,
+        tls: config.tls.open(&looks)?,
+        client_certificates: config.tls.open_certificates(&looks)?,
+        looks,
     };
     let database = tokio::select! {
         opened = ServedDatabase::open(config) => opened?,
@@ -62,6 +98,7 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         let service = service(config, &database, files, &admin)?;
         // Whoever waits for the line may ask at once.
         admin.readiness.set(None);
+        tokio::spawn(reload.follow(hangups));
         announce(address, &database);
         tokio::select! {
             served = server::run(listener, service, stop_asked(stop)) => served,
@@ -69,6 +106,9 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
         }
     }
     .await;
+    if let Some(push) = push {
+        push.finish(&admin).await;
+    }
     database.target.close().await;
     served
 }
@@ -82,7 +122,7 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Ends when a signal asks the server to stop. A second signal ends the process.
 async fn stop_asked(mut stop: StopSignals) {
     stop.asked().await;
-    tracing::info!("stopping; requests under way are being finished");
+    tracing::info!("stopping");
     tokio::spawn(stop.insisted());
 }
 
@@ -91,6 +131,7 @@ struct ServeFiles {
     rates: RateLimits,
     tls: Option<ServerTls>,
     client_certificates: Option<Watched<CertificateMap>>,
+    looks: Looks,
 }
 
 fn service(
@@ -100,6 +141,7 @@ fn service(
     admin: &AdminState,
 ) -> anyhow::Result<ServerSetup> {
     let limits = Arc::new(config.limits.limits());
+    telemetry::set_database(database.connector.config());
     let db = Db::new(database.connector.clone(), database.options.clone())?;
     let store = Store::new(db, Arc::clone(&limits), config.scope, &config.search_config);
     let memory = MemoryBudget::new(config.memory_budget);
@@ -119,7 +161,7 @@ fn service(
         &store,
         files.client_certificates,
         config.is_auth_required(),
-        config.reload_interval,
+        &files.looks,
     )?;
     let ledger = Ledger::start(store.db(), &hub, &ledger)?;
     let connections = OpenConnections::default();
@@ -150,6 +192,7 @@ fn service(
         max_connection_age_grace: config.max_connection_age_grace,
         memory,
         read_timeout: config.read_timeout,
+        drain_delay: config.drain_delay,
         shutdown_grace: config.shutdown_grace,
         rates: files.rates,
         tls: files.tls,

@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C.
+//! SIGTERM, Ctrl-C and SIGHUP.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -32,5 +32,20 @@ impl StopSignals {
     pub(super) async fn insisted(mut self) {
         self.asked().await;
         std::process::exit(INTERRUPTED);
+    }
+}
+
+/// The signal that asks for the settings to be read again.
+pub(super) struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    /// From here on, the signal doesn't end the process.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        signal(SignalKind::hangup()).map(ReloadSignal)
+    }
+
+    /// Waits for it.
+    pub(super) async fn asked(&mut self) {
+        self.0.recv().await;
     }
 }

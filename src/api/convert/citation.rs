@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::time_to_pb;
+use super::{session_id, time_to_pb};
 use crate::{
     api::page,
     auth::Caller,
@@ -50,7 +50,7 @@ pub(in crate::api) fn citations_to_add(
     request: pb::AddCitationsRequest,
 ) -> (Uuid, Uuid, Vec<Citation>) {
     let root = FieldPath::ROOT;
-    let session_id = check.uuid(&root.field("session_id"), &request.session_id);
+    let session_id = session_id(check, &request.session_id);
     let message_id = check.uuid(&root.field("message_id"), &request.message_id);
     let citations: Vec<Citation> = request.citations.into_iter().map(citation).collect();
     if citations.is_empty() {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     citation::{citation, citation_to_pb},
-    json_mode, time, time_to_pb,
+    json_mode, optional_session_id, session_id, time, time_to_pb,
 };
 use crate::{
     api::page,
@@ -186,7 +186,7 @@ pub(in crate::api) fn message_range(check: &mut Check<'_>, request: pb::ReadMess
         }
     }
     MessageRange {
-        session_id: check.uuid(&root.field("session_id"), &request.session_id),
+        session_id: session_id(check, &request.session_id),
         after_seq: request.after_seq,
         before_seq: request.before_seq,
         roles: roles(check, &request.roles),
@@ -201,7 +201,7 @@ pub(in crate::api) fn message_change(
 ) -> MessageChange {
     let root = FieldPath::ROOT;
     MessageChange {
-        session_id: check.uuid(&root.field("session_id"), &request.session_id),
+        session_id: session_id(check, &request.session_id),
         message_id: check.uuid(&root.field("message_id"), &request.message_id),
         metadata: check.json(&root.field("metadata_json"), request.metadata_json),
         metadata_mode: json_mode(check, &root.field("metadata_mode"), request.metadata_mode),
@@ -220,7 +220,7 @@ pub(in crate::api) fn search(
     let search = Search {
         page,
         user_id: check.optional_uuid(&root.field("user_id"), request.user_id.as_deref()),
-        session_id: check.optional_uuid(&root.field("session_id"), request.session_id.as_deref()),
+        session_id: optional_session_id(check, request.session_id.as_deref()),
         roles: roles(check, &request.roles),
         in_content,
         in_selected_text,

@@ -31,7 +31,21 @@ use prost_types::FieldMask;
 use uuid::Uuid;
 
 use super::pb;
-use crate::domain::{Check, FieldPath, JsonMode};
+use crate::{
+    domain::{Check, FieldPath, JsonMode},
+    telemetry,
+};
+
+/// The session that a request is about, which its span tells as well.
+pub(super) fn session_id(check: &mut Check<'_>, text: &str) -> Uuid {
+    telemetry::note_conversation(text);
+    check.uuid(&FieldPath::ROOT.field("session_id"), text)
+}
+
+/// The same, where a request may be about one session.
+fn optional_session_id(check: &mut Check<'_>, text: Option<&str>) -> Option<Uuid> {
+    text.map(|text| session_id(check, text))
+}
 
 /// An id that the client chose, or a new one.
 fn id_or_new(check: &mut Check<'_>, at: &FieldPath<'_>, text: Option<&str>) -> Uuid {

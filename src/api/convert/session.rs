@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{TIMESTAMP_SECONDS, UpdateMask, id_or_new, json_mode, time_to_pb};
+use super::{TIMESTAMP_SECONDS, UpdateMask, id_or_new, json_mode, session_id, time_to_pb};
 use crate::{
     api::page,
     auth::Caller,
@@ -64,7 +64,7 @@ pub(in crate::api) fn session_change(
     request: pb::UpdateSessionRequest,
 ) -> SessionChange {
     let root = FieldPath::ROOT;
-    let id = check.uuid(&root.field("session_id"), &request.session_id);
+    let id = session_id(check, &request.session_id);
     let mask = UpdateMask::read(check, request.update_mask, &["title", "metadata_json"]);
     if let Some(title) = &request.title {
         check_title(check, &root.field("title"), title);

@@ -113,6 +113,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         max_connection_age_grace: options.max_connection_age_grace,
         memory: memory.clone(),
         read_timeout: options.read_timeout,
+        drain_delay: Duration::ZERO,
         shutdown_grace: options.shutdown_grace,
         tls: options.tls,
         rates: options.rates,

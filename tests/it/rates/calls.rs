@@ -2,7 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use chatledger::{rates::RateLimits, watched::FlagFile};
+use chatledger::{
+    rates::RateLimits,
+    watched::{FlagFile, Looks},
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -187,7 +190,7 @@ async fn limits_are_read_again_and_a_mistake_keeps_those_that_there_are() {
         flag: "--limits-file",
         path: path.clone(),
     };
-    let rates = RateLimits::open(file, Duration::from_millis(10)).expect("limits");
+    let rates = RateLimits::open(file, &Looks::every(Duration::from_millis(10))).expect("limits");
     let server = start_with(&database, |options| options.rates = rates).await;
     for _ in 0..20 {
         new_session(&server).await;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use chatledger::server::{ClientAuth, ServerTls};
+use chatledger::{
+    server::{ClientAuth, ServerTls},
+    watched::Looks,
+};
 use pb::{
     message_service_client::MessageServiceClient, session_service_client::SessionServiceClient,
     watch_messages_response::Event,
@@ -105,7 +108,7 @@ async fn answer_to(server: &TestServer, sent: &[u8]) -> Vec<u8> {
 async fn who_speaks_no_tls_or_an_old_one_is_refused_with_an_alert() {
     let database = TestDatabase::new().await;
     let files = ServerFiles::new();
-    let tls = ServerTls::open(files.tls_files(), LOOK).expect("TLS");
+    let tls = ServerTls::open(files.tls_files(), &Looks::every(LOOK)).expect("TLS");
     let server = start_with(&database, |options| {
         options.tls = Some(tls);
         // They don't have to wait for it.
@@ -157,7 +160,7 @@ async fn only_http_2_is_negotiated() {
 async fn handshakes_that_don_t_go_on_are_ended() {
     let database = TestDatabase::new().await;
     let files = ServerFiles::new();
-    let tls = ServerTls::open(files.tls_files(), LOOK).expect("TLS");
+    let tls = ServerTls::open(files.tls_files(), &Looks::every(LOOK)).expect("TLS");
     let server = start_with(&database, |options| {
         options.tls = Some(tls);
         options.read_timeout = Duration::from_millis(300);

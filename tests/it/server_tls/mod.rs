@@ -7,7 +7,10 @@ pub mod pki;
 
 use std::{path::PathBuf, time::Duration};
 
-use chatledger::server::{ClientAuth, ServerTls, TlsFiles};
+use chatledger::{
+    server::{ClientAuth, ServerTls, TlsFiles},
+    watched::Looks,
+};
 
 use crate::harness::*;
 use pki::Authority;
@@ -65,6 +68,6 @@ impl ServerFiles {
 }
 
 async fn start_tls(database: &TestDatabase, files: TlsFiles) -> TestServer {
-    let tls = ServerTls::open(files, LOOK).expect("TLS");
+    let tls = ServerTls::open(files, &Looks::every(LOOK)).expect("TLS");
     start_with(database, |options| options.tls = Some(tls)).await
 }

@@ -11,16 +11,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 from . import errors
+from ._trace import Metadata, traced
 
 Token = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A token, or a function that gives one; an async one only for an :class:`~chatledger.AsyncClient`."""
-
-Metadata = Sequence[tuple[str, str]]
 
 _MARGIN = 30.0
 """Seconds before its end at which a new token is asked for: about as much as clocks differ, and a call takes."""
@@ -198,19 +197,19 @@ class Bearer:
     def metadata(self, timeout: float | None = None) -> Metadata | None:
         """The metadata to send along; asks for a token where that is needed."""
         if self._tokens is None:
-            return self._others
+            return traced(self._others)
         self._sent = self._tokens.get(timeout)
         return self._with_token()
 
     async def ametadata(self, timeout: float | None = None) -> Metadata | None:
         """The same, awaited."""
         if self._tokens is None:
-            return self._others
+            return traced(self._others)
         self._sent = await self._tokens.aget(timeout)
         return self._with_token()
 
-    def _with_token(self) -> Metadata:
-        return [("authorization", f"Bearer {self._sent}"), *(self._others or ())]
+    def _with_token(self) -> Metadata | None:
+        return traced([("authorization", f"Bearer {self._sent}"), *(self._others or ())])
 
     def renews(self, error: errors.ChatledgerError | None) -> bool:
         """Whether the call is to be made once more, with another token, when it has failed by this error."""

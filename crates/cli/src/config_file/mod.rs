@@ -21,7 +21,7 @@ use std::{
 use clap::{Arg, Command, CommandFactory, FromArgMatches, builder::Resettable};
 
 pub(crate) use keys::{Key, Keys, ValueKind};
-pub(crate) use settings::{Setting, Settings, Source, literal};
+pub(crate) use settings::{GivenSettings, Setting, Source, literal};
 
 use super::Cli;
 use read::FileValues;
@@ -44,7 +44,7 @@ pub(crate) struct Loaded {
     /// The command.
     pub cli: Cli,
     /// What it was given.
-    pub settings: Settings,
+    pub settings: GivenSettings,
 }
 
 /// Why nothing could be loaded.
@@ -131,7 +131,7 @@ impl Invocation {
             .map_err(|error| LoadError::CommandLine(Box::new(error)))?;
         let cli = Cli::from_arg_matches(&matches)
             .map_err(|error| LoadError::CommandLine(Box::new(error.format(&mut program))))?;
-        let settings = Settings::of(&plain, &matches, &defaults, path);
+        let settings = GivenSettings::of(&plain, &matches, &defaults, path);
         Ok(Loaded { cli, settings })
     }
 

@@ -138,14 +138,14 @@ fn shown_text(value: &str) -> String {
 
 /// All that a command was given.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct GivenSettings {
     /// The configuration file.
     file: Option<PathBuf>,
     /// In the order of `--help`.
     settings: Vec<Setting>,
 }
 
-impl Settings {
+impl GivenSettings {
     pub(super) fn of(
         program: &Command,
         matches: &ArgMatches,
@@ -168,12 +168,32 @@ impl Settings {
                 Setting::of(arg, key, matches, defaults)
             })
             .collect();
-        Settings { file, settings }
+        GivenSettings { file, settings }
     }
 
     /// The configuration file, if there is one.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// How those of another run of the same command differ: each that does, as it is here and there.
+    pub(crate) fn changed<'a>(
+        &'a self,
+        other: &'a GivenSettings,
+    ) -> impl Iterator<Item = (&'a Setting, &'a Setting)> {
+        let pairs = self.settings.iter().zip(&other.settings);
+        pairs.filter(|(here, there)| here.values != there.values)
+    }
+
+    /// Takes a setting of another run's, which is in use now.
+    pub(crate) fn take(&mut self, other: &Setting) {
+        let same = self
+            .settings
+            .iter_mut()
+            .find(|setting| setting.name == other.name);
+        if let Some(setting) = same {
+            setting.clone_from(other);
+        }
     }
 
     /// Each of them.

@@ -5,14 +5,24 @@
 //! is compared is the contents, so it doesn't matter how they came there.
 //!
 //! New contents are taken when two looks in a row have found them: a file that is just being written is incomplete, and
-//! a certificate may be there before its key. What can't be used is logged once, and what was in use stays.
+//! a certificate may be there before its key. What can't be used is logged once, and what was in use stays. Whoever asks for a
+//! look ([`Looks::now`]) says that the change is complete.
+
+mod looks;
 
 use std::{fmt, fs::File, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::{sync::watch, task, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task, time,
+};
+
+pub use looks::{LookOutcome, Looks};
+
+use looks::Answer;
 
 /// How often files are read, where nothing else is said: what has changed is in use after two looks. Reading some small
 /// files that often costs nothing that could be measured.
@@ -113,7 +123,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// A file can't be read or parsed: the error names its flag.
     pub fn open(
         files: Vec<FlagFile>,
-        interval: Duration,
+        looks: &Looks,
         parse: impl Fn(&[FileContents]) -> anyhow::Result<T> + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let found = FoundVersion::read(&files);
@@ -127,7 +137,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
             told: None,
             current,
         };
-        tokio::spawn(watcher.follow(interval));
+        tokio::spawn(watcher.follow(looks.interval(), looks.join()));
         Ok(Watched(receiver))
     }
 
@@ -137,10 +147,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// The file can't be read or parsed: the error names its flag.
     pub fn open_text<E: fmt::Display>(
         file: FlagFile,
-        interval: Duration,
+        looks: &Looks,
         parse: impl Fn(&str) -> Result<T, E> + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        Self::open(vec![file], interval, move |contents| {
+        Self::open(vec![file], looks, move |contents| {
             let contents = contents.first().context("a file")?;
             parse(contents.text()?).map_err(|reason| contents.file.error(reason))
         })
@@ -220,19 +230,21 @@ struct FileWatcher<T> {
 
 impl<T: Send + Sync + 'static> FileWatcher<T> {
     /// Looks until nobody has the value any more.
-    async fn follow(mut self, interval: Duration) {
+    async fn follow(mut self, interval: Duration, mut asked: mpsc::UnboundedReceiver<Answer>) {
         loop {
-            tokio::select! {
-                () = time::sleep(interval) => {}
+            let answer = tokio::select! {
+                () = time::sleep(interval) => None,
                 () = self.current.closed() => return,
-            }
+                Some(answer) = asked.recv() => Some(answer),
+            };
+            let is_asked = answer.is_some();
             // A file system may take its time.
             let looked = task::spawn_blocking(move || {
-                self.look();
-                self
+                let outcome = self.look(is_asked);
+                (self, outcome)
             });
-            self = match looked.await {
-                Ok(watcher) => watcher,
+            let (watcher, outcome) = match looked.await {
+                Ok(looked) => looked,
                 // The runtime is going down; or a parser has panicked, whose state is gone.
                 Err(error) => {
                     if error.is_panic() {
@@ -241,18 +253,25 @@ impl<T: Send + Sync + 'static> FileWatcher<T> {
                     return;
                 }
             };
+            self = watcher;
+            match answer {
+                // Whoever has asked, and is gone, needs no answer.
+                Some(answer) => drop(answer.send(outcome)),
+                None => tell(&outcome),
+            }
         }
     }
 
-    fn look(&mut self) {
+    /// Takes what has changed, once two looks have found it, or at once for who has asked.
+    fn look(&mut self, is_asked: bool) -> LookOutcome {
         let found = FoundVersion::read(&self.files);
         let is_settled = std::mem::replace(&mut self.last_seen, found.digest) == found.digest;
         if found.digest == self.in_use {
             self.told = None;
-            return;
+            return LookOutcome::Same;
         }
-        if !is_settled {
-            return;
+        if !is_settled && !is_asked {
+            return LookOutcome::Same;
         }
         // What couldn't be used before is tried again: a certificate may not have been valid yet.
         match found.contents.and_then(|contents| (self.parse)(&contents)) {
@@ -260,19 +279,33 @@ impl<T: Send + Sync + 'static> FileWatcher<T> {
                 self.in_use = found.digest;
                 self.told = None;
                 self.current.send_replace(Arc::new(value));
-                tracing::info!(files = %self.names(), "files have changed, and are in use");
+                LookOutcome::InUse(self.names())
             }
-            Err(error) if self.told != Some(found.digest) => {
+            Err(_) if self.told == Some(found.digest) && !is_asked => LookOutcome::Same,
+            Err(error) => {
                 self.told = Some(found.digest);
-                tracing::warn!(error = %format_args!("{error:#}"), "files have changed and can't be used: what was in use stays");
+                LookOutcome::Refused(format!("{error:#}"))
             }
-            Err(_) => {}
         }
     }
 
     fn names(&self) -> String {
         let names = self.files.iter().map(|file| file.path.display().to_string());
         names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Logs what a look has found that nobody asked for.
+fn tell(outcome: &LookOutcome) {
+    match outcome {
+        LookOutcome::Same => {}
+        LookOutcome::InUse(files) => tracing::info!(files, "files have changed, and are in use"),
+        LookOutcome::Refused(error) => {
+            tracing::warn!(
+                error,
+                "files have changed and can't be used: what was in use stays"
+            );
+        }
     }
 }
 
@@ -310,130 +343,4 @@ pub fn line_at(text: &str, offset: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    use super::*;
-
-    fn watcher(path: &Path) -> (FileWatcher<u32>, Watched<u32>) {
-        let files = vec![FlagFile {
-            flag: "--number-file",
-            path: path.to_owned(),
-        }];
-        let parse = |contents: &[FileContents]| {
-            let contents = &contents[0];
-            let number = contents.text()?.trim().parse();
-            number.map_err(|_| contents.file.error("has no number"))
-        };
-        let found = FoundVersion::read(&files);
-        let first = parse(&found.contents.expect("a file")).expect("a number");
-        let (current, receiver) = watch::channel(Arc::new(first));
-        let watcher = FileWatcher {
-            files,
-            parse: Box::new(parse),
-            last_seen: found.digest,
-            in_use: found.digest,
-            told: None,
-            current,
-        };
-        (watcher, Watched(receiver))
-    }
-
-    #[test]
-    fn a_change_is_taken_when_two_looks_have_found_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("number");
-        fs::write(&path, "1").expect("written");
-        let (mut watcher, value) = watcher(&path);
-        fs::write(&path, "22").expect("written");
-        watcher.look();
-        fs::write(&path, "222").expect("written");
-        watcher.look();
-        assert_eq!(*value.get(), 1);
-        watcher.look();
-        assert_eq!(*value.get(), 222);
-    }
-
-    #[test]
-    fn what_can_t_be_used_keeps_what_was_there_and_is_told_once() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("number");
-        fs::write(&path, "1").expect("written");
-        let (mut watcher, value) = watcher(&path);
-        fs::write(&path, "one").expect("written");
-        watcher.look();
-        assert!(watcher.told.is_none());
-        watcher.look();
-        let told = watcher.told.expect("told");
-        watcher.look();
-        assert_eq!(watcher.told, Some(told));
-        // Gone altogether: another trouble, of which is told as well.
-        fs::remove_file(&path).expect("removed");
-        watcher.look();
-        watcher.look();
-        assert_ne!(watcher.told, Some(told));
-        assert_eq!(*value.get(), 1);
-        fs::write(&path, "2").expect("written");
-        watcher.look();
-        watcher.look();
-        assert_eq!(*value.get(), 2);
-    }
-
-    #[test]
-    fn a_link_that_is_swapped_is_a_change() {
-        let dir = tempfile::tempdir().expect("a directory");
-        for (version, number) in [("..a", "1"), ("..b", "2")] {
-            fs::create_dir(dir.path().join(version)).expect("a directory");
-            fs::write(dir.path().join(version).join("number"), number).expect("written");
-        }
-        let (data, path) = (dir.path().join("..data"), dir.path().join("number"));
-        let link = std::os::unix::fs::symlink::<&str, &Path>;
-        link("..a", &data).expect("a link");
-        link("..data/number", &path).expect("a link");
-        let (mut watcher, value) = watcher(&path);
-        let next = dir.path().join("..data_tmp");
-        link("..b", &next).expect("a link");
-        fs::rename(&next, &data).expect("renamed");
-        watcher.look();
-        watcher.look();
-        assert_eq!(*value.get(), 2);
-    }
-
-    #[tokio::test]
-    async fn errors_at_boot_name_the_flag() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let open = |path: PathBuf| {
-            let flag = "--number-file";
-            Watched::open_text(FlagFile { flag, path }, LOOK, |text| {
-                text.parse::<u32>().map_err(|_| "has no number")
-            })
-        };
-        let bad = dir.path().join("bad");
-        fs::write(&bad, "hunter2").expect("written");
-        for (path, reason) in [
-            (dir.path().join("missing"), "can't read it: "),
-            (dir.path().to_owned(), "isn't a file"),
-            (bad, "has no number"),
-        ] {
-            let error = open(path.clone()).expect_err("it can't be used").to_string();
-            let expected = format!("--number-file {}: {reason}", path.display());
-            assert!(error.starts_with(&expected), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_toml_is_told_with_its_line() {
-        #[derive(Debug, serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Numbers {
-            _one: u32,
-        }
-        let error = parse_toml::<Numbers>("_one = 1\n\ntwo = 2\n").expect_err("unknown");
-        assert!(error.starts_with("line 3: unknown field `two`"), "{error}");
-        assert!(parse_toml::<Numbers>("_one = ").is_err());
-        let error = parse_toml::<Numbers>("_one = 'hunter2, expected'").expect_err("a text");
-        assert_eq!(error, "line 1: invalid type, expected u32");
-        assert!(parse_toml::<Numbers>("_one = 1").is_ok());
-    }
-}
+mod tests;
