@@ -4,6 +4,8 @@
 //! Each says what is done by it ([`Action`]) and what it binds of its caller ([`Binding`]). [`Store`](crate::store::Store)
 //! runs them for a caller, and nothing else does, but for the few that serve several callers at once.
 
+use std::pin::{Pin, pin};
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -47,10 +49,11 @@ pub struct Description {
 }
 
 impl Description {
-    /// Follows a run of the statement. The event and the span by which it can be followed have the name, and no values.
+    /// Follows a run of the statement. The event and the span by which it can be followed have the name, and no values. The run
+    /// is pinned by its caller: as an argument it would take its room twice.
     pub(crate) async fn follow<T>(
         &'static self,
-        run: impl Future<Output = Result<T, DbError>>,
+        run: Pin<&mut impl Future<Output = Result<T, DbError>>>,
     ) -> Result<T, DbError> {
         tracing::trace!(statement = self.sql.name, "runs");
         let span = StatementSpan::begin(self.sql.name);
@@ -184,13 +187,13 @@ pub async fn run<S: Statement>(
 ) -> Result<Vec<S::Row>, DbError> {
     let params = statement.params(viewer);
     let sql = &S::DESCRIPTION.sql;
-    let run = async {
+    let run = pin!(async {
         match S::DESCRIPTION.mode {
             Mode::Read => db.read(deadline, sql, &params).await,
             Mode::ReadPlanned => db.read_planned(deadline, sql, &params).await,
             Mode::Write => db.write(deadline, sql, &params).await,
         }
-    };
+    });
     let rows = S::DESCRIPTION.follow(run).await?;
     Ok(read_all(statement, rows)?)
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -82,10 +83,11 @@ impl<D: Database> Aside<D> {
         let span = batch_span(&turns, true);
         let (units, mut tickets): (Vec<Unit>, Vec<Ticket>) = turns.into_iter().map(Turn::split).unzip();
         let units: Vec<&Unit> = units.iter().collect();
+        let work = pin!(append(&self.db, &units));
         tokio::select! {
             // What has been stored is answered.
             biased;
-            outcomes = BatchSpan::around(span, append(&self.db, &units)) => {
+            outcomes = BatchSpan::around(span, work) => {
                 for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
                     if let Ok(receipts) = &outcome {
                         metrics().append.stored(receipts);

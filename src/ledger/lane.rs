@@ -1,7 +1,7 @@
 //! A lane: takes all units that wait for its sessions and commits them together. While it commits, the next
 //! batch gathers: group commit without a timer, so a lone append pays no delay.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, pin::pin};
 
 use futures_util::FutureExt;
 use opentelemetry::KeyValue;
@@ -83,7 +83,7 @@ impl<D: Database> Lane<D> {
         let rows: usize = batch.iter().map(|turn| turn.size().rows).sum();
         let units: Vec<&Unit> = batch.iter().map(Turn::unit).collect();
         let span = batch_span(&batch, false);
-        let outcomes = BatchSpan::around(span, append_free(&self.db, &units)).await;
+        let outcomes = BatchSpan::around(span, pin!(append_free(&self.db, &units))).await;
         let counted = &metrics().append;
         let mut stored = Vec::with_capacity(batch.len());
         let mut skipped = 0_usize;

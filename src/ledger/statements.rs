@@ -1,6 +1,6 @@
 //! The append path's statements, and what PostgreSQL's failures mean for it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, pin::pin};
 
 use tokio_postgres::{Row, error::SqlState};
 use uuid::Uuid;
@@ -41,9 +41,8 @@ impl Connection for Tx {
 
 async fn run<S: CallerFree>(on: &impl Connection, statement: &S) -> Result<Vec<S::Row>, DbError> {
     let params = statement.params(&Viewer::NOBODY);
-    let rows = S::DESCRIPTION
-        .follow(on.rows(&S::DESCRIPTION.sql, &params))
-        .await?;
+    let run = pin!(on.rows(&S::DESCRIPTION.sql, &params));
+    let rows = S::DESCRIPTION.follow(run).await?;
     Ok(read_all(statement, rows)?)
 }
 

@@ -156,7 +156,7 @@ where
         }
         let mut meter = metrics().rpc.begin(request.uri().path());
         let span = trace::begin(&request, &mut meter, |path| admission.intake.is_stream(path));
-        Box::pin(trace::follow(span, async move {
+        let answered = async move {
             let began = Instant::now();
             let path = request.uri().path().to_owned();
             let request = metered_request(request, meter.request());
@@ -173,7 +173,11 @@ where
                 .map(|code| Code::from_bytes(code.as_bytes()));
             tracing::debug!(rpc = path, code = ?code.unwrap_or(Code::Ok), elapsed = ?began.elapsed(), "answered");
             Ok(metered_answer(response, meter))
-        }))
+        };
+        match span {
+            Some(span) => Box::pin(trace::follow(span, Box::pin(answered))),
+            None => Box::pin(answered),
+        }
     }
 }
 

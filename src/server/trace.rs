@@ -1,4 +1,5 @@
-//! The spans of requests, as the front makes them: what a request's head says of it, and how it ends. A request that isn't sampled goes through untouched.
+//! The spans of requests, as the front makes them: what a request's head says of it, and how it ends. A request that isn't
+//! sampled goes through untouched.
 
 use std::{
     future::Future,
@@ -8,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use opentelemetry::KeyValue;
@@ -38,24 +38,16 @@ pub(super) fn begin(
 }
 
 /// Answers a request in its span, which ends with the answer.
-pub(super) fn follow<F, E>(
-    span: Option<RequestSpan>,
-    answer: F,
-) -> impl Future<Output = Result<Response<Body>, E>>
-where
-    F: Future<Output = Result<Response<Body>, E>>,
-{
-    let Some(mut span) = span else {
-        return Either::Left(answer);
-    };
-    Either::Right(async move {
-        let response = span.around(answer).await?;
-        if let Some(status) = response.headers().get("grpc-status") {
-            end(&mut span, Code::from_bytes(status.as_bytes()));
-            return Ok(response);
-        }
-        Ok(response.map(|body| Body::new(TracedBody { body, span })))
-    })
+pub(super) async fn follow<E>(
+    mut span: RequestSpan,
+    answer: impl Future<Output = Result<Response<Body>, E>>,
+) -> Result<Response<Body>, E> {
+    let response = span.around(answer).await?;
+    if let Some(status) = response.headers().get("grpc-status") {
+        end(&mut span, Code::from_bytes(status.as_bytes()));
+        return Ok(response);
+    }
+    Ok(response.map(|body| Body::new(TracedBody { body, span })))
 }
 
 /// What a request's head says of where it comes from, and where it went.

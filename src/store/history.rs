@@ -1,6 +1,8 @@
 //! Messages in the order of a session: pages of them, and whole histories. They stay as they have come from the database,
 //! until somebody encodes them: a copy of each text costs as much as PostgreSQL's work for it.
 
+use std::pin::pin;
+
 use uuid::Uuid;
 
 use super::{Store, gate::Passage, internal, message::role, row_count, sql_count};
@@ -213,13 +215,13 @@ impl Store {
         let begin = async || {
             let passage = self.gate.pass(&db, caller, Read::DESCRIPTION.mode).await?;
             // Followed until its first row: the others come as the client takes them.
-            let open = async {
+            let open = pin!(async {
                 let mut rows = db
                     .stream(caller.deadline, &Read::DESCRIPTION.sql, &params)
                     .await?;
                 let first = rows.next().await?;
                 Ok((rows, first))
-            };
+            });
             let (rows, first) = Read::DESCRIPTION.follow(open).await?;
             Ok::<_, DbError>(((rows, passage), first))
         };

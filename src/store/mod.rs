@@ -22,7 +22,7 @@ mod usage;
 mod user;
 mod watch;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use crate::{
     auth::Caller,
@@ -153,7 +153,7 @@ impl CallerTransaction<'_> {
         self.caller.permit(S::DESCRIPTION.action)?;
         let viewer = Viewer::from(self.caller);
         let params = statement.params(&viewer);
-        let run = self.tx.query(&S::DESCRIPTION.sql, &params);
+        let run = pin!(self.tx.query(&S::DESCRIPTION.sql, &params));
         let rows = S::DESCRIPTION.follow(run).await?;
         Ok(read_all(statement, rows)?)
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    pin::pin,
     sync::{Mutex, PoisonError},
 };
 
@@ -248,7 +249,7 @@ impl Fold<'_> {
 
     async fn query<S: CallerFree>(&self, statement: &S) -> Result<Vec<S::Row>> {
         let params = statement.params(&Viewer::NOBODY);
-        let run = self.tx.query(&S::DESCRIPTION.sql, &params);
+        let run = pin!(self.tx.query(&S::DESCRIPTION.sql, &params));
         let rows = S::DESCRIPTION.follow(run).await?;
         Ok(read_all(statement, rows)?)
     }

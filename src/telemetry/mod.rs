@@ -107,9 +107,10 @@ fn start_traces(settings: &TraceSettings, resource: &Resource) -> anyhow::Result
         .with_channel(settings.otlp.channel()?)
         .with_metadata(settings.otlp.headers.clone())
         .with_timeout(settings.otlp.timeout);
-    let exporter = match settings.otlp.gzip {
-        true => exporter.with_compression(Compression::Gzip),
-        false => exporter,
+    let exporter = if settings.otlp.gzip {
+        exporter.with_compression(Compression::Gzip)
+    } else {
+        exporter
     };
     let queue = settings.queue;
     let config = BatchConfigBuilder::default()
@@ -147,9 +148,10 @@ fn start_logs(settings: &LogSettings, resource: &Resource) -> anyhow::Result<Sdk
         .with_channel(settings.otlp.channel()?)
         .with_metadata(settings.otlp.headers.clone())
         .with_timeout(settings.otlp.timeout);
-    let exporter = match settings.otlp.gzip {
-        true => exporter.with_compression(Compression::Gzip),
-        false => exporter,
+    let exporter = if settings.otlp.gzip {
+        exporter.with_compression(Compression::Gzip)
+    } else {
+        exporter
     };
     let queue = settings.queue;
     let config = LogBatchConfigBuilder::default()

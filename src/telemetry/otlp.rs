@@ -19,6 +19,9 @@ use super::Variables;
 const SERVICE_NAME: &str = "chatledger";
 /// How long an export may take, by the specification.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an export hears nothing until it is asked whether the receiver still is there, and how long that may take: a
+/// connection that delivers nothing is replaced. Asking sooner, or between exports, receivers may take for an attack.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// A kind of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +132,8 @@ impl OtlpSettings {
         Ok(endpoint
             .timeout(self.timeout)
             .connect_timeout(self.timeout)
+            .http2_keep_alive_interval(SILENCE)
+            .keep_alive_timeout(SILENCE)
             .connect_lazy())
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::HashSet,
     future::Future,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -344,7 +345,7 @@ impl BatchSpan {
     }
 
     /// Does a batch's work in its span, if it has one.
-    pub(crate) async fn around<F: Future>(span: Option<Self>, work: F) -> F::Output {
+    pub(crate) async fn around<F: Future>(span: Option<Self>, work: Pin<&mut F>) -> F::Output {
         let Some(BatchSpan { context }) = span else {
             return work.await;
         };

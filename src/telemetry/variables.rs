@@ -5,8 +5,11 @@ use std::{ffi::OsString, fmt::Display, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
 
+/// The values of variables, by their names.
+type Values = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// Where variables come from.
-pub struct Variables(Box<dyn Fn(&str) -> Option<OsString>>);
+pub struct Variables(Values);
 
 impl std::fmt::Debug for Variables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -208,6 +208,43 @@ fn listed(text: &str) {
 }
 
 #[tokio::test]
+async fn looking_at_an_idle_server_asks_nothing_of_the_database_and_refusals_are_counted() {
+    let database = TestDatabase::new().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let limits = dir.path().join("limits.toml");
+    std::fs::write(&limits, "[caller]\nrequests_per_second = 1\nburst = 2\n").expect("a file");
+    let mut command = serve();
+    command.args(["--database-url", &database.url(), "--admin-listen", "127.0.0.1:0"]);
+    command.arg("--limits-file").arg(&limits);
+    let server = ServerProcess::start(&mut command);
+    let channel = server.channel();
+    let admin = admin_address(&server).await;
+    let mut looked = String::new();
+    for _ in 0..20 {
+        let answer = get(admin, "/metrics", "*/*").await;
+        looked = answer.expect("an answer").body;
+    }
+    // Whatever the first looks had asked for would be under way by now.
+    let connects = value(&looked, "chatledger_pool_connects_total", &[]);
+    assert!(
+        connects.abs() < 0.5 && !looked.contains("database_size"),
+        "{connects}"
+    );
+
+    let mut sessions = pb::session_service_client::SessionServiceClient::new(channel);
+    let mut refused = 0.0;
+    for _ in 0..5 {
+        let answer = sessions.create_session(pb::CreateSessionRequest::default()).await;
+        refused += f64::from(u8::from(answer.is_err()));
+    }
+    assert!(refused >= 2.0);
+    let text = get(admin, "/metrics", "*/*").await.expect("an answer").body;
+    let labels = ["limit=\"caller.requests_per_second\"", "caller_kind=\"local\""];
+    let shed = value(&text, "chatledger_shed_total", &labels);
+    assert!((shed - refused).abs() < 0.5, "{shed} and not {refused}");
+}
+
+#[tokio::test]
 async fn requests_go_elsewhere_while_it_starts_and_as_soon_as_it_stops() {
     // Who accepts and never answers is a database that is being started.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -35,6 +35,7 @@ def attributes(of):
 class Receiver:
     """Where telemetry comes in."""
 
+    credentials: grpc.ServerCredentials | None = None
     raw: list = field(default_factory=list)
     headers: list = field(default_factory=list)
     spans: list = field(default_factory=list)
@@ -51,7 +52,11 @@ class Receiver:
             )
             handlers = grpc.method_handlers_generic_handler(service, {"Export": export})
             self.server.add_generic_rpc_handlers((handlers,))
-        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        if self.credentials:
+            port = self.server.add_secure_port("127.0.0.1:0", self.credentials)
+        else:
+            port = self.server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
         self.server.start()
 
     def take(self, request, raw, context):

@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 
+import grpc
 import pytest
 from conftest import PACKAGE, ROOT, Server, chatledger, clean_env
 from opentelemetry.proto.metrics.v1 import metrics_pb2
@@ -25,10 +26,11 @@ SECRET = "hunter2-header"
 class TracedServer:
     """A server that sends what it has to a receiver, and its log."""
 
-    def __init__(self, data_dir, **env):
+    def __init__(self, data_dir, log_format="json", **env):
         self.log = tempfile.TemporaryFile()
         fast = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BLRP_SCHEDULE_DELAY": "50", "RUST_LOG": "info,chatledger=trace"}
-        command = [*chatledger(), "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir", str(data_dir)]
+        command = [*chatledger(), "serve", "--listen", "127.0.0.1:0", "--log-format", log_format]
+        command += ["--data-dir", str(data_dir)]
         self.server = Server(command, clean_env(**fast, **env), self.log)
 
     def run_client(self, mark):
@@ -168,6 +170,12 @@ def test_an_error_is_one_by_the_convention(run):
     assert found["error.type"] == found["db.response.status_code"] == "23505"
 
 
+def test_a_caller_that_samples_nothing_has_no_spans(run):
+    receiver, told, _, lines = run
+    assert not in_trace(receiver, told["spans"]["unsampled"])
+    assert not any(told["spans"]["unsampled"]["trace"] in line for line in lines)
+
+
 def test_all_is_of_the_resource_and_comes_with_the_headers(run):
     receiver, _, _, _ = run
     for resource in receiver.resources:
@@ -245,7 +253,33 @@ def test_a_ratio_of_nothing_is_nothing(own_dir, receiver):
     server.run_client(f"canary{uuid.uuid4().hex}")
     lines, _ = server.stop()
     assert not receiver.raw
-    assert not any("trace_id" in json.loads(line) for line in lines)
+    assert lines and not any("trace_id" in json.loads(line) for line in lines)
+
+
+def test_what_is_sent_can_be_encrypted_and_text_has_ids_as_well(own_dir, tmp_path):
+    (tmp_path / "names").write_text("subjectAltName = IP:127.0.0.1")
+    new = "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj"
+    for command in (
+        f"{new} /CN=authority -x509 -days 1 -keyout ca.key -out ca.crt",
+        f"{new} /CN=receiver -keyout key -out csr",
+        "openssl x509 -req -in csr -CA ca.crt -CAkey ca.key -set_serial 1 -days 1 -extfile names -out crt",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    key, certificate = ((tmp_path / of).read_bytes() for of in ("key", "crt"))
+    receiver = Receiver(grpc.ssl_server_credentials([(key, certificate)]))
+    server = TracedServer(
+        own_dir,
+        log_format="text",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"https://{receiver.address}",
+        OTEL_EXPORTER_OTLP_CERTIFICATE=str(tmp_path / "ca.crt"),
+        OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
+    )
+    ids = server.run_client(f"canary{uuid.uuid4().hex}")["spans"]["search"]
+    lines, _ = server.stop()
+    receiver.stop()
+    assert receiver.logs and in_trace(receiver, ids)
+    (answered,) = (line for line in lines if f"trace_id={ids['trace']}" in line and "answered" in line)
+    assert re.search(r" span_id=[0-9a-f]{16}$", answered)
 
 
 def test_a_receiver_that_is_away_costs_nothing_but_a_warning(own_dir, receiver):

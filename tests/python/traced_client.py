@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import chatledger
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import get_current_span
 
 mark = sys.argv[1]
@@ -13,7 +14,7 @@ tracer = TracerProvider().get_tracer("traced_client")
 spans = {}
 
 
-def traced(name, call):
+def traced(name, call, tracer=tracer):
     """Calls something in a span of its own."""
     with tracer.start_as_current_span(name):
         span = get_current_span().get_span_context()
@@ -59,6 +60,8 @@ with chatledger.Client() as client:
     assert len(messages) == 33
     traced("search", lambda: list(client.messages.search(mark, session_id=session.id)))
     traced("refused", refused)
+    unsampled = TracerProvider(sampler=ALWAYS_OFF).get_tracer("traced_client")
+    traced("unsampled", lambda: client.sessions.get(session.id), unsampled)
     with client.messages.writer() as writer:
         for number in range(100):
             writer.append(session.id, "user", f"{mark} {number}")
