@@ -4,7 +4,7 @@
 use std::{
     fmt,
     io::{IsTerminal, Write},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -56,8 +56,18 @@ const CAPPED: &[&str] = &[
     "refinery",
 ];
 
-/// What puts another filter in the place of the one that there is.
-type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+type SetFilter = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+
+/// What the log is filtered by. A clone is the same.
+#[derive(Clone)]
+pub(super) struct LogFilter(Arc<SetFilter>);
+
+impl LogFilter {
+    /// Logs by another filter from here on.
+    pub(super) fn set(&self, filter: EnvFilter) -> anyhow::Result<()> {
+        (self.0)(filter).context("the log's filter can't be changed")
+    }
+}
 
 /// Crates that sending the log goes through: what they log in doing so isn't sent.
 const SENDING: &[&str] = &[
@@ -75,8 +85,7 @@ const SENDING: &[&str] = &[
 /// The log of this process. Dropped, it writes what waits, for a second at most.
 pub(super) struct Logs {
     dropped: ErrorCounter,
-    /// Sets another filter.
-    refilter: SetFilter,
+    filter: LogFilter,
     _writing: WorkerGuard,
 }
 
@@ -128,14 +137,14 @@ impl Logs {
         }));
         Logs {
             dropped,
-            refilter: Box::new(move |filter| handle.reload(filter)),
+            filter: LogFilter(Arc::new(move |filter| handle.reload(filter))),
             _writing: writing,
         }
     }
 
-    /// Logs by another filter from here on.
-    pub(super) fn refilter(&self, filter: EnvFilter) -> anyhow::Result<()> {
-        (self.refilter)(filter).context("the log's filter can't be changed")
+    /// What it is filtered by.
+    pub(super) fn filter(&self) -> LogFilter {
+        self.filter.clone()
     }
 
     /// Says now and then how many lines were dropped. For ever.

@@ -1,8 +1,6 @@
 //! SIGHUP: the settings are read again. What can change while the server runs does: the files that are watched, and the log's
 //! filter. One line of the log says what has changed, and what waits for a restart.
 
-use std::sync::Arc;
-
 use chatledger::watched::{LookOutcome, Looks};
 use tokio::task;
 use tracing_subscriber::EnvFilter;
@@ -10,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     CliCommand,
     config_file::{GivenSettings, Invocation, LoadError, Loaded, Mistakes, Setting, Source},
-    logs::{Logs, parse_filter},
+    logs::{LogFilter, parse_filter},
     signals::ReloadSignal,
 };
 
@@ -25,8 +23,8 @@ pub(super) struct Reload {
     pub running: GivenSettings,
     /// The files that are watched.
     pub looks: Looks,
-    /// The log.
-    pub logs: Arc<Logs>,
+    /// What the log is filtered by.
+    pub log_filter: LogFilter,
 }
 
 /// Settings that could be in use.
@@ -69,7 +67,7 @@ impl Reload {
                 done.waiting.push(words(&old, &new));
                 continue;
             }
-            match self.logs.refilter(filter.clone()) {
+            match self.log_filter.set(filter.clone()) {
                 Ok(()) => {
                     done.in_use.push(words(&old, &new));
                     self.running.take(&new);

@@ -47,17 +47,17 @@ pub(super) fn run(
         let push = metrics.map(|metrics| MetricsPush::new(metrics, &telemetry.resource));
         (Telemetry::start(&telemetry)?, push.transpose()?)
     };
-    let logs = Arc::new(Logs::start_with(
+    let logs = Logs::start_with(
         config.log_format,
         parse_filter(&config.log_filter)?,
         telemetry.logs(),
-    ));
+    );
     runtime.spawn(logs.tell_dropped());
     let reload = Reload {
         invocation: invocation.clone(),
         running: settings,
         looks: Looks::every(config.reload_interval),
-        logs: Arc::clone(&logs),
+        log_filter: logs.filter(),
     };
     let served = runtime.block_on(serve(config, reload, push));
     // While the runtime still is there, and not in it.

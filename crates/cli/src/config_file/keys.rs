@@ -198,3 +198,35 @@ impl Keys {
             .map(|(_, name)| name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn settings<'a>(command: &'a Command, found: &mut Vec<(&'a str, Key)>) {
+        for arg in command.get_arguments() {
+            found.extend(arg.get_long().zip(Key::of(arg)));
+        }
+        for below in command.get_subcommands() {
+            settings(below, found);
+        }
+    }
+
+    #[test]
+    fn a_key_means_the_same_in_all_commands() {
+        let program = crate::Cli::command();
+        let mut found = Vec::new();
+        settings(&program, &mut found);
+        assert!(found.len() > 100, "{}", found.len());
+        for (name, key) in &found {
+            for (other, other_key) in &found {
+                let (is_same, has_same) = (name == other, key.variable == other_key.variable);
+                assert_eq!(is_same, has_same, "{name} and {other}");
+                let form = |key: &Key| (key.kind, key.is_list, key.is_secret);
+                assert!(!is_same || form(key) == form(other_key), "{name}");
+            }
+        }
+    }
+}
