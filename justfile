@@ -19,7 +19,7 @@ test FILTER="":
 # The integration tests with another PostgreSQL, whose programs are in BIN: those for which it matters which one it is
 test-with BIN:
     # Chosen by a filter, and not as a target: Cargo would build everything again, with fewer features.
-    if command -v cargo-nextest >/dev/null; then CHATLEDGER_PG_BIN={{ BIN }} cargo nextest run --locked -E 'binary(it) - test(/^(access|bench|cli_mistakes|connections|fairness|intake|load|logs|memory|rates|server|server_tls|tls)(_|::)/)'; else CHATLEDGER_PG_BIN={{ BIN }} cargo test --locked --test it; fi
+    if command -v cargo-nextest >/dev/null; then CHATLEDGER_PG_BIN={{ BIN }} cargo nextest run --locked -E 'binary(it) - test(/^(access|bench|cli_mistakes|config|connections|fairness|intake|load|logs|memory|metrics|rates|reload|server|server_tls|terminal|tls)(_|::)/)'; else CHATLEDGER_PG_BIN={{ BIN }} cargo test --locked --test it; fi
 
 # The append path under COUNT seeded schedules
 schedules COUNT="100000":

@@ -29,8 +29,8 @@
 //!
 //! # The rules of the house
 //!
-//! - SQL lives in `store/sql/`, `ledger/sql/` and `migrations/`, and in the crates of migrations and of moving in and out;
-//!   parameters are always bound. One function binds the [`Caller`](auth::Caller) of every statement.
+//! - SQL lives in `store/sql/`, `ledger/sql/` and `migrations/`, and in the crates of migrations, of moving in and out and of
+//!   the doctor; parameters are always bound. One function binds the [`Caller`](auth::Caller) of every statement.
 //! - prost's types stay in `api/`, tonic's in `api/` and `server/`, and where telemetry is sent, in `telemetry/`.
 //! - There is one error enum, [`domain::Error`], mapped to a status in one function. A constraint is mapped
 //!   to a domain error by its name, in `store/error.rs`.

@@ -129,11 +129,18 @@ impl SourceConfig {
         }
     }
 
+    /// Whether a direct URL is given besides.
+    #[must_use]
+    pub fn has_direct(&self) -> bool {
+        self.database_direct_url
+            .as_ref()
+            .is_some_and(|url| !url.is_empty())
+    }
+
     /// Whether migrations and notifications would go through one, over `url`.
     #[must_use]
     pub fn migrates_pooled(&self, url: &DatabaseUrl) -> bool {
-        let direct = self.database_direct_url.as_ref();
-        direct.is_none_or(Secret::is_empty) && self.is_pooled(url)
+        !self.has_direct() && self.is_pooled(url)
     }
 }
 

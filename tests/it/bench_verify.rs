@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use chatledger_bench::{
-    AppendMode, BenchProgress, BenchTarget, ContentSizes, Halt, LedgerVerification, Load, Workload,
-    WorkloadOptions, append, create_sessions, verify,
+    AppendMode, BenchProgress, ContentSizes, Halt, LedgerVerification, Load, Workload, WorkloadOptions,
+    append, create_sessions, verify,
 };
+use chatledger_client::ServerTarget;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
@@ -25,7 +26,7 @@ fn verified_after(damage: &str) -> LocalBoxFuture<'_, LedgerVerification> {
             content: ContentSizes::Fixed(20),
             citations: 1,
         }));
-        let target = BenchTarget::parse(&format!("http://{}", server.address)).expect("a target");
+        let target = ServerTarget::parse(&format!("http://{}", server.address)).expect("a target");
         let channel = target.connect().await.expect("a connection");
         create_sessions(&channel, &workload).await.expect("sessions");
         let load = Load {

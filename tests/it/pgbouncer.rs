@@ -97,14 +97,18 @@ impl PgBouncer {
     }
 
     pub fn connector(&self, database: &TestDatabase) -> Connector {
+        let url = self.url(database);
+        Connector::new(&DatabaseUrl::parse(&url).expect("a URL")).expect("a connector")
+    }
+
+    pub fn url(&self, database: &TestDatabase) -> String {
         let host = self
             .dir
             .path()
             .to_str()
             .expect("a plain path")
             .replace('/', "%2F");
-        let url = format!("postgres://postgres@{host}:6432/{}", database.name);
-        Connector::new(&DatabaseUrl::parse(&url).expect("a URL")).expect("a connector")
+        format!("postgres://postgres@{host}:6432/{}", database.name)
     }
 
     async fn server(&self, database: &TestDatabase) -> TestServer {

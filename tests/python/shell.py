@@ -122,6 +122,20 @@ def is_run(world, command):
     world.sh(command)
 
 
+def is_looked_at(world, command):
+    """On the server, with the conversation that the documents name. A watch is followed for a second."""
+    import psycopg
+
+    with psycopg.connect(world.url) as db:
+        known = db.execute("SELECT FROM chat_sessions WHERE id = %s", (SESSION,)).fetchone() is not None
+    if not known:
+        converse(world.url)
+    world.parse(command)
+    if command.startswith("chatledger watch "):
+        command = f"timeout --preserve-status --signal=INT 1 {command}"
+    world.sh(command, CHATLEDGER_TARGET=f"http://{world.server.address}")
+
+
 def is_imported(world, command):
     """From another chatledger, with a conversation in it."""
     source = database(world.url, f"source_{uuid.uuid4().hex}")
@@ -250,6 +264,7 @@ RULES = [
     (r"env (OTEL_\w+=\S+ )+chatledger serve", is_served),
     (r"chatledger migrate adopt ", is_adopted),
     (r"chatledger import --from postgresql:", is_imported),
+    (r"chatledger (sessions|messages|watch|search|health)\b", is_looked_at),
     (r"chatledger ", is_run),
     (r"(pg_ctl|pg_basebackup) |(psql|mkdir -p|mv|cp -a|touch|echo) .*\$(ADMIN_URL|BACKUP|PGDATA)\b", is_recovered),
     (r"(psql|pg_dump|pg_restore) ", is_sql),

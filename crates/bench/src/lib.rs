@@ -4,7 +4,7 @@
 //!
 //! # The walk of `bench append`
 //!
-//! 1. [`BenchTarget`] (`target`) is the server under test, or [`OwnServer`] (`own_server`) one of our own where none is given.
+//! 1. [`ServerTarget`](chatledger_client::ServerTarget) is the server under test (`target` prepares it), or [`OwnServer`] (`own_server`) one of our own where none is given.
 //! 2. [`Workload`] (`workload`) decides what is sent, from a seed: to which session, with which content. A `schedule` decides
 //!    when: as soon as there is room (closed loop), or at a rate (open loop).
 //! 3. [`append()`] sends, one file a mode; `measure` counts and times the answers without a lock.
@@ -26,11 +26,12 @@
 //! # async fn f(halt: chatledger_bench::Halt) -> anyhow::Result<()> {
 //! use std::{sync::Arc, time::Duration};
 //!
+//! use chatledger_client::ServerTarget;
 //! use chatledger_bench::{
-//!     AppendMode, BenchProgress, BenchTarget, ContentSizes, Load, Workload, WorkloadOptions, append, create_sessions, verify,
+//!     AppendMode, BenchProgress, ContentSizes, Load, Workload, WorkloadOptions, append, create_sessions, verify,
 //! };
 //!
-//! let target = BenchTarget::parse("http://127.0.0.1:50051")?;
+//! let target = ServerTarget::parse("http://127.0.0.1:50051")?;
 //! let workload = Arc::new(Workload::new(&WorkloadOptions {
 //!     seed: 1,
 //!     sessions: 100,
@@ -95,7 +96,7 @@ pub use report::{
     BenchReport, Circumstances, Latency, html::page as report_page, text::summary as report_summary,
 };
 pub use rows::IdKind;
-pub use target::{BenchChannel, BenchCredentials, BenchTarget, create_sessions, delete_sessions};
+pub use target::{create_sessions, delete_sessions};
 pub use usage::{CpuSeconds, Parties};
 pub use verify::{AnswerLog, LedgerVerification, verify};
 pub use watch::{WatchLoad, WatchOutcome, watch};

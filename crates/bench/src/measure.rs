@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tonic::Code;
 
 use super::{progress::BenchProgress, schedule::RunClock};
+use chatledger_client::code_name;
 
 /// How many intervals a run is divided into: as many points as a plot shows well.
 const INTERVALS: u32 = 120;
@@ -276,27 +277,9 @@ pub(crate) fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// A code as gRPC spells it, such as `DEADLINE_EXCEEDED`.
-pub(crate) fn code_name(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_are_spelled_as_grpc_does() {
-        assert_eq!(code_name(Code::Ok), "OK");
-        assert_eq!(code_name(Code::DeadlineExceeded), "DEADLINE_EXCEEDED");
-    }
 
     #[tokio::test]
     async fn what_is_recorded_is_what_is_told() {

@@ -19,7 +19,8 @@ use tokio::{
     time,
 };
 
-use super::{target::BenchTarget, usage};
+use super::usage;
+use chatledger_client::ServerTarget;
 use chatledger_embedded::Cluster;
 
 /// More than its own grace period for requests under way.
@@ -44,7 +45,7 @@ const NOT_INHERITED: [&str; 10] = [
 #[derive(Debug)]
 pub struct OwnServer {
     /// Where the server listens.
-    pub target: BenchTarget,
+    pub target: ServerTarget,
     /// The database's URL, a socket's.
     pub database_url: String,
     /// Their processes.
@@ -113,7 +114,7 @@ struct ServeProcess {
 }
 
 impl ServeProcess {
-    async fn start(database_url: &str) -> anyhow::Result<(Self, BenchTarget)> {
+    async fn start(database_url: &str) -> anyhow::Result<(Self, ServerTarget)> {
         let mut command = command(database_url)?;
         let (started, result) = oneshot::channel();
         // The child dies with the thread that forked it: so the thread lives as long as the child.
@@ -125,7 +126,7 @@ impl ServeProcess {
             .split_once(" serving on ")
             .and_then(|(_, rest)| rest.split_whitespace().next());
         match address {
-            Some(address) => Ok((serve, BenchTarget::parse(&format!("http://{address}"))?)),
+            Some(address) => Ok((serve, ServerTarget::parse(&format!("http://{address}"))?)),
             None => {
                 serve.stop().await;
                 // What it had to say is on stderr.

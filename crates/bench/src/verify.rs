@@ -15,7 +15,7 @@ use super::{
     target,
     workload::{MessageKey, Workload},
 };
-use crate::target::BenchChannel;
+use chatledger_client::ServerChannel;
 use chatledger_protocol as pb;
 
 /// The largest page.
@@ -140,7 +140,7 @@ impl LedgerVerification {
 /// # Errors
 /// A session that can't be read.
 pub async fn verify(
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     workload: &Arc<Workload>,
     answers: AnswerLog,
     progress: &BenchProgress,
@@ -179,7 +179,7 @@ pub async fn verify(
 }
 
 async fn one_session(
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     workload: &Workload,
     session: usize,
     acked: Vec<(u32, MessageKey)>,
@@ -208,7 +208,7 @@ async fn one_session(
         let page = client
             .list_messages(request.clone())
             .await
-            .map_err(|status| target::told(&status))?
+            .map_err(|status| chatledger_client::explain(&status))?
             .into_inner();
         progress.add(page.messages.len() as u64);
         for message in &page.messages {

@@ -22,11 +22,11 @@ use super::{
     measure::{Collector, Measurement, Recorder},
     progress::BenchProgress,
     schedule::RunClock,
-    target::{self, BenchTarget},
+    target,
     verify::{AnswerLog, LedgerVerification},
     workload::Workload,
 };
-use crate::target::BenchChannel;
+use chatledger_client::{ServerChannel, ServerTarget};
 use chatledger_protocol::{self as pb, watch_messages_response::Event};
 
 /// Streams of one connection: half of what servers commonly allow (hyper: 200).
@@ -69,7 +69,7 @@ pub struct WatchOutcome {
 /// # Errors
 /// The server can't be reached, or doesn't let watch.
 pub async fn watch(
-    server: &BenchTarget,
+    server: &ServerTarget,
     workload: &Arc<Workload>,
     options: &WatchLoad,
     halt: &Halt,
@@ -145,7 +145,7 @@ pub async fn watch(
 
 /// A watch that has caught up.
 async fn open(
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     session_id: &str,
 ) -> anyhow::Result<Streaming<pb::WatchMessagesResponse>> {
     let request = pb::WatchMessagesRequest {
@@ -166,7 +166,7 @@ async fn open(
     };
     opening
         .await
-        .map_err(|status| target::told(&status))
+        .map_err(|status| chatledger_client::explain(&status))
         .context("WatchMessages")
 }
 
@@ -240,8 +240,10 @@ impl BenchWatcher {
             Ok(None) => false,
             Err(status) => {
                 self.deliveries.failed(status.code(), now);
-                self.found
-                    .tell(format!("a watch has ended: {}", target::told(&status)));
+                self.found.tell(format!(
+                    "a watch has ended: {}",
+                    chatledger_client::explain(&status)
+                ));
                 false
             }
         }

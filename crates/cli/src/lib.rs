@@ -4,6 +4,9 @@
 //!
 //! - `serve`, `import`, `export`, `erase`, `schema`, `bench`, `reports`, `key` and `migrate` are the commands, each with its flags.
 //! - `config_file` is the file of settings, whose values become the flags' defaults, and `config_command` shows what comes of it.
+//! - `doctor` shows what [`chatledger_doctor`] finds.
+//! - `look` has the commands for people at a terminal, which are clients of a server: `sessions`, `messages`, `watch`, `search`,
+//!   `health`; `server_target` is the server that they, and the load tester, talk to.
 //! - `reload` reads the settings of a running server again.
 //! - `target` is the database that a command is about, of a URL or embedded; `database` reads or fills it past any pooler.
 //! - `logs` is the log, `output` what goes to stdout, `signals` how a command hears that it is to stop, `operator` what is kept
@@ -17,11 +20,13 @@ mod bench;
 mod config_command;
 mod config_file;
 mod database;
+mod doctor;
 mod erase;
 mod export;
 mod import;
 mod key;
 mod logs;
+mod look;
 mod migrate;
 mod operator;
 mod output;
@@ -29,6 +34,7 @@ mod reload;
 mod reports;
 mod schema;
 mod serve;
+mod server_target;
 mod signals;
 mod target;
 
@@ -75,6 +81,18 @@ enum CliCommand {
     /// Look at what `serve` is given: check it, show where each value is from, write an example of a file
     #[command(subcommand)]
     Config(Box<config_command::ConfigCommand>),
+    /// Look at the database as a server would use it: what is well, what isn't, and what to do
+    Doctor(Box<doctor::DoctorArgs>),
+    /// List the sessions of a user, or of nobody
+    Sessions(Box<look::sessions::SessionsArgs>),
+    /// Show a conversation, or the newest of it
+    Messages(Box<look::messages::MessagesArgs>),
+    /// Follow a conversation as it goes on
+    Watch(Box<look::watch::WatchArgs>),
+    /// Search messages by their words
+    Search(Box<look::search::SearchArgs>),
+    /// Ask a server whether it serves; for probes
+    Health(Box<look::health::HealthArgs>),
     /// Look after the schema: status, up, down, verify and more
     Migrate(Box<migrate::MigrateArgs>),
 }
@@ -112,6 +130,12 @@ impl Cli {
             CliCommand::Bench(bench) => bench::run(*bench),
             CliCommand::Reports(command) => reports::run(&command),
             CliCommand::Key(command) => key::run(&command),
+            CliCommand::Doctor(args) => doctor::run(&args),
+            CliCommand::Sessions(args) => look::sessions::run(&args),
+            CliCommand::Messages(args) => look::messages::run(&args),
+            CliCommand::Watch(args) => look::watch::run(&args),
+            CliCommand::Search(args) => look::search::run(&args),
+            CliCommand::Health(args) => look::health::run(&args),
             CliCommand::Config(command) => config_command::run(&command, &settings),
             CliCommand::Migrate(args) => migrate::run(*args),
         }

@@ -17,13 +17,28 @@ macro_rules! say {
 }
 pub(super) use {say, show};
 
+/// Writes it for somebody who looks. Once nobody does any more, there is nothing left to do: the program ends, and well.
+pub(super) fn tell(text: &str) {
+    let mut out = stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => failed(&error),
+    }
+}
+
 /// Writes it, if somebody reads it.
 pub(super) fn put(text: fmt::Arguments<'_>) {
     let written = stdout().lock().write_fmt(text);
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
-        eprintln!("chatledger: standard output: {error}");
-        std::process::exit(1);
+        failed(&error);
     }
+}
+
+fn failed(error: &std::io::Error) -> ! {
+    eprintln!("chatledger: standard output: {error}");
+    std::process::exit(1);
 }

@@ -20,6 +20,7 @@
 //! # The other modules
 //!
 //! - `program` is what is passed in; `migrator` the state that all commands share; `client` connects.
+//! - `made` tells which tables and indexes the applied migrations have made, without running anything.
 //! - `status` tells how far each set is; `plan` prints what `up` would run.
 //! - `catalog` reads the tables as they are; `verify` compares them with what the migrations make (`difference`), in a
 //!   `scratch` database; `mend` writes the SQL for what is missing.
@@ -82,6 +83,7 @@ mod driver;
 mod dump;
 mod history;
 mod lock;
+mod made;
 mod mend;
 mod migrator;
 mod observer;
@@ -107,6 +109,7 @@ pub use difference::Difference;
 pub use driver::LockPolicy;
 pub use dump::DumpPrograms;
 pub use history::{Drift, Problem};
+pub use made::{MadeIndex, MadeObjects};
 pub use migrator::{Migrator, Settings};
 pub use observer::TableLock;
 pub use own::{NewFiles, new_files};

@@ -113,6 +113,11 @@ pub(crate) struct ConcurrentIndex {
 }
 
 impl ScriptStatement<'_> {
+    /// The statement's words, names, literals and signs.
+    pub(crate) fn words(&self) -> &[&str] {
+        &self.tokens
+    }
+
     fn starts_with(&self, words: &[&str]) -> bool {
         self.tokens.len() >= words.len()
             && words

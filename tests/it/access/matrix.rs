@@ -470,12 +470,8 @@ async fn foreigners_learn_nothing(matrix: &Matrix) {
     })
     .await;
     let admin = key(&matrix.database, "other", &["admin"]).await;
-    learns_nothing(
-        matrix,
-        &[MatrixCaller::with("another tenant's admin", &admin)],
-        |_| false,
-    )
-    .await;
+    let admin = [MatrixCaller::with("another tenant's admin", &admin)];
+    learns_nothing(matrix, &admin, |_| false).await;
 }
 
 #[tokio::test]

@@ -119,6 +119,11 @@ impl ServerProcess {
         line.unwrap_or_else(|_| panic!("it doesn't get ready: {}", self.stderr()))
     }
 
+    /// The next line that it says on stdout, if there is one yet.
+    pub fn next_line(&self) -> Result<String, mpsc::RecvTimeoutError> {
+        self.stdout.recv_timeout(std::time::Duration::from_millis(1))
+    }
+
     /// The ready line's address, for a client.
     pub fn channel(&self) -> Channel {
         let line = self.ready_line();

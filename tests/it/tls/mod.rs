@@ -15,7 +15,7 @@ use chatledger_postgres::{Db, DbOptions, Sql};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::harness::PATIENCE;
+use crate::{doctor::ways::tls_of, harness::PATIENCE};
 use cluster::{TlsCluster, free_port};
 
 mod cluster;
@@ -56,6 +56,7 @@ async fn every_sslmode_against_every_server() {
         failures: String::new(),
     };
     with_tls(&mut table).await;
+    as_the_doctor_sees_it(&cluster).await;
     hostssl_and_hostnossl(&mut table).await;
     scram(&mut table).await;
     certificates(&mut table).await;
@@ -157,6 +158,26 @@ async fn with_tls(table: &mut ConnectTable<'_>) {
     table
         .check(&socket, &[("sslmode=verify-full", PLAIN), ("", PLAIN)])
         .await;
+}
+
+/// What `chatledger doctor` says of a server whose name is another machine's.
+async fn as_the_doctor_sees_it(cluster: &TlsCluster) {
+    for (query, severity, part) in [
+        ("sslmode=disable", "warning", "not encrypted"),
+        ("sslmode=require", "warning", "TLSv1.3, "),
+        ("sslmode=verify-ca&sslrootcert=$dir/ca.crt", "notice", "TLSv1.3, "),
+    ] {
+        let url = url(
+            cluster,
+            "anyone@db.example",
+            &format!("hostaddr=127.0.0.1&{query}"),
+        );
+        let (told, found) = tls_of(&url).await;
+        assert!(
+            told == severity && found.contains(part),
+            "{query}: {told}: {found}"
+        );
+    }
 }
 
 async fn hostssl_and_hostnossl(table: &mut ConnectTable<'_>) {

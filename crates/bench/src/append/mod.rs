@@ -19,11 +19,10 @@ use super::{
     measure::{Collector, Measurement, Recorder},
     progress::BenchProgress,
     schedule::{RunClock, SendSchedule},
-    target::BenchTarget,
     verify::AnswerLog,
     workload::{MessageKey, Workload},
 };
-use crate::target::BenchChannel;
+use chatledger_client::{ServerChannel, ServerTarget};
 
 /// How to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -141,7 +140,7 @@ fn is_uncertain(code: Code) -> bool {
 /// # Errors
 /// The target can't be reached, or a sender can't be started.
 pub async fn append(
-    target: &BenchTarget,
+    target: &ServerTarget,
     workload: &Arc<Workload>,
     load: &Load,
     keep: bool,
@@ -157,7 +156,7 @@ pub async fn append(
 
 /// The same over connections that are open.
 pub(crate) async fn run_over(
-    channels: &[BenchChannel],
+    channels: &[ServerChannel],
     workload: &Arc<Workload>,
     load: &Load,
     keep: bool,
@@ -178,7 +177,7 @@ pub(crate) async fn run_over(
 
 /// The same with a clock that runs already, for those who want to know when receipts come.
 pub(crate) async fn run_timed(
-    channels: &[BenchChannel],
+    channels: &[ServerChannel],
     workload: &Arc<Workload>,
     load: &Load,
     clock: RunClock,
@@ -198,7 +197,7 @@ pub(crate) async fn run_timed(
 }
 
 struct AppendRun<'a> {
-    channels: &'a [BenchChannel],
+    channels: &'a [ServerChannel],
     workload: &'a Arc<Workload>,
     load: &'a Load,
     clock: RunClock,

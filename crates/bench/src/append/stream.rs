@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::Sender;
-use crate::target::BenchChannel;
 use crate::{target, verify::AnswerLog, workload::MessageKey};
+use chatledger_client::ServerChannel;
 use chatledger_protocol::{self as pb, append_result::Result as Outcome};
 
 /// A frame with more content than this is sent as it is: far below the largest request that servers take.
@@ -33,7 +33,7 @@ struct OpenMessage {
 
 type FrameSender = mpsc::UnboundedSender<pb::StreamAppendMessagesRequest>;
 
-pub(super) async fn send(mut sender: Sender, channel: BenchChannel, share: StreamShare) -> AnswerLog {
+pub(super) async fn send(mut sender: Sender, channel: ServerChannel, share: StreamShare) -> AnswerLog {
     let give_up = sender.schedule.clock().give_up();
     // A stream that fails is followed by another.
     while let Some(due) = sender.schedule.next().await {
@@ -57,7 +57,7 @@ pub(super) async fn send(mut sender: Sender, channel: BenchChannel, share: Strea
 /// Ends when the schedule does and all is answered, or when the stream fails.
 async fn one_stream(
     sender: &mut Sender,
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     share: StreamShare,
     first: Instant,
     unanswered: &mut VecDeque<OpenMessage>,

@@ -5,11 +5,11 @@ use std::time::Instant;
 use tonic::Code;
 
 use super::Sender;
-use crate::target::BenchChannel;
 use crate::{target, verify::AnswerLog};
+use chatledger_client::ServerChannel;
 use chatledger_protocol as pb;
 
-pub(super) async fn send(mut sender: Sender, channel: BenchChannel) -> AnswerLog {
+pub(super) async fn send(mut sender: Sender, channel: ServerChannel) -> AnswerLog {
     let mut client = target::messages(&channel);
     let give_up = sender.schedule.clock().give_up();
     while let Some(due) = sender.schedule.next().await {

@@ -11,12 +11,12 @@ use super::{
     select::JoinedSelect,
     sessions::{CITATIONS, FilledSessions},
 };
-use crate::target::BenchChannel;
 use crate::{target, turns::TurnTimer};
+use chatledger_client::ServerChannel;
 use chatledger_protocol as pb;
 
 /// A whole history, with how many messages and citations it has.
-async fn read(channel: &BenchChannel, session: Uuid) -> anyhow::Result<(usize, usize)> {
+async fn read(channel: &ServerChannel, session: Uuid) -> anyhow::Result<(usize, usize)> {
     let request = pb::ReadMessagesRequest {
         session_id: session.to_string(),
         ..Default::default()
@@ -32,7 +32,9 @@ async fn read(channel: &BenchChannel, session: Uuid) -> anyhow::Result<(usize, u
         }
         Ok(messages)
     };
-    let messages: Vec<pb::Message> = reading.await.map_err(|status| target::told(&status))?;
+    let messages: Vec<pb::Message> = reading
+        .await
+        .map_err(|status| chatledger_client::explain(&status))?;
     let citations = messages.iter().map(|message| message.citations.len()).sum();
     Ok((black_box(messages).len(), citations))
 }

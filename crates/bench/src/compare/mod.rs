@@ -49,9 +49,9 @@ use super::{
     halt::Halt,
     progress::BenchProgress,
     summary::Summary,
-    target::BenchTarget,
     usage::{CpuSeconds, Machine, Parties},
 };
+use chatledger_client::ServerTarget;
 
 /// How far the order rotates from round to round: a number that has no factor in common with that of the competitors, so
 /// five rounds see five far places.
@@ -62,7 +62,7 @@ const ROTATION: usize = 7;
 /// # Errors
 /// The server or the database can't be used.
 pub async fn compare(
-    server: &BenchTarget,
+    server: &ServerTarget,
     database_url: &str,
     parties: Parties,
     options: CompareOptions,

@@ -13,7 +13,6 @@ use super::{
     sessions::{FilledSessions, PAGE},
     uncached::leave_page_cache,
 };
-use crate::target::BenchChannel;
 use crate::{
     halt::Halt,
     measure::{Collector, Measurement, Recorder},
@@ -22,6 +21,7 @@ use crate::{
     target,
     turns::TurnTimer,
 };
+use chatledger_client::ServerChannel;
 use chatledger_protocol as pb;
 
 /// Readers at a time: more than there are processors, so that none is idle.
@@ -32,7 +32,7 @@ const POOL: usize = 32;
 
 /// Where a page comes from: the first one of a session.
 enum PageSource {
-    Service(BenchChannel),
+    Service(ServerChannel),
     Select(Arc<PageSelect>),
 }
 
@@ -47,7 +47,9 @@ impl PageSource {
                     ..Default::default()
                 };
                 let answer = target::messages(channel).list_messages(request).await;
-                let page = answer.map_err(|status| target::told(&status))?.into_inner();
+                let page = answer
+                    .map_err(|status| chatledger_client::explain(&status))?
+                    .into_inner();
                 Ok(black_box(page).messages.len())
             }
             PageSource::Select(select) => select.read(session).await,

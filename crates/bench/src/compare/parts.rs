@@ -11,16 +11,16 @@ use super::{
     sessions::{CITATIONS, ReadSessions, make_large},
     uncached::UncachedSessions,
 };
-use crate::target::BenchChannel;
 use crate::{
     append::{self, AppendMode, Load},
     database::BenchDatabase,
     halt::Halt,
     progress::BenchProgress,
     schedule::RunClock,
-    target::{self, BenchTarget},
+    target,
     workload::{Workload, WorkloadOptions},
 };
+use chatledger_client::{ServerChannel, ServerTarget};
 
 /// How long the appends last that nobody measures: long enough to touch every session several times.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -29,8 +29,8 @@ const SETTLING: Duration = Duration::from_secs(1);
 pub(super) struct ComparisonParts {
     pub(super) options: CompareOptions,
     pub(super) halt: Halt,
-    pub(super) server: BenchTarget,
-    pub(super) channels: Vec<BenchChannel>,
+    pub(super) server: ServerTarget,
+    pub(super) channels: Vec<ServerChannel>,
     pub(super) database: BenchDatabase,
     pub(super) direct: DirectAppends,
     pub(super) workload: Arc<Workload>,
@@ -50,7 +50,7 @@ pub(super) struct ComparisonParts {
 
 impl ComparisonParts {
     pub(super) async fn prepare(
-        server: &BenchTarget,
+        server: &ServerTarget,
         database_url: &str,
         options: CompareOptions,
         halt: &Halt,

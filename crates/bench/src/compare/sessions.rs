@@ -6,13 +6,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::{copy, options::CompareOptions};
-use crate::target::BenchChannel;
 use crate::{
     database::BenchDatabase,
     progress::BenchProgress,
     target,
     workload::{MessageKey, Workload},
 };
+use chatledger_client::ServerChannel;
 use chatledger_protocol as pb;
 
 /// The messages of a page.
@@ -43,7 +43,7 @@ pub(super) struct ReadSessions {
 impl ReadSessions {
     /// Makes them through the service; `cited` has citations.
     pub(super) async fn make(
-        channel: &BenchChannel,
+        channel: &ServerChannel,
         workload: &Workload,
         cited: &Workload,
         options: &CompareOptions,
@@ -76,7 +76,7 @@ pub(super) struct FilledSessions {
 impl FilledSessions {
     /// Makes some through the service, with the citations of the workload.
     pub(super) async fn make(
-        channel: &BenchChannel,
+        channel: &ServerChannel,
         workload: &Workload,
         sessions: u32,
         each: u32,
@@ -89,13 +89,13 @@ impl FilledSessions {
             .buffer_unordered(FILLED_AT_A_TIME)
             .try_collect::<()>()
             .await
-            .map_err(|status| target::told(&status))?;
+            .map_err(|status| chatledger_client::explain(&status))?;
         Ok(Arc::new(FilledSessions { ids, each }))
     }
 }
 
 async fn fill(
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     workload: &Workload,
     id: Uuid,
     numbers: std::ops::Range<u32>,
@@ -115,7 +115,7 @@ async fn fill(
 
 /// Makes the large session, by COPY.
 pub(super) async fn make_large(
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     database: &BenchDatabase,
     workload: &Workload,
     options: &CompareOptions,

@@ -5,7 +5,6 @@
 use uuid::Uuid;
 
 use super::{options::CompareOptions, sessions::PAGE};
-use crate::target::BenchChannel;
 use crate::{
     database::BenchDatabase,
     page_cache,
@@ -14,6 +13,7 @@ use crate::{
     target,
     workload::Workload,
 };
+use chatledger_client::ServerChannel;
 
 /// Sessions to read once.
 pub(super) struct UncachedSessions {
@@ -26,7 +26,7 @@ pub(super) struct UncachedSessions {
 impl UncachedSessions {
     /// Makes them, with a page of messages each.
     pub(super) async fn make(
-        channel: &BenchChannel,
+        channel: &ServerChannel,
         database: &BenchDatabase,
         workload: &Workload,
         options: &CompareOptions,

@@ -14,7 +14,6 @@ use super::{
     report::{GrowthMetric, GrowthNumbers},
     side::{Sides, StoredSide},
 };
-use crate::target::BenchChannel;
 use crate::{
     append::{self, AppendMode, FRAME_ENTRIES, Load},
     halt::Halt,
@@ -25,6 +24,7 @@ use crate::{
     turns::TurnTimer,
     workload::MessageKey,
 };
+use chatledger_client::ServerChannel;
 use chatledger_protocol as pb;
 
 /// How many messages a list has: what a turn of a chat needs. Each session has as many before anything is measured.
@@ -215,7 +215,7 @@ impl Step<'_> {
     }
 }
 
-async fn list_last(channel: &BenchChannel, session: Uuid) -> anyhow::Result<()> {
+async fn list_last(channel: &ServerChannel, session: Uuid) -> anyhow::Result<()> {
     let request = pb::ListMessagesRequest {
         session_id: session.to_string(),
         page_size: i32::try_from(LISTED)?,
@@ -224,7 +224,11 @@ async fn list_last(channel: &BenchChannel, session: Uuid) -> anyhow::Result<()> 
         ..Default::default()
     };
     let answer = target::messages(channel).list_messages(request).await;
-    let page = black_box(answer.map_err(|status| target::told(&status))?.into_inner());
+    let page = black_box(
+        answer
+            .map_err(|status| chatledger_client::explain(&status))?
+            .into_inner(),
+    );
     ensure!(
         page.messages.len() as u64 == LISTED,
         "a list of {} messages instead of {LISTED}",

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::GrowthOptions;
-use crate::target::BenchChannel;
 use crate::{
     database::{BenchDatabase, told},
     halt::Halt,
@@ -13,6 +12,7 @@ use crate::{
     target,
     workload::{ContentSizes, Workload, WorkloadOptions},
 };
+use chatledger_client::ServerChannel;
 
 /// Unary requests on one connection: half of what servers commonly allow (hyper: 200).
 const A_CONNECTION: usize = 100;
@@ -23,7 +23,7 @@ const EMPTY: &str = "TRUNCATE messages, message_citations;
 /// A server, its database, and the sessions in it.
 pub(super) struct StoredSide {
     own: OwnServer,
-    pub(super) channels: Vec<BenchChannel>,
+    pub(super) channels: Vec<ServerChannel>,
     pub(super) database: BenchDatabase,
     workload: Workload,
 }
@@ -59,7 +59,7 @@ impl StoredSide {
     async fn prepare(
         own: &OwnServer,
         options: &GrowthOptions,
-    ) -> anyhow::Result<(Vec<BenchChannel>, BenchDatabase, Workload)> {
+    ) -> anyhow::Result<(Vec<ServerChannel>, BenchDatabase, Workload)> {
         let mut channels = Vec::new();
         for _ in 0..options.unary_in_flight.div_ceil(A_CONNECTION).max(1) {
             channels.push(own.target.connect().await?);

@@ -8,9 +8,10 @@ use clap::{ArgAction, Args};
 use super::{BenchSubject, OutputArgs, ServerArgs, WorkloadArgs, both, rate};
 use chatledger::config::duration;
 use chatledger_bench::{
-    AnswerLog, AppendMode, BenchChannel, BenchProgress, BenchReport, Circumstances, Halt, LedgerVerification,
-    Load, Workload, append, verify,
+    AnswerLog, AppendMode, BenchProgress, BenchReport, Circumstances, Halt, LedgerVerification, Load,
+    Workload, append, verify,
 };
+use chatledger_client::ServerChannel;
 
 /// Requests on one connection: half of what servers commonly allow (hyper: 200).
 const A_CONNECTION: usize = 100;
@@ -133,7 +134,7 @@ async fn measure_over(
     load: &Load,
     subject: &BenchSubject,
     workload: &Arc<Workload>,
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     halt: &Halt,
 ) -> anyhow::Result<BenchReport> {
     let before = subject.parties.cpu();
@@ -177,7 +178,7 @@ async fn measure_over(
 }
 
 async fn read_back(
-    channel: &BenchChannel,
+    channel: &ServerChannel,
     workload: &Arc<Workload>,
     answers: AnswerLog,
 ) -> anyhow::Result<LedgerVerification> {

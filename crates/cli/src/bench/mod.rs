@@ -17,12 +17,13 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch as signal;
 
-use super::{output::show, signals::StopSignals};
+use super::{output::show, server_target::open_target, signals::StopSignals};
 use chatledger::config::Secret;
 use chatledger_bench::{
-    BenchChannel, BenchCredentials, BenchProgress, BenchReport, BenchTarget, ContentSizes, Halt, OwnServer,
-    Parties, Workload, WorkloadOptions, create_sessions, delete_sessions, report_page, report_summary,
+    BenchProgress, BenchReport, ContentSizes, Halt, OwnServer, Parties, Workload, WorkloadOptions,
+    create_sessions, delete_sessions, report_page, report_summary,
 };
+use chatledger_client::{ServerChannel, ServerTarget};
 
 /// What `bench` does.
 #[derive(Debug, Subcommand)]
@@ -80,24 +81,9 @@ struct ServerArgs {
     pg_bin: Option<PathBuf>,
 }
 
-/// A server that is somebody's, as the flags say.
-fn target(url: &str, args: &ServerArgs) -> anyhow::Result<BenchTarget> {
-    let mut target = BenchTarget::parse(url).with_context(|| format!("--target {url}"))?;
-    if let Some(path) = &args.tls_ca {
-        let named = || format!("--tls-ca {}", path.display());
-        let pem = std::fs::read(path).with_context(named)?;
-        target = target.with_authority(&pem).with_context(named)?;
-    }
-    if let Some(key) = &args.api_key {
-        let credentials = BenchCredentials::bearer(key.reveal()).context("--api-key")?;
-        target = target.with_credentials(credentials);
-    }
-    Ok(target)
-}
-
 /// The server that is measured.
 struct BenchSubject {
-    target: BenchTarget,
+    target: ServerTarget,
     parties: Parties,
     own: Option<OwnServer>,
 }
@@ -106,7 +92,7 @@ impl BenchSubject {
     async fn open(args: &ServerArgs, halt: &Halt) -> anyhow::Result<Self> {
         if let Some(url) = &args.target {
             return Ok(BenchSubject {
-                target: target(url, args)?,
+                target: open_target(url, args.tls_ca.as_deref(), None, args.api_key.as_ref())?,
                 parties: Parties::default(),
                 own: None,
             });
@@ -127,7 +113,7 @@ impl BenchSubject {
         workload: &Workload,
         keep: bool,
         halt: &Halt,
-        measurement: impl AsyncFnOnce(&BenchChannel) -> anyhow::Result<T>,
+        measurement: impl AsyncFnOnce(&ServerChannel) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let channel = self.target.connect().await?;
         let progress = BenchProgress::waiting("creating sessions");
