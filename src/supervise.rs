@@ -12,8 +12,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs what `start` makes until it ends by itself. After a panic, which is logged, it is made once more.
 pub async fn supervise<F: Future<Output = ()>>(name: &str, mut start: impl FnMut() -> F) {
+    // There from the start, or the first restart would look like the beginning of a count.
+    let restarts = metrics().task_restarts.with_label_values(&[name]);
     while let Err(panic) = AssertUnwindSafe(async { start().await }).catch_unwind().await {
-        metrics().task_restarts.with_label_values(&[name]).inc();
+        restarts.inc();
         tracing::error!(
             task = name,
             panic = panic_text(&panic),

@@ -7,6 +7,7 @@
 //!
 //! It is there while the database is still being opened, and until the last request has been finished.
 
+mod listener;
 mod readiness;
 
 use std::sync::{Arc, OnceLock};
@@ -48,16 +49,13 @@ impl AdminState {
 }
 
 /// Answers on the admin port, for ever.
-///
-/// # Errors
-/// None: what can't be accepted is tried again.
-pub async fn serve(listener: TcpListener, state: AdminState) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, state: AdminState) {
     let routes = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(scraped))
         .with_state(state);
-    axum::serve(listener, routes).await
+    listener::serve(listener, routes).await;
 }
 
 async fn ready(State(state): State<AdminState>) -> impl IntoResponse {

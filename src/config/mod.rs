@@ -108,6 +108,10 @@ pub struct ServeConfig {
     /// What to do with the schema at boot: bring it up to date, refuse to serve an older one, or not look at it
     #[arg(long, env = "CHATLEDGER_MIGRATE", value_enum, default_value_t = migrate::BootMode::Auto)]
     pub migrate: migrate::BootMode,
+    /// How often the database is asked whether it can be used, though nothing speaks against it: for one that doesn't sleep
+    /// [default: never]
+    #[arg(long, env = "CHATLEDGER_HEALTH_CHECK_INTERVAL", value_name = "DURATION", value_parser = duration)]
+    pub health_check_interval: Option<Duration>,
     /// A directory of your own migrations, which run after the embedded ones
     #[arg(long, env = "CHATLEDGER_MIGRATIONS_DIR", value_name = "DIR")]
     pub migrations_dir: Option<PathBuf>,

@@ -33,7 +33,7 @@ pub struct AppendMetrics {
 }
 
 impl AppendMetrics {
-    pub(super) fn new(counters: &Counters<'_>) -> Self {
+    pub(super) fn new(counters: Counters<'_>) -> Self {
         let rows = HistogramOpts::new("chatledger_append_batch_rows", "Messages of a batch.");
         let seconds = HistogramOpts::new(
             "chatledger_append_batch_seconds",
@@ -100,7 +100,7 @@ pub struct WatchMetrics {
 }
 
 impl WatchMetrics {
-    pub(super) fn new(counters: &Counters<'_>) -> Self {
+    pub(super) fn new(counters: Counters<'_>) -> Self {
         let lag = HistogramOpts::new(
             "chatledger_watch_lag_seconds",
             "Time from a message's created_at, by the database's clock, until it was read for those who watch live.",
@@ -138,7 +138,7 @@ pub struct TelemetryMetrics {
 }
 
 impl TelemetryMetrics {
-    pub(super) fn new(counters: &Counters<'_>) -> Self {
+    pub(super) fn new(counters: Counters<'_>) -> Self {
         TelemetryMetrics {
             exported: counters.counters(
                 "chatledger_telemetry_exported_total",

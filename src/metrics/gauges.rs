@@ -29,7 +29,7 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn new(counters: &Counters<'_>) -> Self {
+    pub(super) fn new(counters: Counters<'_>) -> Self {
         let one = |name: &str, help: &str| counters.add(IntGauge::new(name, help));
         let many = |name: &str, help: &str, labels: &[&str]| {
             counters.add(IntGaugeVec::new(Opts::new(name, help), labels))

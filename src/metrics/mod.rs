@@ -49,6 +49,7 @@ pub struct Metrics {
 }
 
 /// What this process counts.
+#[must_use]
 pub fn metrics() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
     &METRICS
@@ -79,11 +80,11 @@ impl Metrics {
         let counters = Counters(&registry);
         counters.build_info();
         Metrics {
-            rpc: RpcMetrics::new(&counters),
-            append: AppendMetrics::new(&counters),
-            watch: WatchMetrics::new(&counters),
-            gauges: Gauges::new(&counters),
-            telemetry: TelemetryMetrics::new(&counters),
+            rpc: RpcMetrics::new(counters),
+            append: AppendMetrics::new(counters),
+            watch: WatchMetrics::new(counters),
+            gauges: Gauges::new(counters),
+            telemetry: TelemetryMetrics::new(counters),
             shed: counters.counters(
                 "chatledger_shed_total",
                 "Calls refused because a limit was reached, by limit and kind of caller.",

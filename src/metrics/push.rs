@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use opentelemetry_sdk as telemetry_sdk;
-use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time;
 use tonic::{Request, codec::CompressionEncoding, metadata::MetadataMap, transport::Channel};
 
@@ -210,7 +210,7 @@ fn histogram(metric: &Metric, times: Times) -> HistogramDataPoint {
         count: histogram.get_sample_count(),
         sum: Some(histogram.get_sample_sum()),
         bucket_counts,
-        explicit_bounds: buckets.iter().map(|bucket| bucket.upper_bound()).collect(),
+        explicit_bounds: buckets.iter().map(Bucket::upper_bound).collect(),
         ..Default::default()
     }
 }

@@ -74,7 +74,7 @@ pub struct RequestMeter {
 }
 
 impl RpcMetrics {
-    pub(super) fn new(counters: &Counters<'_>) -> Self {
+    pub(super) fn new(counters: Counters<'_>) -> Self {
         let with_code = [LABELS.as_slice(), &["grpc_code"]].concat();
         let seconds = HistogramOpts::new(
             "grpc_server_handling_seconds",
@@ -110,6 +110,7 @@ impl RpcMetrics {
     }
 
     /// Begins to count a call.
+    #[must_use]
     pub fn begin(&self, path: &str) -> CallMeter {
         let method = Arc::clone(self.methods.get(path).unwrap_or(&self.unknown));
         method.started.inc();

@@ -1,5 +1,5 @@
 //! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks
-//! nothing of the database. It is asked when something speaks against it: a connection that broke or couldn't be made,
+//! nothing of the database, unless it is told to. It is asked when something speaks against it: a connection that broke or couldn't be made,
 //! or background work that takes long; and again until it is back.
 //!
 //! The question has a connection of its own, made anew each time: that all of the requests' are in use says nothing, and
@@ -41,6 +41,8 @@ pub(super) struct HealthFollower {
     /// The database, with the connection that asks.
     db: Db,
     scope: Scope,
+    /// How often it is asked though nothing speaks against it.
+    interval: Option<Duration>,
 }
 
 impl HealthFollower {
@@ -51,6 +53,7 @@ impl HealthFollower {
         readiness: &Readiness,
         db: &Db,
         scope: Scope,
+        interval: Option<Duration>,
     ) -> anyhow::Result<Self> {
         // It isn't work itself, or it would be asked about its own slowness.
         let db = db.another("health", 1)?.unfollowed();
@@ -59,6 +62,7 @@ impl HealthFollower {
             readiness: readiness.clone(),
             db,
             scope,
+            interval,
         })
     }
 
@@ -101,6 +105,15 @@ impl HealthFollower {
             // An error is the sender's end, which is part of self.
             _ = reachable.wait_for(|reachable| !reachable) => {}
             () = self.db.progress().overdue(SUSPICIOUS) => {}
+            () = self.time_to_ask() => {}
+        }
+    }
+
+    /// Waits until it is asked anyway: never, where that would keep it awake.
+    async fn time_to_ask(&self) {
+        match self.interval {
+            Some(interval) => time::sleep(interval).await,
+            None => std::future::pending().await,
         }
     }
 

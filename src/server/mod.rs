@@ -80,6 +80,8 @@ pub struct ServerSetup {
     pub tls: Option<ServerTls>,
     /// What each caller and tenant may do.
     pub rates: RateLimits,
+    /// How often the database is asked whether it can be used, though nothing speaks against it.
+    pub health_check_interval: Option<Duration>,
     /// Whether requests should be sent here, as the server tells it.
     pub readiness: Readiness,
     /// The connections that are open, as the server tells them.
@@ -109,7 +111,13 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     services::add(&mut routes, &setup, &stopping);
 
-    let health = health::HealthFollower::new(reporter, &setup.readiness, setup.store.db(), setup.scope)?;
+    let health = health::HealthFollower::new(
+        reporter,
+        &setup.readiness,
+        setup.store.db(),
+        setup.scope,
+        setup.health_check_interval,
+    )?;
     health.set_serving().await;
     let follower = health.clone();
     let following = tokio::spawn(async move { supervise("health", || follower.clone().follow()).await });

@@ -178,6 +178,7 @@ impl SignalVariables<'_> {
             let wrong = || format!("{name}: header {number} must be NAME=VALUE, percent-encoded");
             let (key, value) = pair.split_once('=').with_context(wrong)?;
             let key = HeaderName::from_str(key.trim()).map_err(|_| anyhow::anyhow!(wrong()))?;
+            ensure!(is_percent_encoded(value), wrong());
             let value = percent_decode_str(value.trim()).collect::<Vec<u8>>();
             let mut value = HeaderValue::from_bytes(&value).map_err(|_| anyhow::anyhow!(wrong()))?;
             value.set_sensitive(true);
@@ -222,6 +223,12 @@ impl SignalVariables<'_> {
     }
 }
 
+/// Whether each percent sign has two hexadecimal digits behind it: what is decoded otherwise isn't what was meant.
+fn is_percent_encoded(text: &str) -> bool {
+    let is_code = |code: &str| code.len() >= 2 && code.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    text.split('%').skip(1).all(is_code)
+}
+
 /// An endpoint with its scheme. Credentials in it would be shown by errors: they belong into the headers.
 fn endpoint_of(name: &str, text: &str, is_insecure: bool) -> anyhow::Result<String> {
     ensure!(
@@ -259,6 +266,7 @@ pub fn resource(variables: &Variables) -> anyhow::Result<Resource> {
     for pair in given.split(',').filter(|pair| !pair.trim().is_empty()) {
         let wrong = || format!("{ATTRIBUTES}: {pair}: must be KEY=VALUE, percent-encoded");
         let (key, value) = pair.split_once('=').with_context(wrong)?;
+        ensure!(is_percent_encoded(value), wrong());
         let value = percent_decode_str(value.trim())
             .decode_utf8()
             .with_context(wrong)?;
@@ -341,6 +349,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0A"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%zz"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "grpc-timeout=hunter2"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere/key.pem"),

@@ -107,6 +107,7 @@ impl TelemetrySettings {
 
 /// The sampler, and whether it heeds what the caller has decided.
 fn sampler(variables: &Variables) -> anyhow::Result<(Sampler, bool)> {
+    const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
     const NAME: &str = "OTEL_TRACES_SAMPLER";
     let name = variables.text(NAME)?;
     let name = name.as_deref().unwrap_or("parentbased_always_on");
@@ -114,17 +115,17 @@ fn sampler(variables: &Variables) -> anyhow::Result<(Sampler, bool)> {
         Some(root) => (root, true),
         None => (name, false),
     };
+    let ratio = variables.parsed(ARG, "a number from 0 to 1", |ratio: &f64| {
+        (0.0..=1.0).contains(ratio)
+    })?;
+    // Whoever gives a ratio and forgets the sampler would have every request sampled.
+    if let Some(ratio) = ratio.filter(|_| root != "traceidratio") {
+        bail!("{ARG}={ratio}: is for {NAME}=traceidratio or parentbased_traceidratio, and it is {name}");
+    }
     let sampler = match root {
         "always_on" => Sampler::AlwaysOn,
         "always_off" => Sampler::AlwaysOff,
-        "traceidratio" => {
-            let ratio = variables.parsed(
-                "OTEL_TRACES_SAMPLER_ARG",
-                "a number from 0 to 1",
-                |ratio: &f64| (0.0..=1.0).contains(ratio),
-            )?;
-            Sampler::TraceIdRatioBased(ratio.unwrap_or(1.0))
-        }
+        "traceidratio" => Sampler::TraceIdRatioBased(ratio.unwrap_or(1.0)),
         _ => bail!(
             "{NAME}={name}: must be always_on, always_off or traceidratio, or one of them with parentbased_ before it"
         ),
@@ -271,5 +272,7 @@ mod tests {
         ]);
         let error = error.expect_err("a ratio above 1");
         assert!(error.starts_with("OTEL_TRACES_SAMPLER_ARG"), "{error}");
+        let error = read(&[("OTEL_TRACES_SAMPLER_ARG", "0.01")]).expect_err("no sampler that has a ratio");
+        assert!(error.contains("OTEL_TRACES_SAMPLER="), "{error}");
     }
 }

@@ -245,6 +245,27 @@ async fn looking_at_an_idle_server_asks_nothing_of_the_database_and_refusals_are
 }
 
 #[tokio::test]
+async fn whoever_holds_the_admin_port_s_connections_keeps_nobody_away() {
+    use tokio::{io::AsyncReadExt, net::TcpStream};
+    // Who accepts and never answers: no database is needed.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("postgres://u@{}/x", silent.local_addr().expect("an address"));
+    let mut command = serve();
+    command.args(["--database-url", &url, "--admin-listen", "127.0.0.1:0"]);
+    let server = ServerProcess::start(&mut command);
+    let admin = admin_address(&server).await;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(TcpStream::connect(admin).await.expect("a connection"));
+    }
+    let answer = get(admin, "/livez", "*/*").await.expect("an answer");
+    assert_eq!(answer.status, 200);
+    // The oldest had to go.
+    let read = held[0].read(&mut [0; 1]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}
+
+#[tokio::test]
 async fn requests_go_elsewhere_while_it_starts_and_as_soon_as_it_stops() {
     // Who accepts and never answers is a database that is being started.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -100,8 +100,14 @@ enum CliCommand {
 /// Runs the program. The exit code is 0, 1 for what went wrong, 2 for a wrong command line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let invocation = Invocation::new(args);
+    // Reading settings takes a moment, in which a service manager may ask for them to be read again.
+    signals::hold_hangups();
     let done = match invocation.load() {
-        Ok(Loaded { cli, settings }) => cli.run(&invocation, settings),
+        Ok(Loaded { cli, settings }) => {
+            let located = settings.clone();
+            let done = cli.run(&invocation, settings);
+            done.map_err(|error| located.locate(error))
+        }
         Err(LoadError::Files(mistakes)) => Err(mistakes.into()),
         Err(LoadError::CommandLine(error)) => error.exit(),
     };
@@ -121,6 +127,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Cli {
     fn run(self, invocation: &Invocation, settings: GivenSettings) -> anyhow::Result<()> {
+        if !matches!(self.command, CliCommand::Serve(_)) {
+            signals::release_hangups();
+        }
         match self.command {
             CliCommand::Serve(config) => serve::run(&config, invocation, settings),
             CliCommand::Import(import) => import::run(&import),

@@ -28,6 +28,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use super::reload::TARGET as RELOAD;
 use chatledger::{
     config::LogFormat,
     metrics::metrics,
@@ -128,7 +129,7 @@ impl Logs {
                 lines
                     .and_then(sent)
                     .with_filter(filter_fn(is_discreet))
-                    .with_filter(filter.or(filter_fn(is_audit))),
+                    .with_filter(filter.or(filter_fn(is_always_told))),
             )
             .init();
         std::panic::set_hook(Box::new(|panic| {
@@ -176,9 +177,9 @@ pub(super) fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(text).with_context(|| format!("--log-filter (RUST_LOG) {text}"))
 }
 
-/// Whether it is a record of the audit, which nobody turns off.
-fn is_audit(metadata: &Metadata<'_>) -> bool {
-    metadata.target() == "audit"
+/// Whether it is what nobody turns off: a record of the audit, or the answer to a SIGHUP, which may just have set the filter.
+fn is_always_told(metadata: &Metadata<'_>) -> bool {
+    matches!(metadata.target(), "audit" | RELOAD)
 }
 
 /// Whether what is logged there can't quote anybody.

@@ -12,6 +12,9 @@ use super::{
     signals::ReloadSignal,
 };
 
+/// What its lines are of, in the log.
+pub(super) const TARGET: &str = module_path!();
+
 /// The setting that can be changed.
 const LOG_FILTER: &str = "log-filter";
 

@@ -1,6 +1,6 @@
 //! `chatledger serve`: a database, its schema, and the server over it.
 
-use std::{io::Write, net::SocketAddr, sync::Arc};
+use std::{io::Write, net::SocketAddr, sync::Arc, thread};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -9,7 +9,7 @@ use super::{
     config_file::{GivenSettings, Invocation},
     logs::{Logs, parse_filter},
     reload::Reload,
-    signals::{ReloadSignal, StopSignals},
+    signals::{ReloadSignal, StopSignals, release_hangups},
     target::CommandTarget,
 };
 use chatledger::{
@@ -59,30 +59,37 @@ pub(super) fn run(
         looks: Looks::every(config.reload_interval),
         log_filter: logs.filter(),
     };
-    let served = runtime.block_on(serve(config, reload, push));
-    // While the runtime still is there, and not in it.
-    telemetry.shut_down();
+    let admin = AdminState::default();
+    if let Some(push) = &push {
+        runtime.spawn(push.clone().run(admin.clone()));
+    }
+    let served = runtime.block_on(serve(config, reload, &admin));
+    // While the runtime still is there, and not in it; all of it within the time that a receiver is given.
+    thread::scope(|scope| {
+        scope.spawn(|| telemetry.shut_down());
+        if let Some(push) = push {
+            runtime.block_on(push.finish(&admin));
+        }
+    });
     // A password that is still being hashed isn't waited for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: &ServeConfig, reload: Reload, push: Option<MetricsPush>) -> anyhow::Result<()> {
+async fn serve(config: &ServeConfig, reload: Reload, admin: &AdminState) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
     let hangups = ReloadSignal::listen()?;
+    // What came before is heard now.
+    release_hangups();
     // The port first: where it is taken, nothing else is worth starting.
     let listener = bind("--listen", config.listen).await?;
     let address = listener.local_addr()?;
     let looks = reload.looks.clone();
-    let admin = AdminState::default();
     if let Some(listen) = config.admin_listen {
         let listener = bind("--admin-listen", listen).await?;
         tracing::info!(address = %listener.local_addr()?, "the admin port answers");
         // It ends with the runtime, when the last request has been finished.
         tokio::spawn(admin::serve(listener, admin.clone()));
-    }
-    if let Some(push) = &push {
-        tokio::spawn(push.clone().run(admin.clone()));
     }
     let files = ServeFiles {
         rates: config.rates(&looks)?,
@@ -95,7 +102,7 @@ async fn serve(config: &ServeConfig, reload: Reload, push: Option<MetricsPush>) 
         () = stop.asked() => return Ok(()),
     };
     let served = async {
-        let service = service(config, &database, files, &admin)?;
+        let service = service(config, &database, files, admin)?;
         // Whoever waits for the line may ask at once.
         admin.readiness.set(None);
         tokio::spawn(reload.follow(hangups));
@@ -106,9 +113,6 @@ async fn serve(config: &ServeConfig, reload: Reload, push: Option<MetricsPush>) 
         }
     }
     .await;
-    if let Some(push) = push {
-        push.finish(&admin).await;
-    }
     database.target.close().await;
     served
 }
@@ -196,6 +200,7 @@ fn service(
         shutdown_grace: config.shutdown_grace,
         rates: files.rates,
         tls: files.tls,
+        health_check_interval: config.health_check_interval,
         readiness: admin.readiness.clone(),
         connections,
     })

@@ -1,6 +1,23 @@
 //! SIGTERM, Ctrl-C and SIGHUP.
 
+use nix::sys::signal::{SigSet, Signal as SignalNumber};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Holds SIGHUP back, which would end a process that doesn't listen to it yet. Before there are other threads: they take
+/// after this one.
+pub(super) fn hold_hangups() {
+    // It fails for signals that there aren't.
+    let _ = hangups().thread_block();
+}
+
+/// Lets SIGHUP come again, in this thread, with what has come since.
+pub(super) fn release_hangups() {
+    let _ = hangups().thread_unblock();
+}
+
+fn hangups() -> SigSet {
+    SigSet::from(SignalNumber::SIGHUP)
+}
 
 /// The exit code of a program that Ctrl-C ended, by the shells' convention: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;

@@ -308,6 +308,7 @@ impl Db {
                 }
                 let reason = match error {
                     PoolError::Backend(error) => connect::describe(&error),
+                    PoolError::Timeout(TimeoutType::Create) => "no connection in time".to_owned(),
                     error => error.to_string(),
                 };
                 tracing::warn!(reason, "can't connect to the database");

@@ -117,6 +117,7 @@ pub async fn start_with(database: &TestDatabase, change: impl FnOnce(&mut Server
         shutdown_grace: options.shutdown_grace,
         tls: options.tls,
         rates: options.rates,
+        health_check_interval: None,
         readiness: Readiness::default(),
         connections: OpenConnections::default(),
     };

@@ -176,6 +176,21 @@ impl GivenSettings {
         self.file.as_deref()
     }
 
+    /// An error that begins with a flag, with the file and the line before it where the flag's value is from there.
+    pub(crate) fn locate(&self, error: anyhow::Error) -> anyhow::Error {
+        let text = format!("{error:#}");
+        let flag = text
+            .strip_prefix("--")
+            .and_then(|rest| rest.split([' ', ':']).next());
+        let setting = flag.and_then(|flag| self.settings.iter().find(|setting| setting.name == flag));
+        match (&self.file, setting.map(|setting| &setting.source)) {
+            (Some(file), Some(Source::File { line })) => {
+                anyhow::anyhow!("{} line {line}: {text}", file.display())
+            }
+            _ => error,
+        }
+    }
+
     /// How those of another run of the same command differ: each that does, as it is here and there.
     pub(crate) fn changed<'a>(
         &'a self,
