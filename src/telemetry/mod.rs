@@ -37,12 +37,6 @@ use spans::RequestTracer;
 /// How long the last spans and log records may take at the end: a receiver that is there takes them at once.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// The links that a span may have: a batch has one to each request in it, of which there are so many at most. The
-/// specification's own limit, 128, holds for a process that says so.
-const MOST_LINKS: u32 = 1024;
-/// The variable that says so.
-const LINK_LIMIT: &str = "OTEL_SPAN_LINK_COUNT_LIMIT";
-
 /// Makes the spans of this process; not set: there are none.
 static TRACER: OnceLock<RequestTracer> = OnceLock::new();
 
@@ -127,12 +121,8 @@ fn start_traces(settings: &TraceSettings, resource: &Resource) -> anyhow::Result
         .with_span_processor(BoundedSpans {
             inner,
             most: queue.most,
-        });
-    let provider = match std::env::var_os(LINK_LIMIT) {
-        Some(_) => provider,
-        None => provider.with_max_links_per_span(MOST_LINKS),
-    };
-    let provider = provider.build();
+        })
+        .build();
     let tracer = RequestTracer {
         tracer: provider.tracer("chatledger"),
         heeds_parent: settings.heeds_parent,

@@ -17,7 +17,9 @@ use opentelemetry::{
     Context, ContextGuard, KeyValue,
     context::FutureExt,
     propagation::{Extractor, TextMapPropagator},
-    trace::{Link, Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer as _},
+    trace::{
+        Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceState, Tracer as _,
+    },
 };
 use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
@@ -329,14 +331,14 @@ impl BatchSpan {
         let first = requests.first()?;
         let links = requests
             .iter()
-            .map(|request| Link::with_context(request.span().span_context().clone()));
+            .map(|request| Link::with_context(linked(request.span().span_context())));
         let span = SpanBuilder::from_name("append batch")
             .with_kind(SpanKind::Internal)
             .with_links(links.collect())
             .with_attributes(attributes());
         let span = tracer.tracer.build_with_context(span, first);
         for request in &requests {
-            request.span().add_link(span.span_context().clone(), Vec::new());
+            request.span().add_link(linked(span.span_context()), Vec::new());
         }
         let context = Context::new().with_value(SlowPath(AtomicBool::new(false)));
         Some(BatchSpan {
@@ -359,6 +361,12 @@ impl BatchSpan {
         span.end();
         output
     }
+}
+
+/// A span as a link names it: without what the systems on its way have said, of which a batch would hold a copy for each request.
+fn linked(span: &SpanContext) -> SpanContext {
+    let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags());
+    SpanContext::new(trace, id, flags, false, TraceState::NONE)
 }
 
 /// Notes that the batch under way here takes the slow path.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use chatledger::config::ServeConfig;
+use chatledger::{
+    config::ServeConfig,
+    telemetry::{TelemetrySettings, Variables},
+};
 use clap::{Args, CommandFactory, Subcommand};
 use serde_json::{Value, json};
 
@@ -74,6 +77,9 @@ fn check(config: &ServeConfig, settings: &GivenSettings) -> anyhow::Result<()> {
         .build()?;
     let mut mistakes = Mistakes::default();
     if let Err(mistake) = parse_filter(&config.log_filter) {
+        mistakes.add(format_args!("{mistake:#}"));
+    }
+    if let Err(mistake) = TelemetrySettings::read(&Variables::of_process()) {
         mistakes.add(format_args!("{mistake:#}"));
     }
     runtime.block_on(async {

@@ -1,4 +1,5 @@
-//! `chatledger doctor`: looks at the database as `serve` with the same settings would use it, and tells what is well and what isn't.
+//! `chatledger doctor`: looks at the database as `serve` with the same settings would use it, and tells what is well and what
+//! isn't.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -64,9 +65,9 @@ pub(super) struct DoctorArgs {
 
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     if args.list {
-        CHECKS
-            .iter()
-            .for_each(|check| say!("{}: {}", check.id, check.about));
+        for check in CHECKS {
+            say!("{}: {}", check.id, check.about);
+        }
         return Ok(());
     }
     let _logs = Logs::start(LogFormat::Text, "error,refinery_core=off");
@@ -226,7 +227,7 @@ fn document(examination: &Examination) -> anyhow::Result<String> {
 fn page(screen: Screen, examination: &Examination) -> String {
     let mut text = screen.paint(Look::Bold, &harmless::line(&examination.database));
     if let Some(version) = &examination.server_version {
-        text.push_str(&format!(", PostgreSQL {}", harmless::line(version)));
+        text = text + ", PostgreSQL " + &harmless::line(version);
     }
     text.push('\n');
     let groups = examination.checks.chunk_by(|one, other| one.group == other.group);
@@ -244,12 +245,8 @@ fn page(screen: Screen, examination: &Examination) -> String {
             plural(count, severity.as_str())
         }
     });
-    text.push_str(&format!(
-        "\n{} checks: {}\n",
-        examination.checks.len(),
-        parts.join(", ")
-    ));
-    text
+    let summary = format!("\n{} checks: {}\n", examination.checks.len(), parts.join(", "));
+    text + &summary
 }
 
 fn section(screen: Screen, findings: &[Finding]) -> String {

@@ -63,7 +63,8 @@ impl Interceptor for Credentials {
 #[derive(Clone, Debug)]
 pub struct ServerTarget {
     endpoint: Endpoint,
-    tls: Option<ClientTlsConfig>,
+    /// On the heap, since it is large and few have it.
+    tls: Option<Box<ClientTlsConfig>>,
     credentials: Credentials,
 }
 
@@ -76,7 +77,7 @@ impl ServerTarget {
         let uri: http::Uri = url.parse().map_err(|error| anyhow!("not a URL: {error}"))?;
         let tls = match uri.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(ClientTlsConfig::new().with_native_roots()),
+            Some("https") => Some(Box::new(ClientTlsConfig::new().with_native_roots())),
             _ => anyhow::bail!("must begin with http:// or https://"),
         };
         anyhow::ensure!(
@@ -102,7 +103,9 @@ impl ServerTarget {
     /// The target isn't https.
     pub fn with_authority(mut self, pem: &[u8]) -> anyhow::Result<Self> {
         anyhow::ensure!(self.tls.is_some(), "is for a target that begins with https://");
-        self.tls = Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)));
+        self.tls = Some(Box::new(
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+        ));
         Ok(self)
     }
 
@@ -114,7 +117,7 @@ impl ServerTarget {
     pub fn with_server_name(mut self, name: &str) -> anyhow::Result<Self> {
         let tls = self.tls.take();
         let tls = tls.ok_or_else(|| anyhow!("is for a target that begins with https://"))?;
-        self.tls = Some(tls.domain_name(name));
+        self.tls = Some(Box::new(tls.domain_name(name)));
         Ok(self)
     }
 
@@ -133,7 +136,9 @@ impl ServerTarget {
             |error: tonic::transport::Error| anyhow!("can't reach {}: {}", self.url(), root_cause(&error));
         let mut endpoint = self.endpoint.clone();
         if let Some(tls) = &self.tls {
-            endpoint = endpoint.tls_config(tls.clone()).map_err(unreachable)?;
+            endpoint = endpoint
+                .tls_config(ClientTlsConfig::clone(tls))
+                .map_err(unreachable)?;
         }
         let channel = endpoint.connect().await.map_err(unreachable)?;
         Ok(InterceptedService::new(channel, self.credentials.clone()))

@@ -202,9 +202,12 @@ fn check_looks_at_all_that_is_named() {
         named("none")
     );
     fs::write(&file, text).expect("written");
-    let (code, _, stderr) = said(&mut config("check", &file));
+    let mut check = config("check", &file);
+    check.env("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector");
+    let (code, _, stderr) = said(&mut check);
     assert_eq!(code, 1);
     for part in [
+        "OTEL_EXPORTER_OTLP_ENDPOINT=ftp://collector",
         "--tls-cert needs --tls-key",
         "--memory-budget 1: must be at least",
         "--limits-file",

@@ -1,6 +1,7 @@
 //! The commands for people at a terminal, over a real server: what they show of contents that were written to do harm, `--json`,
 //! a pipe that closes, and what they say of mistakes.
 
+mod probes;
 mod pseudo_terminal;
 mod watching;
 
@@ -72,11 +73,13 @@ async fn hostile_session(server: &TestServer) -> (String, String) {
     append(server, &session, text("How do robots walk?"))
         .await
         .expect("a receipt");
-    let mut reply = text(&format!("Robots walk {HOSTILE}\nlike 漢字"));
-    reply.role = pb::Role::Assistant.into();
-    reply.payload = Some(vec![0, 159, 146, 150].into());
-    reply.metadata_json = r#"{"n": 9007199254740993}"#.to_owned();
-    reply.citations = vec![citation("gaits\x1b[31m.pdf", "7", 0.25)];
+    let reply = pb::NewMessage {
+        role: pb::Role::Assistant.into(),
+        metadata_json: r#"{"n": 9007199254740993}"#.to_owned(),
+        payload: Some(vec![0, 159, 146, 150].into()),
+        citations: vec![citation("gaits\x1b[31m.pdf", "7", 0.25)],
+        ..text(&format!("Robots walk {HOSTILE}\nlike 漢字"))
+    };
     append(server, &session, reply).await.expect("a receipt");
     (user, session)
 }

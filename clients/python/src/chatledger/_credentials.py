@@ -11,15 +11,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 from . import errors
-from ._trace import Metadata, traced
+from ._trace import traced
 
 Token = str | Callable[[], str] | Callable[[], Awaitable[str]]
 """A token, or a function that gives one; an async one only for an :class:`~chatledger.AsyncClient`."""
+
+Metadata = Sequence[tuple[str, str]]
 
 _MARGIN = 30.0
 """Seconds before its end at which a new token is asked for: about as much as clocks differ, and a call takes."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-Metadata = Sequence[tuple[str, str]]
+_Metadata = Sequence[tuple[str, str]]
 
 
-def traced(metadata: Metadata | None) -> Metadata | None:
+def traced(metadata: _Metadata | None) -> _Metadata | None:
     """The metadata of a call, with the span that is under way here; baggage, which may be private, isn't sent."""
     # A program that has a span has imported this: others neither need it, nor wait for it here.
     if "opentelemetry.trace" not in sys.modules:

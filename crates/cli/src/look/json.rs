@@ -21,7 +21,7 @@ fn line(value: &Value) -> String {
     for c in text.chars() {
         if matches!(c, '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
         {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+            escaped.extend(format!("\\u{:04x}", u32::from(c)).chars());
         } else {
             escaped.push(c);
         }

@@ -106,9 +106,9 @@ fn marked(screen: Screen, text: &str) -> String {
         let Some((word, after)) = behind.split_once("</b>") else {
             break;
         };
-        shown.push_str(before);
         let bold = screen.paint(Look::Bold, word);
-        shown.push_str(&if bold == word { format!("*{word}*") } else { bold });
+        let sign = if bold == word { "*" } else { "" };
+        shown.extend([before, sign, &bold, sign]);
         rest = after;
     }
     shown + rest
