@@ -70,7 +70,7 @@ def cluster():
     yield cluster
     for server in cluster.servers:
         server.process.kill()
-    cluster.run("pg_ctl stop --mode=immediate || true")
+    cluster.run("pg_ctl stop --mode=fast || true")
     shutil.rmtree(top)
 
 
