@@ -152,9 +152,8 @@ def test_values_become_toml():
 def test_who_stops_has_the_time_it_needs(rendered):
     deployment = one(rendered, "Deployment")
     pod = deployment["spec"]["template"]["spec"]
-    drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     config = tomllib.loads(one(rendered, "ConfigMap", "demo-chatledger")["data"]["chatledger.toml"])
-    grace = int(re.fullmatch(r"(\d+)s", config["shutdown-grace"])[1])
+    drain, grace = (int(re.fullmatch(r"(\d+)s", config[key])[1]) for key in ("drain-delay", "shutdown-grace"))
     assert pod["terminationGracePeriodSeconds"] > drain + grace
     # It is out of the Services' addresses before it ends.
     probe = pod["containers"][0]["readinessProbe"]

@@ -81,6 +81,22 @@ async fn appends_alone_tell_within_moments_that_the_database_is_away_or_stalled(
 }
 
 #[tokio::test]
+async fn an_idle_server_finds_out_by_itself_where_it_is_told_to_ask() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database).await;
+    let server = server_behind(&proxy, &database, |options| {
+        options.health_check_interval = Some(Duration::from_millis(50));
+    })
+    .await;
+    // Nobody ever asks for anything.
+    let mut health = HealthWatch::of(&server).await;
+    proxy.go_away();
+    assert_eq!(health.next().await, ServingStatus::NotServing);
+    proxy.come_back();
+    assert_eq!(health.next().await, ServingStatus::Serving);
+}
+
+#[tokio::test]
 async fn one_silent_connection_and_a_full_pool_are_no_dead_database() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database).await;

@@ -66,6 +66,7 @@ capabilities: {drop: [ALL]}
 {{- define "chatledger.config" -}}
 {{- $config := dict "listen" "0.0.0.0:50051" "admin-listen" "0.0.0.0:9464" "log-format" "json" }}
 {{- $_ := set $config "shutdown-grace" (printf "%ds" (int .Values.shutdown.graceSeconds)) }}
+{{- $_ := set $config "drain-delay" (printf "%ds" (int .Values.shutdown.drainSeconds)) }}
 {{- $_ := set $config "migrate" (ternary "check" "auto" .Values.migrations.job) }}
 {{- if .Values.migrations.existingConfigMap }}
 {{- $_ := set $config "migrations-dir" "/etc/chatledger/migrations" }}
