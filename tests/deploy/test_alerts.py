@@ -3,7 +3,7 @@ standby that is late, a disk that is full, a log that nobody reads. It takes min
 
     CHATLEDGER_ALERTS=1 python -m pytest tests/deploy/test_alerts.py
 
-ChatledgerPanicked and ChatledgerTaskRestarted need a mistake in the program; rules.test.yaml tries these."""
+ChatledgerPanicked, ChatledgerTaskRestarted and ChatledgerStreamErrorRatio need a mistake in the program; rules.test.yaml tries these."""
 
 import contextlib
 import os
@@ -132,7 +132,7 @@ def test_every_alert_fires(program, folder, small_disk):
     running = [prometheus.process]
     cluster = Cluster(folder)
     try:
-        fires("ChatledgerAbsent", "ChatledgerDown")
+        fires("ChatledgerAbsent")
         # A log that says everything, to nobody.
         flags = ["--database-url", cluster.url, "--pool-size", "1", "--pool-wait-timeout", "1s"]
         server = serve(program, admin, *flags, env=clean_env(RUST_LOG="trace"), stderr=subprocess.PIPE)
@@ -146,6 +146,7 @@ def test_every_alert_fires(program, folder, small_disk):
         fires("ChatledgerNotReady", "ChatledgerErrorRatio")
         callers.stop()
         server.kill()
+        fires("ChatledgerDown")
         embedded = serve(program, admin, "--data-dir", small_disk / "data", env=clean_env(), stderr=subprocess.DEVNULL)
         running.append(embedded)
         wait_until_ready(embedded)
@@ -160,4 +161,4 @@ def test_every_alert_fires(program, folder, small_disk):
         for which in ("standby", "primary"):
             with contextlib.suppress(AssertionError):
                 cluster.stop(which)
-    assert set(ALERTS) - fired == {"ChatledgerPanicked", "ChatledgerTaskRestarted"}
+    assert set(ALERTS) - fired == {"ChatledgerPanicked", "ChatledgerStreamErrorRatio", "ChatledgerTaskRestarted"}

@@ -125,6 +125,8 @@ def test_the_configuration_is_flags(rendered, flags):
     assert set(config) <= flags, set(config) - flags
     server = one(rendered, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert server["args"][:2] == ["serve", "--config"]
+    # A variable would win over the file, where SIGHUP finds what has changed.
+    assert config["log-filter"].startswith("info") and "RUST_LOG" not in {variable["name"] for variable in server["env"]}
     # The image's own variable is overridden, which would win over the file.
     assert {"name": "CHATLEDGER_LISTEN", "value": config["listen"]} in server["env"]
 

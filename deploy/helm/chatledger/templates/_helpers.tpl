@@ -64,7 +64,7 @@ capabilities: {drop: [ALL]}
 
 {{- /* What the servers are told, as a map of flags without the dashes: ours, and over it the operator's. */}}
 {{- define "chatledger.config" -}}
-{{- $config := dict "listen" "0.0.0.0:50051" "admin-listen" "0.0.0.0:9464" "log-format" "json" }}
+{{- $config := dict "listen" "0.0.0.0:50051" "admin-listen" "0.0.0.0:9464" "log-format" "json" "log-filter" .Values.log }}
 {{- $_ := set $config "shutdown-grace" (printf "%ds" (int .Values.shutdown.graceSeconds)) }}
 {{- $_ := set $config "drain-delay" (printf "%ds" (int .Values.shutdown.drainSeconds)) }}
 {{- $_ := set $config "migrate" (ternary "check" "auto" .Values.migrations.job) }}
