@@ -3,7 +3,7 @@
 //! - `/livez`: 200 as long as the process answers. What fails here is started again.
 //! - `/readyz`: 200 while requests should be sent here, else 503 with the reason in words. It turns before the server stops
 //!   taking requests, so that balancers have gone elsewhere by then.
-//! - `/metrics`: [`metrics`](crate::metrics), as Prometheus' text or as OpenMetrics.
+//! - `/metrics`: [`metrics`], as Prometheus' text or as OpenMetrics.
 //!
 //! It is there while the database is still being opened, and until the last request has been finished.
 
