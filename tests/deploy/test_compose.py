@@ -36,10 +36,12 @@ def test_the_example_of_the_documents(tmp_path):
     """The file that Compose reads after ours gives it TLS."""
     (block,) = re.findall(r"^```yaml\n(services:.*?)^```$", (ROOT / "docs/deploy.md").read_text(), re.M | re.S)
     (tmp_path / "tls.yaml").write_text(block)
-    done = config(tmp_path / "tls.yaml", POSTGRES_PASSWORD="0f0f")
+    done = config(tmp_path / "tls.yaml", POSTGRES_PASSWORD="0f0f", PWD=str(tmp_path))
     assert done.returncode == 0, done.stderr
     server = json.loads(done.stdout)["services"]["chatledger"]
     assert server["environment"]["CHATLEDGER_INSECURE"] == "false" and server["environment"]["CHATLEDGER_TLS_KEY"]
+    # Compose takes what is relative from the first file's folder, and not from where it is called.
+    assert [volume["source"] for volume in server["volumes"]] == [f"{tmp_path}/tls"]
     assert [port.get("host_ip") for port in server["ports"]] == [None]
 
 
