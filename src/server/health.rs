@@ -1,6 +1,6 @@
 //! Health: SERVING only while the database can be used, and what is asked of it gets somewhere. An idle server asks
-//! nothing of the database, unless it is told to. It is asked when something speaks against it: a connection that broke or couldn't be made,
-//! or background work that takes long; and again until it is back.
+//! nothing of the database, unless it is told to. It is asked when something speaks against it: a connection that broke or
+//! couldn't be made, or background work that takes long; and again until it is back.
 //!
 //! The question has a connection of its own, made anew each time: that all of the requests' are in use says nothing, and
 //! neither does one that has fallen silent.
