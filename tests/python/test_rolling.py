@@ -53,7 +53,10 @@ def until(what, ask):
 
 def program():
     """The program itself, once it is built: a signal is for it, and not for Cargo."""
-    subprocess.run([*chatledger(), "--version"], check=True, stdout=subprocess.PIPE)
+    command = chatledger()
+    subprocess.run([*command, "--version"], check=True, stdout=subprocess.PIPE)
+    if len(command) == 1:
+        return command[0]
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return str(target / ("debug" if PROFILE == "dev" else PROFILE) / "chatledger")
 
