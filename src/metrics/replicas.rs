@@ -3,15 +3,17 @@
 //! A serverless database sleeps when nobody asks it anything, and looking at metrics must not keep it awake. So it is asked
 //! only where somebody looks and the server has a connection anyway, by a task, so that nobody who looks waits for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 
-use super::view::FRESH;
 use crate::store::Store;
+
+/// How old what is known may be, where somebody looks: as often as Prometheus does by default.
+const FRESH: Duration = Duration::from_secs(15);
 
 /// The state of the database.
 #[derive(Clone, Debug, Default)]

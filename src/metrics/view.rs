@@ -1,6 +1,6 @@
 //! The view of a server: its parts, as far as somebody who looks at the metrics wants to know how they are.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use super::replicas::{DatabaseState, DatabaseWatch};
 use crate::{
@@ -129,6 +129,3 @@ fn joined(pools: Vec<PoolStatus>) -> Vec<PoolStatus> {
     }
     joined
 }
-
-/// How old what is known of the database may be, where somebody looks: as often as Prometheus does by default.
-pub(super) const FRESH: Duration = Duration::from_secs(15);

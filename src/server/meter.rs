@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 
@@ -17,8 +18,14 @@ use crate::metrics::{
 };
 
 /// A request whose messages are counted as they come.
-pub(super) fn metered_request(request: Request<Body>, meter: RequestMeter) -> Request<Body> {
-    request.map(|body| Body::new(MeteredRequest { body, meter }))
+pub(super) fn metered_request(request: Request<Body>, mut meter: RequestMeter) -> Request<Body> {
+    request.map(|body| {
+        Body::new(body.inspect_frame(move |frame| {
+            if let Some(data) = frame.data_ref() {
+                meter.received(data);
+            }
+        }))
+    })
 }
 
 /// An answer whose messages are counted as they are taken, and whose status ends the call.
@@ -30,40 +37,9 @@ pub(super) fn metered_answer(response: Response<Body>, mut meter: CallMeter) -> 
     response.map(|body| Body::new(MeteredAnswer { body, meter }))
 }
 
-struct MeteredRequest {
-    body: Body,
-    meter: RequestMeter,
-}
-
 struct MeteredAnswer {
     body: Body,
     meter: CallMeter,
-}
-
-impl http_body::Body for MeteredRequest {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.meter.received(data);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 impl http_body::Body for MeteredAnswer {

@@ -40,7 +40,7 @@ pub(super) fn first_id(after: Option<(Uuid,)>) -> Option<Uuid> {
 }
 
 /// A user and the hash of the password, if there is one.
-pub struct Credentials {
+pub struct UserCredentials {
     /// The user.
     pub user: User,
     /// The stored hash.
@@ -147,9 +147,9 @@ impl Store {
     }
 
     /// What a password is verified against.
-    pub async fn credentials(&self, caller: &Caller, email: &str) -> Result<Option<Credentials>> {
+    pub async fn credentials(&self, caller: &Caller, email: &str) -> Result<Option<UserCredentials>> {
         let row = self.first(caller, &CredentialsOf { email }).await?;
-        Ok(row.map(|row| Credentials {
+        Ok(row.map(|row| UserCredentials {
             user: row.user.into(),
             hash: row.hashed_password,
         }))

@@ -95,17 +95,21 @@ pub fn log_counts() -> ExportCounts {
     LOGS.read()
 }
 
-fn start_traces(settings: &TraceSettings, resource: &Resource) -> anyhow::Result<SdkTracerProvider> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_channel(settings.otlp.channel()?)
-        .with_metadata(settings.otlp.headers.clone())
-        .with_timeout(settings.otlp.timeout);
-    let exporter = if settings.otlp.gzip {
+/// An exporter to be, of either signal, that sends as the settings say.
+fn sent_to<B: WithTonicConfig + WithExportConfig>(otlp: &OtlpSettings, exporter: B) -> anyhow::Result<B> {
+    let exporter = exporter
+        .with_channel(otlp.channel()?)
+        .with_metadata(otlp.headers.clone())
+        .with_timeout(otlp.timeout);
+    Ok(if otlp.gzip {
         exporter.with_compression(Compression::Gzip)
     } else {
         exporter
-    };
+    })
+}
+
+fn start_traces(settings: &TraceSettings, resource: &Resource) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = sent_to(&settings.otlp, SpanExporter::builder().with_tonic())?;
     let queue = settings.queue;
     let config = BatchConfigBuilder::default()
         .with_max_queue_size(queue.most)
@@ -133,16 +137,7 @@ fn start_traces(settings: &TraceSettings, resource: &Resource) -> anyhow::Result
 }
 
 fn start_logs(settings: &LogSettings, resource: &Resource) -> anyhow::Result<SdkLoggerProvider> {
-    let exporter = LogExporter::builder()
-        .with_tonic()
-        .with_channel(settings.otlp.channel()?)
-        .with_metadata(settings.otlp.headers.clone())
-        .with_timeout(settings.otlp.timeout);
-    let exporter = if settings.otlp.gzip {
-        exporter.with_compression(Compression::Gzip)
-    } else {
-        exporter
-    };
+    let exporter = sent_to(&settings.otlp, LogExporter::builder().with_tonic())?;
     let queue = settings.queue;
     let config = LogBatchConfigBuilder::default()
         .with_max_queue_size(queue.most)

@@ -1,5 +1,7 @@
 //! Files that change, that are swapped, and that can't be used.
 
+#![cfg(test)]
+
 use std::{fs, path::Path};
 
 use super::*;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     Cli,
-    config_file::{GivenSettings, Key, Keys, Mistakes, Setting, Source, ValueKind, literal},
+    config_file::{GivenSettings, Key, Keys, Mistakes, Setting, SettingSource, ValueKind, literal},
     logs::parse_filter,
     output::{say, show},
 };
@@ -88,7 +88,7 @@ fn check(config: &ServeConfig, settings: &GivenSettings) -> anyhow::Result<()> {
         }
     });
     mistakes.none()?;
-    let of_file = |setting: &&Setting| matches!(setting.source, Source::File { .. });
+    let of_file = |setting: &&Setting| matches!(setting.source, SettingSource::File { .. });
     match settings.file() {
         Some(file) => say!(
             "{}: nothing is wrong; serve takes {} of its values from it",
@@ -122,7 +122,7 @@ fn as_toml(settings: &GivenSettings) -> String {
             .into_iter()
             .map(|setting| {
                 let line = match setting.source {
-                    Source::Unset => format!("# {} =", setting.name),
+                    SettingSource::Unset => format!("# {} =", setting.name),
                     _ => format!("{} = {}", setting.name, setting.toml()),
                 };
                 (line, source_words(&setting.source))
@@ -138,13 +138,13 @@ fn as_toml(settings: &GivenSettings) -> String {
     parts.collect::<Vec<_>>().join("\n")
 }
 
-fn source_words(source: &Source) -> String {
+fn source_words(source: &SettingSource) -> String {
     match source {
-        Source::Flag => "flag".to_owned(),
-        Source::Variable(name) => format!("variable {name}"),
-        Source::File { line } => format!("file, line {line}"),
-        Source::Default => "default".to_owned(),
-        Source::Unset => "not set".to_owned(),
+        SettingSource::Flag => "flag".to_owned(),
+        SettingSource::Variable(name) => format!("variable {name}"),
+        SettingSource::File { line } => format!("file, line {line}"),
+        SettingSource::Default => "default".to_owned(),
+        SettingSource::Unset => "not set".to_owned(),
     }
 }
 
@@ -163,7 +163,7 @@ fn setting_json(setting: &Setting) -> Value {
     };
     let shown = setting.shown();
     let value = match setting.source {
-        Source::Unset => Value::Null,
+        SettingSource::Unset => Value::Null,
         _ if setting.key.is_list => shown.iter().map(one).collect(),
         _ => shown.first().map_or(Value::Null, one),
     };
@@ -172,16 +172,16 @@ fn setting_json(setting: &Setting) -> Value {
         "value": value,
         "secret": setting.key.is_secret,
         "source": match &setting.source {
-            Source::Flag => "flag",
-            Source::Variable(_) => "variable",
-            Source::File { .. } => "file",
-            Source::Default => "default",
-            Source::Unset => "unset",
+            SettingSource::Flag => "flag",
+            SettingSource::Variable(_) => "variable",
+            SettingSource::File { .. } => "file",
+            SettingSource::Default => "default",
+            SettingSource::Unset => "unset",
         },
     });
     match &setting.source {
-        Source::Variable(name) => json["variable"] = Value::from(name.as_str()),
-        Source::File { line } => json["line"] = Value::from(*line),
+        SettingSource::Variable(name) => json["variable"] = Value::from(name.as_str()),
+        SettingSource::File { line } => json["line"] = Value::from(*line),
         _ => {}
     }
     json

@@ -21,7 +21,7 @@ use chatledger::{
     ledger::LedgerOptions,
     migrations::{PROGRAM, Scope},
 };
-use chatledger_doctor::{CHECKS, Connections, Examination, Finding, Patient, Severity, examine};
+use chatledger_doctor::{CHECKS, ConnectionNeed, Examination, Finding, Patient, Severity, examine};
 use chatledger_embedded::{Cluster, ClusterOptions, EmbeddedError};
 use chatledger_migrate::{LockPolicy, Migrator, Settings};
 use chatledger_postgres::{connect::Connector, url::DatabaseUrl};
@@ -190,7 +190,7 @@ fn patient(args: &DoctorArgs, place: &Place) -> anyhow::Result<Patient> {
         migrates_pooled,
         data_dir: place.data_dir.clone(),
         program: &PROGRAM,
-        connections: Connections {
+        connections: ConnectionNeed {
             // Each lane has a second connection, for what waits.
             per_server: args
                 .database

@@ -88,7 +88,7 @@ enum CliCommand {
     /// Show a conversation, or the newest of it
     Messages(Box<look::messages::MessagesArgs>),
     /// Follow a conversation as it goes on
-    Watch(Box<look::watch::WatchArgs>),
+    Watch(Box<look::watch::SessionWatchArgs>),
     /// Search messages by their words
     Search(Box<look::search::SearchArgs>),
     /// Ask a server whether it serves; for probes

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     CliCommand,
-    config_file::{GivenSettings, Invocation, LoadError, Loaded, Mistakes, Setting, Source},
+    config_file::{GivenSettings, Invocation, LoadError, Loaded, Mistakes, Setting, SettingSource},
     logs::{LogFilter, parse_filter},
     signals::ReloadSignal,
 };
@@ -113,7 +113,7 @@ fn words(old: &Setting, new: &Setting) -> String {
         return new.name.clone();
     }
     let value = |setting: &Setting| match setting.source {
-        Source::Unset => "not set".to_owned(),
+        SettingSource::Unset => "not set".to_owned(),
         _ => setting.shown().join(","),
     };
     format!("{} ({} -> {})", new.name, value(old), value(new))

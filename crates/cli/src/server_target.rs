@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use chatledger::config::Secret;
-use chatledger_client::{Credentials, ServerChannel, ServerTarget};
+use chatledger_client::{CallCredentials, ServerChannel, ServerTarget};
 
 /// Where the server is, and how to come in.
 #[derive(Debug, Args)]
@@ -65,7 +65,7 @@ pub(super) fn open_target(
         target = target.with_server_name(name).with_context(named)?;
     }
     if let Some(key) = api_key.filter(|key| !key.is_empty()) {
-        target = target.with_credentials(Credentials::bearer(key.reveal()).context("--api-key")?);
+        target = target.with_credentials(CallCredentials::bearer(key.reveal()).context("--api-key")?);
     }
     Ok(target)
 }

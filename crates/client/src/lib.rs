@@ -1,13 +1,13 @@
 //! How this repository's own programs reach a server: the load tester, and the commands for people at a terminal.
 //!
 //! [`ServerTarget`] is a server's address with what is needed to come in; [`ServerTarget::connect`] gives a [`ServerChannel`], by
-//! which every call of a generated client has the [`Credentials`]. [`explain`] says what a status is.
+//! which every call of a generated client has the [`CallCredentials`]. [`explain`] says what a status is.
 //!
 //! ```no_run
 //! # async fn f() -> anyhow::Result<()> {
-//! use chatledger_client::{Credentials, ServerTarget};
+//! use chatledger_client::{CallCredentials, ServerTarget};
 //!
-//! let target = ServerTarget::parse("https://chat.example.com")?.with_credentials(Credentials::bearer("ck_…")?);
+//! let target = ServerTarget::parse("https://chat.example.com")?.with_credentials(CallCredentials::bearer("ck_…")?);
 //! let channel = target.connect().await?;
 //! # Ok(()) }
 //! ```
@@ -31,13 +31,13 @@ use tonic::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to the server, by which every call has the credentials.
-pub type ServerChannel = InterceptedService<Channel, Credentials>;
+pub type ServerChannel = InterceptedService<Channel, CallCredentials>;
 
 /// What calls say about who they are from: nothing, or an API key or token.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials(Option<MetadataValue<Ascii>>);
+pub struct CallCredentials(Option<MetadataValue<Ascii>>);
 
-impl Credentials {
+impl CallCredentials {
     /// An API key or token.
     ///
     /// # Errors
@@ -46,11 +46,11 @@ impl Credentials {
         let value = format!("Bearer {text}").parse::<MetadataValue<Ascii>>();
         let mut value = value.map_err(|_| anyhow!("has characters that no key or token has"))?;
         value.set_sensitive(true);
-        Ok(Credentials(Some(value)))
+        Ok(CallCredentials(Some(value)))
     }
 }
 
-impl Interceptor for Credentials {
+impl Interceptor for CallCredentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(value) = &self.0 {
             request.metadata_mut().insert("authorization", value.clone());
@@ -65,7 +65,7 @@ pub struct ServerTarget {
     endpoint: Endpoint,
     /// On the heap, since it is large and few have it.
     tls: Option<Box<ClientTlsConfig>>,
-    credentials: Credentials,
+    credentials: CallCredentials,
 }
 
 impl ServerTarget {
@@ -87,13 +87,13 @@ impl ServerTarget {
         Ok(ServerTarget {
             endpoint: Endpoint::from(uri).connect_timeout(CONNECT_TIMEOUT),
             tls,
-            credentials: Credentials::default(),
+            credentials: CallCredentials::default(),
         })
     }
 
     /// The same with these credentials in every call.
     #[must_use]
-    pub fn with_credentials(self, credentials: Credentials) -> Self {
+    pub fn with_credentials(self, credentials: CallCredentials) -> Self {
         ServerTarget { credentials, ..self }
     }
 
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_not_shown() {
-        let key = Credentials::bearer("hunter2").expect("a key");
+        let key = CallCredentials::bearer("hunter2").expect("a key");
         assert!(!format!("{key:?}").contains("hunter2"));
     }
 }

@@ -33,14 +33,14 @@ impl Severity {
 
 /// A check. What stands before the dot of its id is its group.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct DatabaseCheck {
     /// The id, which stays.
     pub id: &'static str,
     /// The question that it answers.
     pub about: &'static str,
 }
 
-impl Check {
+impl DatabaseCheck {
     /// The group, which is the id up to its dot.
     #[must_use]
     pub fn group(&self) -> &'static str {
@@ -112,9 +112,9 @@ pub struct Finding {
 
 macro_rules! catalogue {
     ($($name:ident: $id:literal, $about:literal;)*) => {
-        $(pub(crate) const $name: Check = Check { id: $id, about: $about };)*
+        $(pub(crate) const $name: DatabaseCheck = DatabaseCheck { id: $id, about: $about };)*
         /// Every check, in the order in which they are told.
-        pub static CHECKS: &[Check] = &[$($name),*];
+        pub static CHECKS: &[DatabaseCheck] = &[$($name),*];
     };
 }
 
@@ -175,7 +175,7 @@ mod tests {
     fn ids_are_unique_and_those_of_a_group_are_together() {
         let ids: BTreeSet<&str> = CHECKS.iter().map(|check| check.id).collect();
         assert_eq!(ids.len(), CHECKS.len());
-        let mut groups: Vec<&str> = CHECKS.iter().map(Check::group).collect();
+        let mut groups: Vec<&str> = CHECKS.iter().map(DatabaseCheck::group).collect();
         groups.dedup();
         let distinct: BTreeSet<&str> = groups.iter().copied().collect();
         assert_eq!(distinct.len(), groups.len(), "{groups:?}");

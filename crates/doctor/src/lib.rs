@@ -1,7 +1,7 @@
 //! Looks at a database as a server would use it, and tells what is well and what isn't.
 //!
 //! [`examine`] takes a [`Patient`] (the database, and how a server is to use it) and answers an [`Examination`]: a [`Finding`] for
-//! each [`Check`] of [`CHECKS`]. A check has an id that stays, a severity, what was found, and what to do. Nothing here knows what
+//! each [`DatabaseCheck`] of [`CHECKS`]. A check has an id that stays, a severity, what was found, and what to do. Nothing here knows what
 //! is stored.
 //!
 //! # The walk of an examination
@@ -40,7 +40,7 @@ use tokio::time;
 use chatledger_migrate::{Migrator, Program};
 use chatledger_postgres::url::DatabaseUrl;
 
-pub use finding::{CHECKS, Check, Finding, Severity};
+pub use finding::{CHECKS, DatabaseCheck, Finding, Severity};
 
 use line::{Line, Unknown};
 
@@ -64,7 +64,7 @@ pub struct Patient {
     /// The migrations, and the statements that are run.
     pub program: &'static Program,
     /// How many connections all servers together may have.
-    pub connections: Connections,
+    pub connections: ConnectionNeed,
     /// The longest time that a request may take.
     pub request_timeout: Duration,
     /// How long connecting is tried.
@@ -75,14 +75,14 @@ pub struct Patient {
 
 /// How many connections servers may have.
 #[derive(Clone, Copy, Debug)]
-pub struct Connections {
+pub struct ConnectionNeed {
     /// The most of one server.
     pub per_server: u32,
     /// How many servers there are.
     pub servers: u32,
 }
 
-impl Connections {
+impl ConnectionNeed {
     /// The most of all servers.
     #[must_use]
     pub fn all(self) -> u32 {

@@ -6,7 +6,7 @@ use tokio::time;
 use tokio_postgres::types::Type;
 
 use crate::{
-    Check, Finding, Patient,
+    DatabaseCheck, Finding, Patient,
     finding::{CONSTRAINTS, HISTORY, INDEXES_INVALID, INDEXES_MISSING, MIGRATIONS, STATEMENTS},
     line::{Asked, Line, Unknown, cell},
     units::count,
@@ -58,7 +58,7 @@ pub(crate) async fn look(patient: &Patient, line: &mut Line, made: &Asked<MadeOb
         Ok(made) => (made, None),
         Err(reason) => (&empty, Some(reason)),
     };
-    let checks: [&Check; 3] = [&INDEXES_MISSING, &INDEXES_INVALID, &CONSTRAINTS];
+    let checks: [&DatabaseCheck; 3] = [&INDEXES_MISSING, &INDEXES_INVALID, &CONSTRAINTS];
     if let Some(reason) = reason {
         found.extend(checks.iter().map(|check| check.unknown(reason)));
         return found;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use crate::{
-    Connections, Finding, Patient,
+    ConnectionNeed, Finding, Patient,
     finding::{CLOCK, CONNECTIONS, ENCODING, EXTENSIONS, PRIMARY, VERSION},
     line::{Asked, Line, cell},
     units::span,
@@ -197,7 +197,7 @@ async fn connections(patient: &Patient, line: &mut Line) -> Asked<Finding> {
     Ok(judge_connections(patient.connections, &room))
 }
 
-fn judge_connections(wanted: Connections, room: &ConnectionRoom) -> Finding {
+fn judge_connections(wanted: ConnectionNeed, room: &ConnectionRoom) -> Finding {
     const ADVICE: &str = "fewer by --pool-size or --append-lanes, more by max_connections (a restart), or a pooler between; \
                           --servers says how many servers there are";
     let need = i64::from(wanted.all());
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_least_limit_counts_and_others_do_too() {
-        let wanted = Connections {
+        let wanted = ConnectionNeed {
             per_server: 20,
             servers: 2,
         };

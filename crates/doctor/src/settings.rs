@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio_postgres::types::Type;
 
 use crate::{
-    Check, Finding, Patient,
+    DatabaseCheck, Finding, Patient,
     finding::{
         FSYNC, FULL_PAGE_WRITES, IDLE_IN_TRANSACTION, IDLE_SESSION, LOCK_TIMEOUT, STATEMENT_TIMEOUT,
         SYNCHRONOUS_COMMIT, TRANSACTION_TIMEOUT, WAL_LEVEL,
@@ -82,7 +82,7 @@ type Judge = fn(&Patient, &Settings) -> Asked<Finding>;
 
 /// Looks at the settings that a session of ours has.
 pub(crate) async fn look(patient: &Patient, line: &mut Line) -> Vec<Finding> {
-    let checks: [(&Check, Judge); 9] = [
+    let checks: [(&DatabaseCheck, Judge); 9] = [
         (&FSYNC, |_, it| fsync(it)),
         (&FULL_PAGE_WRITES, |_, it| full_page_writes(it)),
         (&SYNCHRONOUS_COMMIT, |_, it| synchronous_commit(it)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    Check, Finding,
+    DatabaseCheck, Finding,
     finding::{AUTOVACUUM, AUTOVACUUM_TABLES, BLOAT, DEAD_ROWS, TRANSACTIONS, WRAPAROUND},
     line::{Asked, Line, cell},
     units::{bytes, percent, span},
@@ -62,7 +62,7 @@ impl TableState {
 /// Looks at what vacuum does with the tables.
 pub(crate) async fn look(line: &mut Line, tables: &[String]) -> Vec<Finding> {
     let mut found = vec![AUTOVACUUM.settle(global(line).await)];
-    let checks: [&Check; 4] = [&AUTOVACUUM_TABLES, &DEAD_ROWS, &BLOAT, &WRAPAROUND];
+    let checks: [&DatabaseCheck; 4] = [&AUTOVACUUM_TABLES, &DEAD_ROWS, &BLOAT, &WRAPAROUND];
     match states(line, tables).await {
         Ok(tables) => found.extend([
             judge_switches(&tables),

@@ -7,7 +7,7 @@
 --:   is_active bool
 --:   created_at timestamptz
 --:   updated_at timestamptz
---: Credentials
+--: UserCredentials
 --:   user: User
 --:   hashed_password text?
 {% macro visible() -%}
@@ -78,10 +78,10 @@ ORDER BY id LIMIT :limit
 UPDATE users SET hashed_password = :hashed_password, updated_at = now()
 WHERE {{ visible() }} AND id = :id RETURNING id
 
---! CredentialsOf(email text) -> Credentials
+--! CredentialsOf(email text) -> UserCredentials
 --? read VerifyPassword
 -- What a password is verified against.
-SELECT {{ Credentials }} FROM users WHERE {{ visible() }} AND lower(email) = lower(:email)
+SELECT {{ UserCredentials }} FROM users WHERE {{ visible() }} AND lower(email) = lower(:email)
 
 --! ReplaceHash(id uuid, old text, new text)
 --? write VerifyPassword, each user's, since it replaces only the hash that was verified

@@ -21,7 +21,7 @@ use std::{
 use clap::{Arg, Command, CommandFactory, FromArgMatches, builder::Resettable};
 
 pub(crate) use keys::{Key, Keys, ValueKind};
-pub(crate) use settings::{GivenSettings, Setting, Source, literal};
+pub(crate) use settings::{GivenSettings, Setting, SettingSource, literal};
 
 use super::Cli;
 use read::FileValues;
@@ -94,7 +94,7 @@ impl std::error::Error for Mistakes {}
 #[derive(Clone, Debug)]
 struct GivenDefault {
     values: Vec<String>,
-    source: Source,
+    source: SettingSource,
 }
 
 type GivenDefaults = BTreeMap<String, GivenDefault>;
@@ -171,7 +171,7 @@ fn given_defaults(
         .values
         .iter()
         .map(|(key, value)| {
-            let source = Source::File { line: value.line };
+            let source = SettingSource::File { line: value.line };
             let values = value.values.clone();
             (key.clone(), GivenDefault { values, source })
         })
@@ -186,7 +186,7 @@ fn given_defaults(
     for (key, variable) in OTHER_VARIABLES {
         let is_given = [(*variable).to_owned(), secrets::file_variable(variable)];
         let is_given = is_given.iter().any(|name| secrets::variable(name).is_some());
-        let is_of_file = |given: &GivenDefault| matches!(given.source, Source::File { .. });
+        let is_of_file = |given: &GivenDefault| matches!(given.source, SettingSource::File { .. });
         if is_given && defaults.get(*key).is_some_and(is_of_file) {
             defaults.remove(*key);
         }
@@ -208,14 +208,17 @@ fn secret_default(
         Some((long.to_owned(), GivenDefault { values, source }))
     };
     if let Some(secret) = secrets::of_variable(name)? {
-        return Ok(default(secret, Source::Variable(secrets::file_variable(name))));
+        return Ok(default(
+            secret,
+            SettingSource::Variable(secrets::file_variable(name)),
+        ));
     }
     let Some(named) = file.secret_files.get(long) else {
         return Ok(None);
     };
     let secret_path = named.values.first().map_or(Path::new(""), Path::new);
     match secrets::read(secret_path) {
-        Ok(secret) => Ok(default(secret, Source::File { line: named.line })),
+        Ok(secret) => Ok(default(secret, SettingSource::File { line: named.line })),
         Err(reason) => Err(format!(
             "{} line {}: {long}-file: {}: {reason}",
             path.unwrap_or(Path::new("")).display(),

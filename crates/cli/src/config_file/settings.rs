@@ -15,7 +15,7 @@ const HIDDEN: &str = "[hidden]";
 
 /// Where a value is from, the strongest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum SettingSource {
     /// The command line.
     Flag,
     /// A variable, by its name.
@@ -45,7 +45,7 @@ pub(crate) struct Setting {
     /// What it is.
     pub key: Key,
     /// Where the values are from.
-    pub source: Source,
+    pub source: SettingSource,
     /// The value that the program has by itself.
     pub default: Option<String>,
     values: Vec<String>,
@@ -56,13 +56,13 @@ impl Setting {
         let name = arg.get_long()?.to_owned();
         let id = arg.get_id().as_str();
         let source = match matches.value_source(id) {
-            Some(ValueSource::CommandLine) => Source::Flag,
-            Some(ValueSource::EnvVariable) => Source::Variable(key.variable.clone()),
+            Some(ValueSource::CommandLine) => SettingSource::Flag,
+            Some(ValueSource::EnvVariable) => SettingSource::Variable(key.variable.clone()),
             Some(_) => match defaults.get(&name) {
                 Some(given) => given.source.clone(),
-                None => Source::Default,
+                None => SettingSource::Default,
             },
-            None => Source::Unset,
+            None => SettingSource::Unset,
         };
         let raw = matches.get_raw(id).into_iter().flatten();
         let default = arg.get_default_values().first();
@@ -184,7 +184,7 @@ impl GivenSettings {
             .and_then(|rest| rest.split([' ', ':']).next());
         let setting = flag.and_then(|flag| self.settings.iter().find(|setting| setting.name == flag));
         match (&self.file, setting.map(|setting| &setting.source)) {
-            (Some(file), Some(Source::File { line })) => {
+            (Some(file), Some(SettingSource::File { line })) => {
                 anyhow::anyhow!("{} line {line}: {text}", file.display())
             }
             _ => error,

@@ -18,7 +18,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 
 /// Which session.
 #[derive(Debug, Args)]
-pub(crate) struct WatchArgs {
+pub(crate) struct SessionWatchArgs {
     /// The session
     #[arg(value_name = "SESSION")]
     session: Uuid,
@@ -41,11 +41,11 @@ pub(crate) struct WatchArgs {
     server: ServerFlags,
 }
 
-pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &SessionWatchArgs) -> anyhow::Result<()> {
     super::run(follow(args))
 }
 
-async fn follow(args: &WatchArgs) -> anyhow::Result<()> {
+async fn follow(args: &SessionWatchArgs) -> anyhow::Result<()> {
     let channel = args.server.connect().await?;
     let screen = Screen::of_stdout();
     let show = |message: &pb::Message| {
